@@ -1,0 +1,111 @@
+#!/usr/bin/env python
+"""Gates between the campaign and the set: frames/*.extxyz -> olivine.extxyz, kept_apart.extxyz and the manifest.
+
+    python data/dft/collect.py       (in the project's environment; `make collect`)
+
+A frame is labelled by the moments found in it, never by those seeded. It enters the set when
+- its SCF converged (the campaign writes no other);
+- its Fe moments form two clear groups with the count that neutrality asks for   (else: delocalised);
+- its sixth electrons sit in the lowest orbital state: 3z2-r2 still counts on every Fe2+, and its run does not end
+  clearly above the lowest run of the same ordering                                (else: other_state);
+- the energy falls along its relaxation                                            (else: uphill).
+"""
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from mlipkit.files import data_folder, describe, write_atomically
+from mlipkit.frames import read_frames, write_frames
+from mlipkit.oxidation import infer_oxidation_states
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+from olivine import arrangements, canonical, host, jobs, tag_of
+
+MIN_3Z2 = 0.25       # occupation of 3z2-r2 on an Fe2+; the soft turn of x075_na012_fe0 ends at 0.37, Fe3+ have 0.1
+HIGHER_STATE = 0.10  # eV per cell between two runs of one ordering; the soft turn costs up to 0.04, another orbital 0.2 to 0.6
+UPHILL = 0.02        # eV per cell; the optimiser takes steps without line search
+
+
+def na_sites(atoms, x):
+    """Which of the four 4a sites are occupied, from the positions."""
+    sites, na = host(x).get_scaled_positions()[:4], atoms.get_scaled_positions()[atoms.symbols == "Na"]
+    distance = sites[None] - na[:, None]
+    return tuple(sorted(np.abs(distance - np.round(distance)).sum(-1).argmin(axis=1).tolist()))
+
+
+def labelled(atoms, splits, table):
+    """The frame with oxidation states, names and split; and whether its moments are clear."""
+    found = infer_oxidation_states(atoms)
+    atoms.set_array("oxi_states", found.states)
+    fe = atoms.symbols == "Fe"
+    na, fe3 = na_sites(atoms, atoms.info["x"]), tuple(np.flatnonzero(found.states[fe] == 3).tolist())
+    key = canonical(na, fe3)
+    ordering = tag_of(*key)
+    atoms.info = {"tag": tag_of(na, fe3), "ordering": ordering, "degeneracy": table[key], "x": float(atoms.info["x"]),
+                  "job": atoms.info["job"], "kind": atoms.info["kind"], "step": int(atoms.info["step"]), "split": splits[ordering]}
+    return found.clear
+
+
+def gate(frames, clear, lowest):
+    """Reason to keep each frame of one job apart, '' for those that enter the set."""
+    reasons, least = [], np.inf
+    ends = frames[-1].get_potential_energy() if frames[-1].info["kind"] == "final" else None
+    for atoms, ok in zip(frames, clear):
+        fe2 = (atoms.symbols == "Fe") & (atoms.arrays["oxi_states"] == 2)
+        relaxing = atoms.info["kind"] in ("relax", "final")
+        if not ok:
+            reason = "delocalised"
+        elif (atoms.arrays["minority_3z2"][fe2] < MIN_3Z2).any() or (ends is not None and ends > lowest[atoms.info["ordering"]] + HIGHER_STATE):
+            reason = "other_state"
+        elif relaxing and atoms.get_potential_energy() > least + UPHILL:
+            reason = "uphill"
+        else:
+            reason = ""
+        if relaxing and not reason:
+            least = min(least, atoms.get_potential_energy())
+        reasons.append(reason)
+    return reasons
+
+
+def collect():
+    """The set and the frames kept apart, both in the order of the campaign."""
+    splits = {tag: split for split, tags in json.loads((HERE / "splits.json").read_text()).items() if split != "note" for tag in tags}
+    table, runs, lowest = arrangements(), [], {}
+    for job in jobs():
+        path = HERE / "frames" / f"{job.name}.extxyz"
+        if job.kind == "metal" or not path.exists():
+            continue
+        frames = read_frames(path)
+        clear = [labelled(atoms, splits, table) for atoms in frames]
+        runs.append((frames, clear))
+        if frames[-1].info["kind"] == "final" and clear[-1]:
+            key = frames[-1].info["ordering"]
+            lowest[key] = min(lowest.get(key, np.inf), frames[-1].get_potential_energy())
+    kept, apart = [], []
+    for frames, clear in runs:
+        for atoms, reason in zip(frames, gate(frames, clear, lowest)):
+            if reason:
+                atoms.info["reason"] = reason
+            (apart if reason else kept).append(atoms)
+    return kept, apart
+
+
+def write_manifest():
+    """Checksums of everything embedded; called by whatever writes an embedded file."""
+    folder = data_folder()
+    names = ["dft/olivine.extxyz"] + sorted(p.relative_to(folder).as_posix() for p in (folder / "models").glob("*") if not p.name.startswith("."))
+    write_atomically(folder / "manifest.json", json.dumps({n: describe(folder / n) for n in names}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    kept, apart = collect()
+    write_frames(HERE / "olivine.extxyz", kept)
+    if apart:
+        write_frames(HERE / "kept_apart.extxyz", apart)
+    write_manifest()
+    print(f"{len(kept)} frames in the set, kept apart: {dict(Counter(a.info['reason'] for a in apart)) or 'none'}")
+    print("by composition:", dict(sorted(Counter(a.info["x"] for a in kept).items())), "by split:", dict(Counter(a.info["split"] for a in kept)))

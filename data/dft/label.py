@@ -1,0 +1,200 @@
+"""DFT labels with GPAW: PBE+U, plane waves. Why each setting is what it is: README.md.
+
+Runs on one process or, under mpirun, on two (one k-point each). Under MPI every get_...() is collective:
+call it on all ranks, and write on rank 0 only.
+"""
+import io
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import read, write
+from ase.units import Ha
+from olivine import D_ORBITALS, displaced, start
+
+KPOINTS = [(0, 0.25, 0.25), (0, 0.25, -0.25)]      # the 1x2x2 Monkhorst-Pack grid up to time reversal; symmetric, as the host is
+LOOSE = {"energy": 5e-5, "density": 1e-3, "eigenstates": 1e-4}    # first SCF of a job: the orbital still turns, moving the atoms settles it
+NORMAL = {"energy": 4e-6, "density": 3e-4, "eigenstates": 2e-5}
+FINAL = {"energy": 4e-6, "density": 5e-5, "eigenstates": 2e-5}    # end points
+CUTOFF = 600                      # eV
+PULAY = 2 / 3 * CUTOFF * 0.0239   # eV: basis-set stress times volume; 0.0239 = -dE/d(cutoff) per cell, from 570 and 630 eV, FePO4
+BIAS = 2.0                        # eV, see sixth_electron
+FMAX = 0.05                       # eV/Å
+HERE = Path(__file__).parent
+
+
+def sixth_electron(oxi_states, fe, orbital):
+    """A GPAW extension that puts the sixth d electron of each Fe2+ into one orbital and keeps it off the Fe3+.
+
+    PBE+U has one minimum per orbital, 0.2 to 0.6 eV per cell apart, and an unguided SCF drifts between them for
+    hundreds of iterations. A bias on the minority spin acts in the first iterations only; the result is an unbiased
+    minimum (occupation matrix control, Allen and Watson, PCCP 16, 21016, 2014).
+    """
+    from gpaw.extensions import Extension
+    from gpaw.hubbard import aoom
+
+    class SixthElectron(Extension):
+        name, on = "sixth_electron", True
+        levels = {a: BIAS * (1 - 2 * np.eye(5)[orbital] if q == 2 else np.ones(5)) for a, q in zip(fe, oxi_states)}   # eV
+
+        def update_non_local_hamiltonian(self, D_sii, setup, atom_index, dH_sii):
+            if not self.on or atom_index not in self.levels:
+                return 0.0
+            occupation, weights = aoom(D_sii[1], 2, setup.l_j, setup.n_j, setup.N0_q)
+            potential = np.diag(self.levels[atom_index]) / Ha
+            blocks = [sum(2 * m + 1 for m in setup.l_j[:j]) for j, l in enumerate(setup.l_j) if l == 2]
+            for i in blocks:
+                for j in blocks:
+                    dH_sii[1][i:i + 5, j:j + 5] += weights[i:i + 5, j:j + 5] * potential
+            return float((potential * occupation).sum())
+
+        def release(self, calc, ctx):
+            """After each SCF iteration: once the biased density has settled, let go and forget the mixing history."""
+            if self.on and calc.dft.scf_loop.niter >= 6 and ctx.dens.error < 3e-3 * ctx.density.nvalence:
+                self.on = False
+                calc.dft.scf_loop.mixer.reset()
+
+    return SixthElectron()
+
+
+def calculator(job, atoms, txt):
+    """Attach GPAW to the atoms, with the moments and the sixth electron seeded."""
+    from gpaw import GPAW, PW
+    fe = np.flatnonzero(atoms.symbols == "Fe")
+    moments = np.zeros(len(atoms))
+    moments[fe] = [4.0 if q == 2 else 5.0 for q in job.oxi_states]
+    atoms.set_initial_magnetic_moments(moments)
+    electrons = sum({"Na": 7, "Fe": 8, "P": 5, "O": 6}[s] for s in atoms.symbols)
+    bias = sixth_electron(job.oxi_states, fe, job.orbital)
+    atoms.calc = GPAW(mode=PW(CUTOFF), xc="PBE", setups={"Fe": ":d,5.3"}, kpts=KPOINTS, symmetry={"point_group": False},
+                      nbands=int((electrons + moments.sum()) / 2) + 8,
+                      occupations={"name": "fermi-dirac", "width": 0.02, "fixmagmom": True},
+                      eigensolver={"name": "davidson", "niter": 2},
+                      mixer={"name": "pulay", "beta": 0.3, "nmaxold": 6, "weight": 30.0},
+                      convergence=LOOSE, maxiter=200, extensions=[bias] if 2 in job.oxi_states else [], txt=txt)
+    atoms.calc.hooks["scf_step"] = lambda ctx: bias.release(atoms.calc, ctx)
+
+
+def converge_to(calc, criteria):
+    """Set the SCF criteria of the calculations to come."""
+    from gpaw.new.scf import create_convergence_criteria
+    calc.dft.scf_loop.convergence = create_convergence_criteria(criteria)
+
+
+def minority_d(calc, fe):
+    """Occupation of the five d orbitals (D_ORBITALS) by the minority spin on each Fe, shape (len(fe), 5)."""
+    density = calc.dft.density.D_asii.gather(broadcast=True)
+    l_j = list(calc.setups[fe[0]].l_j)
+    first = sum(2 * l + 1 for l in l_j[:l_j.index(2)])
+    return np.array([np.diag(density[a][1])[first:first + 5] for a in fe])
+
+
+def labelled(job, atoms, density, **info):
+    """A copy of the atoms with the labels of the current calculation."""
+    energy, forces, magmoms, stress = (atoms.get_potential_energy(), atoms.get_forces(), atoms.get_magnetic_moments(), atoms.get_stress())
+    stress[:3] -= PULAY / atoms.get_volume()
+    fe = np.flatnonzero(atoms.symbols == "Fe")
+    occupations = np.zeros((len(atoms), 5))
+    occupations[fe] = minority_d(atoms.calc, fe)
+    frame = atoms.copy()
+    frame.set_initial_magnetic_moments(None)
+    frame.calc = SinglePointCalculator(frame, energy=energy, forces=forces, stress=stress, magmoms=magmoms)
+    frame.set_array("minority_3z2", occupations[:, 2])
+    frame.info = {"job": job.name, "x": len(job.na) / 4, "seeded": "".join(map(str, job.oxi_states)), "density": density, **info}
+    if job.kind == "orbital":
+        frame.info["minority_d"] = " ".join(f"{name}:{n:.2f}" for name, n in zip(D_ORBITALS, occupations[fe[job.oxi_states.index(2)]]))
+    return frame
+
+
+def frames_of(name):
+    """What a job has written so far."""
+    path = HERE / "frames" / f"{name}.extxyz"
+    return read(path, ":", parallel=False) if path.exists() else []
+
+
+def append(job, frame, started):
+    """Add a frame to the job's file: the new file is written aside and takes the place of the old one."""
+    from gpaw.mpi import world
+    if world.rank:
+        return
+    path, text = HERE / "frames" / f"{job.name}.extxyz", io.StringIO()
+    write(text, frame, format="extxyz", parallel=False)
+    aside = path.with_suffix(".part")
+    aside.write_text((path.read_text() if path.exists() else "") + text.getvalue())
+    os.replace(aside, path)
+    fe = frame.symbols == "Fe"
+    state = f"M={frame.get_magnetic_moments()[fe].round(2)} 3z2={frame.arrays['minority_3z2'][fe].round(2)}" if fe.any() else ""
+    print(job.name, frame.info["kind"], frame.info["step"], f"E={frame.get_potential_energy():.4f}", state,
+          f"fmax={np.linalg.norm(frame.get_forces(), axis=1).max():.3f} {time.time() - started:.0f}s", flush=True)
+
+
+def relax(job, txt, steps=40):
+    """Relax in the fixed cell from where the job stands; the end point is converged tighter and closes it."""
+    from ase.optimize.precon import Exp, PreconLBFGS
+    done = frames_of(job.name)
+    origin = done or (frames_of(job.tag) if job.kind == "orbital" else [])
+    atoms = start(job)
+    if origin:                                  # another orbital starts from the geometry relaxed for the lowest one
+        atoms.positions = origin[-1].positions
+    calculator(job, atoms, txt)
+    began, criteria, resumed = time.time(), LOOSE, bool(done)
+    step = len(done)
+
+    def record():
+        nonlocal began, criteria, resumed, step
+        atoms.get_potential_energy()
+        if not resumed:                         # the frame a resumed job begins with is in the file already
+            append(job, labelled(job, atoms, criteria["density"], kind="relax", step=step), began)
+            step += 1
+        resumed, began, criteria = False, time.time(), NORMAL
+        converge_to(atoms.calc, criteria)
+
+    optimizer = PreconLBFGS(atoms, precon=Exp(A=3, mu=2.0), use_armijo=False, maxstep=0.08, logfile=None)
+    optimizer.attach(record)
+    if not optimizer.run(fmax=FMAX, steps=steps):
+        print(f"{job.name}: not relaxed after {steps} more steps; goes on when the campaign is called again", flush=True)
+        return
+    converge_to(atoms.calc, FINAL)
+    atoms.calc.dft.results.clear()
+    append(job, labelled(job, atoms, FINAL["density"], kind="final", step=step), began)
+
+
+def displace(job, txt):
+    """Single points of rattled and strained copies of the relaxed cell, one SCF after the other."""
+    relaxed = frames_of(job.tag)
+    if not relaxed or relaxed[-1].info.get("kind") != "final":
+        print(f"{job.name}: waits for {job.tag} to be relaxed", flush=True)
+        return
+    atoms = start(job)
+    atoms.set_positions(relaxed[-1].positions)
+    done, begun = len(frames_of(job.name)), time.time()
+    calculator(job, atoms, txt)
+    atoms.get_potential_energy()                # the electronic state of the relaxed cell, to go on from
+    converge_to(atoms.calc, NORMAL)
+    for step, (kind, geometry) in enumerate(displaced(job, atoms)):
+        if step >= done:
+            atoms.set_cell(geometry.cell)
+            atoms.set_positions(geometry.positions)
+            atoms.get_potential_energy()
+            append(job, labelled(job, atoms, NORMAL["density"], kind=kind, step=step), begun)
+            begun = time.time()
+
+
+def metal(job, txt):
+    """bcc Na: convergence over k-points at one lattice constant, then energy against volume on the densest mesh."""
+    from ase.build import bulk
+    from gpaw import GPAW, PW
+    points = [(k, 4.20) for k in (8, 12, 16)] + [(16, a) for a in (4.10, 4.15, 4.25, 4.30)]
+    for step, (k, a) in list(enumerate(points))[len(frames_of(job.name)):]:
+        begun, atoms = time.time(), bulk("Na", "bcc", a=a)
+        atoms.calc = GPAW(mode=PW(CUTOFF), xc="PBE", kpts={"size": (k, k, k)}, convergence=FINAL,
+                          occupations={"name": "fermi-dirac", "width": 0.1}, txt=txt)
+        frame = atoms.copy()
+        frame.calc = SinglePointCalculator(frame, energy=atoms.get_potential_energy(), forces=atoms.get_forces())
+        frame.info = {"job": job.name, "kind": "metal", "step": step, "kpoints": k, "a": a}
+        append(job, frame, begun)
+
+
+RUN = {"relax": relax, "repeat": relax, "orbital": relax, "displaced": displace, "metal": metal}

@@ -1,0 +1,140 @@
+"""The cells of the campaign: olivine NaxFePO4, 28 atoms, Pnma, every Na arrangement and charge ordering.
+
+Needs ASE, NumPy and spglib only; `label.py` holds the DFT.
+
+A tag reads x050_na01_fe23: Na on the 4a sites 0 and 1, Fe3+ on the 4c sites 2 and 3 (of four each).
+"""
+import functools
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+from ase.spacegroup import crystal
+
+# End members relaxed with pretrained CHGNet 0.3.0: cell lengths (Å) and Wyckoff positions, taken linear in x in between
+FEPO4, NAFEPO4 = np.array([9.971, 5.850, 4.888]), np.array([10.398, 6.437, 5.007])
+SITES_FEPO4 = {"Na": (0, 0, 0), "Fe": (0.2734, 0.25, 0.9582), "P": (0.0942, 0.25, 0.4052),
+               "O1": (0.1211, 0.25, 0.7123), "O2": (0.4438, 0.25, 0.1537), "O3": (0.1677, 0.0447, 0.2566)}
+SITES_NAFEPO4 = {"Na": (0, 0, 0), "Fe": (0.2855, 0.25, 0.9932), "P": (0.1096, 0.25, 0.4454),
+                 "O1": (0.1177, 0.25, 0.7534), "O2": (0.4664, 0.25, 0.1494), "O3": (0.1767, 0.0577, 0.3135)}
+BREATHE = 0.06        # Å: Fe-O shortened around Fe3+, lengthened around Fe2+, so that the charge localises where asked
+N_RATTLED, N_STRAINED = 6, 4    # displaced frames per ordering
+D_ORBITALS = ("xy", "yz", "3z2-r2", "xz", "x2-y2")    # GPAW's order
+REPEATED = ("x025_na0_fe013", "x050_na01_fe01", "x075_na012_fe0")     # relaxed again from a second start
+ORBITALS_OF = "x025_na0_fe012"   # one Fe2+ in the cell: the cleanest place to try the other four orbitals
+
+
+@dataclass(frozen=True)
+class Job:
+    """One row of the campaign. `kind`: relax, repeat, orbital, displaced or metal."""
+    name: str
+    kind: str
+    na: tuple = ()
+    fe3: tuple = ()
+    orbital: int = 2
+    degeneracy: int = 1
+
+    @property
+    def tag(self):
+        return tag_of(self.na, self.fe3)
+
+    @property
+    def oxi_states(self):
+        return [3 if i in self.fe3 else 2 for i in range(4)]
+
+
+def tag_of(na, fe3):
+    return f"x{25 * len(na):03d}_na{''.join(map(str, na)) or '-'}_fe{''.join(map(str, fe3)) or '-'}"
+
+
+def host(x):
+    """The fully sodiated cell with the lattice of composition x; atoms in the order Na, Fe, P, O."""
+    lengths = FEPO4 + x * (NAFEPO4 - FEPO4)
+    sites = [tuple((1 - x) * np.array(a) + x * np.array(b)) for a, b in zip(SITES_FEPO4.values(), SITES_NAFEPO4.values())]
+    atoms = crystal(["Na", "Fe", "P", "O", "O", "O"], sites, spacegroup=62, cellpar=[*lengths, 90, 90, 90])
+    atoms = atoms[np.argsort([["Na", "Fe", "P", "O"].index(s) for s in atoms.symbols], kind="stable")]
+    atoms.info.clear()
+    for name in set(atoms.arrays) - {"numbers", "positions"}:
+        del atoms.arrays[name]
+    return atoms
+
+
+@functools.cache
+def permutations():
+    """How the symmetry of the host permutes its atoms: one index array per operation."""
+    import spglib
+    atoms = host(1.0)
+    s = atoms.get_scaled_positions()
+    operations = spglib.get_symmetry((atoms.cell.array, s, atoms.numbers), symprec=1e-3)
+    result = []
+    for r, t in zip(operations["rotations"], operations["translations"]):
+        d = (s @ r.T + t)[:, None] - s[None]
+        result.append(np.argmin(np.abs(d - np.round(d)).sum(-1), axis=1))
+    return result
+
+
+def canonical(na, fe3):
+    """The first of all (na_sites, fe3_sites) that the host's symmetry makes of this one."""
+    return min((tuple(sorted(int(p[i]) for i in na)), tuple(sorted(int(p[4 + i]) - 4 for i in fe3))) for p in permutations())
+
+
+def arrangements():
+    """The symmetry-distinct (na_sites, fe3_sites) of neutral cells with their degeneracies, by composition."""
+    count = {}
+    for n_na in range(5):
+        for na in itertools.combinations(range(4), n_na):
+            for fe3 in itertools.combinations(range(4), 4 - n_na):
+                key = canonical(na, fe3)
+                count[key] = count.get(key, 0) + 1
+    return dict(sorted(count.items(), key=lambda item: (len(item[0][0]), item[0])))
+
+
+def jobs():
+    """The campaign in the order in which it is worked off."""
+    table = arrangements()
+    relax = [Job(tag_of(*key), "relax", *key, degeneracy=g) for key, g in table.items()]
+    of = {job.tag: job for job in relax}
+    repeat = [Job(f"{t}.repeat", "repeat", of[t].na, of[t].fe3) for t in REPEATED]
+    orbital = [Job(f"{ORBITALS_OF}.{name}", "orbital", of[ORBITALS_OF].na, of[ORBITALS_OF].fe3, i)
+               for i, name in enumerate(D_ORBITALS) if i != 2]
+    displaced = [Job(f"{job.tag}.displaced", "displaced", job.na, job.fe3) for job in relax]
+    return relax + [Job("na_bcc", "metal")] + repeat + orbital + displaced
+
+
+def start(job):
+    """Start geometry of a relaxation: the host, breathing around each Fe; a repeat is rattled by 0.03 Å besides."""
+    atoms = host(len(job.na) / 4)
+    fe, p, o = (np.flatnonzero(atoms.symbols == s) for s in ("Fe", "P", "O"))
+    move = np.zeros((len(atoms), 3))
+    for i, q in zip(fe, job.oxi_states):
+        for j in o:
+            v = atoms.get_distance(i, j, mic=True, vector=True)
+            if (d := np.linalg.norm(v)) < 2.6:
+                move[j] += (BREATHE if q == 2 else -BREATHE) * v / d
+    for i in p:                                          # PO4 is stiff: breathe without stretching P-O
+        for j in o:
+            v = atoms.get_distance(i, j, mic=True, vector=True)
+            if (d := np.linalg.norm(v)) < 1.8:
+                move[j] -= (move[j] @ v) * v / d**2
+    if 0 < len(job.fe3) < 4:
+        atoms.positions += move
+    del atoms[[i for i in range(4) if i not in job.na]]
+    if job.kind == "repeat":
+        atoms.rattle(0.03, seed=1)
+    return atoms
+
+
+def displaced(job, relaxed):
+    """Rattled (0.03 to 0.08 Å) and strained (up to 3 %) copies of a relaxed cell; the same ones at every call."""
+    rng = np.random.default_rng([int(c) for c in job.tag.encode()])
+    for i, sigma in enumerate(np.linspace(0.03, 0.08, N_RATTLED)):
+        atoms = relaxed.copy()
+        atoms.positions += rng.normal(0, sigma, atoms.positions.shape)
+        yield f"rattled_{i}", atoms
+    for i in range(N_STRAINED):
+        strain = rng.uniform(-0.03, 0.03, (3, 3))
+        strain = (strain + strain.T) / 2
+        atoms = relaxed.copy()
+        atoms.set_cell(atoms.cell.array @ (np.eye(3) + strain), scale_atoms=True)
+        atoms.positions += rng.normal(0, 0.02, atoms.positions.shape)
+        yield f"strained_{i}", atoms

@@ -1,0 +1,83 @@
+#!/usr/bin/env python
+"""The shipped weights and predictions, from the embedded set: `make models`.
+
+    python data/make_models.py train [blind|aware]     resumable: a checkpoint per epoch lies in data/models/checkpoints
+    python data/make_models.py predict                 predictions.csv, errors into the cards, manifest
+"""
+import datetime
+import json
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+import mlipkit as mk
+from mlipkit.errors import align_energies, error_table
+from mlipkit.files import data_folder, describe, write_atomically
+from mlipkit.models import weights_stem
+from mlipkit.models.chgnet import CHGNetPotential
+from mlipkit.models.training import SCALES, save_weights, train
+
+sys.path.insert(0, str(Path(__file__).parent / "dft"))
+from collect import write_manifest
+
+FOLDER = Path(__file__).parent / "models"
+EPOCHS, LR, BATCH, SEED = 30, 1e-3, 4, 0
+
+
+def train_one(aware):
+    frames = mk.load_dft()
+    potential, history = train("chgnet", frames, aware, seed=SEED, epochs=EPOCHS, lr=LR, batch_size=BATCH, folder=FOLDER / "checkpoints")
+    best = min(history, key=lambda h: h["validation"])
+    groups = {s: sorted({a.info["ordering"] for a in frames if a.info["split"] == s}) for s in ("train", "validation", "test")}
+    save_weights(potential, FOLDER, {
+        "name": weights_stem("chgnet", aware, SEED), "architecture": "chgnet", "charge_aware": aware, "seed": SEED,
+        "start": "CHGNet 0.3.0 (MPtrj)", "epochs": EPOCHS, "best_epoch": best["epoch"], "lr": LR, "batch_size": BATCH, "loss_scales": SCALES,
+        "data": "embedded olivine set", "data_sha256": describe(data_folder() / "dft/olivine.extxyz")["sha256"],
+        "frames": {s: sum(a.info["split"] == s for a in frames) for s in groups}, "split": groups,
+        "date": datetime.date.today().isoformat(), "licence": "CC BY 4.0; CHGNet 0.3.0: BSD-3-Clause (modified)", "errors": {}})
+
+
+def rows(model, potential, frames):
+    """Predictions of one model, as load_predictions() returns them."""
+    for atoms, p in zip(frames, potential.predict(frames)):
+        fe = p.magmoms[atoms.symbols == "Fe"]
+        yield {"model": model, "job": atoms.info["job"], "step": atoms.info["step"], "energy": round(p.energy, 5),
+               "force_mae": round(float(abs(p.forces - atoms.calc.results["forces"]).mean()), 5),
+               **{f"magmom_{i}": round(float(m), 4) for i, m in enumerate(fe)}}
+
+
+def predict():
+    frames = mk.load_dft()
+    table = []
+    for model, aware in (("pretrained", None), ("blind", False), ("aware", True)):
+        stem = weights_stem("chgnet", bool(aware), SEED)
+        potential = (CHGNetPotential.pretrained() if aware is None else
+                     CHGNetPotential.from_weights(FOLDER / f"{stem}.safetensors", json.loads((FOLDER / f"{stem}.json").read_text())))
+        predictions = pd.DataFrame(rows(model, potential, frames))
+        train_split = [a.info["split"] == "train" for a in frames]
+        if aware is None:
+            predictions["energy"] = align_energies(frames, predictions["energy"], train_split).round(5)
+        else:
+            card = json.loads((FOLDER / f"{stem}.json").read_text())
+            for split in card["split"]:
+                keep = [i for i, a in enumerate(frames) if a.info["split"] == split and (a.info["kind"], a.info["step"]) != ("relax", 0)]
+                if keep:
+                    card["errors"][split] = {k: round(float(v), 4) for k, v in error_table([frames[i] for i in keep], predictions.iloc[keep]).items()}
+            write_atomically(FOLDER / f"{stem}.json", json.dumps(card, indent=1) + "\n")
+            print(stem, card["errors"])
+        table.append(predictions)
+    write_atomically(FOLDER / "predictions.csv", pd.concat(table).to_csv(index=False))
+    write_manifest()
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["train", *which]:
+            for aware in (False, True):
+                if not which or ("aware" if aware else "blind") in which:
+                    train_one(aware)
+        case ["predict"]:
+            predict()
+        case _:
+            sys.exit(__doc__)

@@ -1,0 +1,30 @@
+"""See charge order in mixed-valence materials, and what it does to machine-learning interatomic potentials.
+
+Names are loaded when they are first used, so `import mlipkit` costs next to nothing and does not import torch.
+"""
+import importlib
+
+_ROOM_OF = {
+    "InputError": "files",
+    "read_frames": "frames", "write_frames": "frames", "frame_table": "frames",
+    "load_dft": "datasets", "load_predictions": "datasets",
+    "OxidationStates": "oxidation", "infer_oxidation_states": "oxidation",
+    "to_proxies": "species", "from_proxies": "species",
+    "load_model": "models", "list_models": "models", "train": "models.training",
+    "error_table": "errors", "formation_energies": "thermo", "hull": "thermo",
+    "show": "structure_view", "plots": "plots",
+    "explore": "apps.explorer", "ExplorerState": "apps.explorer",
+}
+__all__ = list(_ROOM_OF)
+__version__ = "0.1.0"
+
+
+def __getattr__(name):
+    if name not in _ROOM_OF:
+        raise AttributeError(f"mlipkit has no name {name!r}; it has {', '.join(__all__)}")
+    room = importlib.import_module(f"mlipkit.{_ROOM_OF[name]}")
+    return room if name == "plots" else getattr(room, name)
+
+
+def __dir__():
+    return __all__

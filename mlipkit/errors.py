@@ -1,0 +1,64 @@
+"""How far a model is from DFT."""
+import numpy as np
+
+from mlipkit.files import InputError
+from mlipkit.frames import required_label
+from mlipkit.oxidation import infer_oxidation_states
+
+
+def align_energies(frames, energies, reference=None):
+    """Take out what a different energy reference makes of a model's energies.
+
+    A model trained on another code or functional differs from the labels by an energy per atom of each element, which
+    cancels in every formation energy. Along NaxFePO4 that is two numbers (one per formula unit, one per Na); they are
+    fitted by least squares.
+
+    Parameters
+    ----------
+    frames : list of ase.Atoms
+        With energy labels.
+    energies : array_like, shape (n_frames,)
+        The model's, eV per cell.
+    reference : array_like of bool, shape (n_frames,), optional
+        The frames to fit on, by default all. Give the training split, so that held-out labels stay unseen.
+
+    Returns
+    -------
+    numpy.ndarray, shape (n_frames,)
+        Shifted energies, eV per cell.
+    """
+    energies = np.asarray(energies, float)
+    count = np.array([[(a.symbols == s).sum() for s in ("Fe", "Na")] for a in frames], float)
+    labels = np.array([required_label(a, "energy", "align_energies") for a in frames], float)
+    use = np.ones(len(frames), bool) if reference is None else np.asarray(reference, bool)
+    return energies + count @ np.linalg.lstsq(count[use], (labels - energies)[use], rcond=None)[0]
+
+
+def error_table(frames, predictions):
+    """Mean absolute errors of a model on labelled frames.
+
+    Parameters
+    ----------
+    frames : list of ase.Atoms
+        With labels and ``arrays["oxi_states"]``.
+    predictions : pandas.DataFrame
+        One row per frame in the same order: ``energy`` (eV per cell), ``force_mae`` (eV/Å), ``magmom_0`` ... (µB).
+
+    Returns
+    -------
+    dict
+        ``n`` frames, ``energy`` (meV/atom), ``forces`` (meV/Å), ``magmoms`` (µB, Fe only), ``valence_right`` (% of Fe
+        whose oxidation state, inferred from the predicted moments, is that of DFT).
+    """
+    if len(frames) != len(predictions):
+        raise InputError(f"error_table: {len(frames)} frames but {len(predictions)} predictions")
+    energy, moments, right = [], [], []
+    for atoms, row in zip(frames, predictions.to_dict("records")):
+        fe = np.flatnonzero(atoms.symbols == "Fe")
+        predicted = np.zeros(len(atoms))
+        predicted[fe] = [row[f"magmom_{i}"] for i in range(len(fe))]
+        energy.append(abs(row["energy"] - required_label(atoms, "energy", "error_table")) / len(atoms))
+        moments.append(np.abs(predicted - np.abs(required_label(atoms, "magmoms", "error_table")))[fe].mean())
+        right.append((infer_oxidation_states(atoms, predicted).states == atoms.arrays["oxi_states"])[fe].mean())
+    return {"n": len(frames), "energy": 1e3 * np.mean(energy), "forces": 1e3 * predictions["force_mae"].mean(),
+            "magmoms": np.mean(moments), "valence_right": 100 * np.mean(right)}

@@ -1,0 +1,86 @@
+"""Files that come with the package, the error that people see, and writing without half-written files."""
+import hashlib
+import json
+import os
+import zlib
+from pathlib import Path
+
+
+class InputError(ValueError):
+    """Something that a person gave (a file, a frame, an atom) cannot be used; the message says what to do."""
+
+
+def data_folder():
+    """Where the embedded data lies: inside an installed package, or beside it in a checkout."""
+    inside = Path(__file__).parent / "data"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "data"
+
+
+def embedded(name):
+    """Path of an embedded file, after its checksum was compared with the manifest.
+
+    Parameters
+    ----------
+    name : str
+        Path relative to the data folder, such as ``"dft/olivine.extxyz"``.
+
+    Raises
+    ------
+    InputError
+        When the file is missing or is not the one that was shipped.
+    """
+    path, manifest = data_folder() / name, data_folder() / "manifest.json"
+    mend = "reinstall mlipkit, or restore it with git"
+    try:
+        entry = json.loads(manifest.read_text())[name]
+        sha256 = entry["sha256"]
+    except FileNotFoundError:
+        raise InputError(f"{manifest} is missing: {mend}") from None
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{manifest} is damaged or does not know {name}: {mend}") from None
+    if not path.is_file():
+        raise InputError(f"{path} is missing: {mend}")
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != sha256:
+        changed = _changed_frame(content, entry.get("frames", []))
+        raise InputError(f"{path}{changed} is not what was shipped (checksum differs): {mend}")
+    return path
+
+
+def describe(path):
+    """Manifest entry of a file: SHA-256 and, for extended XYZ, a CRC-32 of each frame."""
+    content = Path(path).read_bytes()
+    entry = {"sha256": hashlib.sha256(content).hexdigest()}
+    if Path(path).suffix == ".extxyz":
+        entry["frames"] = [f"{zlib.crc32(block):08x}" for block in _frame_blocks(content)]
+    return entry
+
+
+def _frame_blocks(content):
+    lines, start = content.splitlines(keepends=True), 0
+    while start < len(lines):
+        count = lines[start].strip()
+        stop = start + 2 + int(count) if count.isdigit() else len(lines)
+        yield b"".join(lines[start:stop])
+        start = stop
+
+
+def _changed_frame(content, expected):
+    found = [f"{zlib.crc32(block):08x}" for block in _frame_blocks(content)] if expected else []
+    for i, crc in enumerate(expected):
+        if i >= len(found):
+            return f", cut off before frame {i} of {len(expected)},"
+        if found[i] != crc:
+            return f", frame {i},"
+    return ""
+
+
+def write_atomically(path, content):
+    """Write text or bytes aside and move it into place, so that an interrupt leaves the old file or the new one."""
+    path = Path(path)
+    aside = path.with_name(path.name + ".part")
+    if isinstance(content, bytes):
+        aside.write_bytes(content)
+    else:
+        aside.write_text(content)
+    os.replace(aside, path)
