@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 import mlipkit as mk
-from mlipkit.errors import align_energies, error_table
+from mlipkit.errors import align_energies, compare_models
 from mlipkit.files import data_folder, describe, write_atomically
 from mlipkit.models import weights_stem
 from mlipkit.models.chgnet import CHGNetPotential
@@ -48,27 +48,29 @@ def rows(model, potential, frames):
 
 
 def predict():
-    frames = mk.load_dft()
-    table = []
+    frames, table = mk.load_dft(), []
     for model, aware in (("pretrained", None), ("blind", False), ("aware", True)):
-        stem = weights_stem("chgnet", bool(aware), SEED)
-        potential = (CHGNetPotential.pretrained() if aware is None else
-                     CHGNetPotential.from_weights(FOLDER / f"{stem}.safetensors", json.loads((FOLDER / f"{stem}.json").read_text())))
-        predictions = pd.DataFrame(rows(model, potential, frames))
-        train_split = [a.info["split"] == "train" for a in frames]
         if aware is None:
-            predictions["energy"] = align_energies(frames, predictions["energy"], train_split).round(5)
+            predictions = pd.DataFrame(rows(model, CHGNetPotential.pretrained(), frames))
+            predictions["energy"] = align_energies(frames, predictions["energy"], [a.info["split"] == "train" for a in frames]).round(5)
         else:
-            card = json.loads((FOLDER / f"{stem}.json").read_text())
-            for split in card["split"]:
-                keep = [i for i, a in enumerate(frames) if a.info["split"] == split and (a.info["kind"], a.info["step"]) != ("relax", 0)]
-                if keep:
-                    card["errors"][split] = {k: round(float(v), 4) for k, v in error_table([frames[i] for i in keep], predictions.iloc[keep]).items()}
-            write_atomically(FOLDER / f"{stem}.json", json.dumps(card, indent=1) + "\n")
-            print(stem, card["errors"])
+            weights, card = files_of(aware)
+            predictions = pd.DataFrame(rows(model, CHGNetPotential.from_weights(weights, json.loads(card.read_text())), frames))
         table.append(predictions)
-    write_atomically(FOLDER / "predictions.csv", pd.concat(table).to_csv(index=False))
+    table = pd.concat(table)
+    errors = {split: compare_models(frames, table, split).round(4).to_dict("index") for split in ("train", "validation", "test")}
+    for model, aware in (("blind", False), ("aware", True)):
+        _, path = files_of(aware)
+        card = json.loads(path.read_text()) | {"errors": {split: by_model[model] for split, by_model in errors.items()}}
+        write_atomically(path, json.dumps(card, indent=1) + "\n")
+    write_atomically(FOLDER / "predictions.csv", table.to_csv(index=False))
     write_manifest()
+    print(compare_models(frames, table, "test"))
+
+
+def files_of(aware):
+    stem = weights_stem("chgnet", aware, SEED)
+    return FOLDER / f"{stem}.safetensors", FOLDER / f"{stem}.json"
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ _ROOM_OF = {
     "OxidationStates": "oxidation", "infer_oxidation_states": "oxidation",
     "to_proxies": "species", "from_proxies": "species",
     "load_model": "models", "list_models": "models", "train": "models.training",
-    "error_table": "errors", "formation_energies": "thermo", "hull": "thermo",
+    "error_table": "errors", "compare_models": "errors", "end_points": "frames", "formation_energies": "thermo", "hull": "thermo",
     "show": "structure_view", "plots": "plots",
     "explore": "apps.explorer", "ExplorerState": "apps.explorer",
 }

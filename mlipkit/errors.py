@@ -62,3 +62,31 @@ def error_table(frames, predictions):
         right.append((infer_oxidation_states(atoms, predicted).states == atoms.arrays["oxi_states"])[fe].mean())
     return {"n": len(frames), "energy": 1e3 * np.mean(energy), "forces": 1e3 * predictions["force_mae"].mean(),
             "magmoms": np.mean(moments), "valence_right": 100 * np.mean(right)}
+
+
+def compare_models(frames, predictions, split="test"):
+    """One row of `error_table` per model, on the frames of one split.
+
+    The loosely converged first frame of each relaxation (``kind`` relax, ``step`` 0) is left out, as in training.
+
+    Parameters
+    ----------
+    frames : list of ase.Atoms
+        As `mlipkit.load_dft` gives them.
+    predictions : pandas.DataFrame
+        As `mlipkit.load_predictions` gives them.
+    split : str
+        ``"train"``, ``"validation"`` or ``"test"``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index ``model``; columns as the keys of `error_table`.
+    """
+    import pandas as pd
+    chosen = [a for a in frames if a.info["split"] == split and (a.info["kind"], a.info["step"]) != ("relax", 0)]
+    if not chosen:
+        raise InputError(f"compare_models: no frame belongs to the split {split!r}")
+    table, keys = predictions.set_index(["model", "job", "step"]), [(a.info["job"], a.info["step"]) for a in chosen]
+    rows = {model: error_table(chosen, table.loc[[(model, *key) for key in keys]]) for model in predictions["model"].unique()}
+    return pd.DataFrame(rows).T.rename_axis("model")

@@ -94,3 +94,18 @@ def frame_table(frames):
                      "max_force": np.nan if forces is None else float(np.linalg.norm(forces, axis=1).max()),
                      **atoms.info})
     return pd.DataFrame(rows)
+
+
+def end_points(frames):
+    """The lowest frame of every charge ordering (``info["ordering"]``), in the order of their names.
+
+    Returns
+    -------
+    list of ase.Atoms
+    """
+    lowest = {}
+    for atoms in frames:
+        name, energy = atoms.info["ordering"], required_label(atoms, "energy", "end_points")
+        if name not in lowest or energy < label(lowest[name], "energy"):
+            lowest[name] = atoms
+    return [lowest[name] for name in sorted(lowest)]

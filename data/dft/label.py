@@ -12,7 +12,7 @@ import numpy as np
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
 from ase.units import Ha
-from olivine import D_ORBITALS, displaced, start
+from olivine import displaced, start
 
 KPOINTS = [(0, 0.25, 0.25), (0, 0.25, -0.25)]      # the 1x2x2 Monkhorst-Pack grid up to time reversal; symmetric, as the host is
 LOOSE = {"energy": 5e-5, "density": 1e-3, "eigenstates": 1e-4}    # first SCF of a job: the orbital still turns, moving the atoms settles it
@@ -25,8 +25,8 @@ FMAX = 0.05                       # eV/Å
 HERE = Path(__file__).parent
 
 
-def sixth_electron(oxi_states, fe, orbital):
-    """A GPAW extension that puts the sixth d electron of each Fe2+ into one orbital and keeps it off the Fe3+.
+def sixth_electron(oxi_states, fe, vectors):
+    """A GPAW extension that puts the sixth d electron of each Fe2+ into the orbital of its vector and keeps it off the Fe3+.
 
     PBE+U has one minimum per orbital, 0.2 to 0.6 eV per cell apart, and an unguided SCF drifts between them for
     hundreds of iterations. A bias on the minority spin acts in the first iterations only; the result is an unbiased
@@ -37,13 +37,13 @@ def sixth_electron(oxi_states, fe, orbital):
 
     class SixthElectron(Extension):
         name, on = "sixth_electron", True
-        levels = {a: BIAS * (1 - 2 * np.eye(5)[orbital] if q == 2 else np.ones(5)) for a, q in zip(fe, oxi_states)}   # eV
+        levels = {a: BIAS * (np.eye(5) - 2 * np.outer(v, v) * (q == 2)) for a, q, v in zip(fe, oxi_states, vectors)}   # eV
 
         def update_non_local_hamiltonian(self, D_sii, setup, atom_index, dH_sii):
             if not self.on or atom_index not in self.levels:
                 return 0.0
             occupation, weights = aoom(D_sii[1], 2, setup.l_j, setup.n_j, setup.N0_q)
-            potential = np.diag(self.levels[atom_index]) / Ha
+            potential = self.levels[atom_index] / Ha
             blocks = [sum(2 * m + 1 for m in setup.l_j[:j]) for j, l in enumerate(setup.l_j) if l == 2]
             for i in blocks:
                 for j in blocks:
@@ -59,15 +59,21 @@ def sixth_electron(oxi_states, fe, orbital):
     return SixthElectron()
 
 
-def calculator(job, atoms, txt):
-    """Attach GPAW to the atoms, with the moments and the sixth electron seeded."""
+def calculator(job, atoms, txt, before=None):
+    """Attach GPAW to the atoms, with the moments and the sixth electron seeded.
+
+    The sixth electron goes where it was in the frame `before`, so that a soft turn of the orbital, a hundred SCF
+    iterations long, is not gone through again; without one, into the orbital of the job.
+    """
     from gpaw import GPAW, PW
     fe = np.flatnonzero(atoms.symbols == "Fe")
     moments = np.zeros(len(atoms))
     moments[fe] = [4.0 if q == 2 else 5.0 for q in job.oxi_states]
     atoms.set_initial_magnetic_moments(moments)
     electrons = sum({"Na": 7, "Fe": 8, "P": 5, "O": 6}[s] for s in atoms.symbols)
-    bias = sixth_electron(job.oxi_states, fe, job.orbital)
+    known = before is not None and "sixth_d" in before.arrays
+    vectors = before.arrays["sixth_d"][fe] if known else np.tile(np.eye(5)[job.orbital], (len(fe), 1))
+    bias = sixth_electron(job.oxi_states, fe, vectors)
     atoms.calc = GPAW(mode=PW(CUTOFF), xc="PBE", setups={"Fe": ":d,5.3"}, kpts=KPOINTS, symmetry={"point_group": False},
                       nbands=int((electrons + moments.sum()) / 2) + 8,
                       occupations={"name": "fermi-dirac", "width": 0.02, "fixmagmom": True},
@@ -84,11 +90,11 @@ def converge_to(calc, criteria):
 
 
 def minority_d(calc, fe):
-    """Occupation of the five d orbitals (D_ORBITALS) by the minority spin on each Fe, shape (len(fe), 5)."""
+    """Occupation matrix of the d orbitals (xy, yz, 3z2-r2, xz, x2-y2) by the minority spin on each Fe, shape (len(fe), 5, 5)."""
     density = calc.dft.density.D_asii.gather(broadcast=True)
     l_j = list(calc.setups[fe[0]].l_j)
     first = sum(2 * l + 1 for l in l_j[:l_j.index(2)])
-    return np.array([np.diag(density[a][1])[first:first + 5] for a in fe])
+    return np.array([density[a][1][first:first + 5, first:first + 5] for a in fe])
 
 
 def labelled(job, atoms, density, **info):
@@ -96,15 +102,15 @@ def labelled(job, atoms, density, **info):
     energy, forces, magmoms, stress = (atoms.get_potential_energy(), atoms.get_forces(), atoms.get_magnetic_moments(), atoms.get_stress())
     stress[:3] -= PULAY / atoms.get_volume()
     fe = np.flatnonzero(atoms.symbols == "Fe")
-    occupations = np.zeros((len(atoms), 5))
-    occupations[fe] = minority_d(atoms.calc, fe)
+    occupation, sixth = minority_d(atoms.calc, fe), np.zeros((len(atoms), 6))
+    sixth[fe, 0] = occupation[:, 2, 2]
+    sixth[fe, 1:] = np.linalg.eigh(occupation)[1][:, :, -1]
     frame = atoms.copy()
     frame.set_initial_magnetic_moments(None)
     frame.calc = SinglePointCalculator(frame, energy=energy, forces=forces, stress=stress, magmoms=magmoms)
-    frame.set_array("minority_3z2", occupations[:, 2])
+    frame.set_array("minority_3z2", sixth[:, 0])
+    frame.set_array("sixth_d", sixth[:, 1:])         # the orbital of the sixth electron, in GPAW's order
     frame.info = {"job": job.name, "x": len(job.na) / 4, "seeded": "".join(map(str, job.oxi_states)), "density": density, **info}
-    if job.kind == "orbital":
-        frame.info["minority_d"] = " ".join(f"{name}:{n:.2f}" for name, n in zip(D_ORBITALS, occupations[fe[job.oxi_states.index(2)]]))
     return frame
 
 
@@ -130,15 +136,32 @@ def append(job, frame, started):
           f"fmax={np.linalg.norm(frame.get_forces(), axis=1).max():.3f} {time.time() - started:.0f}s", flush=True)
 
 
+def optimizer_of(atoms, history):
+    """Preconditioned LBFGS that takes each step as it comes: every SCF is a new frame.
+
+    ASE's own choices, Armijo and Wolfe line searches, spend up to half of the SCFs on trial points.
+    """
+    from ase.optimize.precon import Exp, PreconLBFGS
+
+    class FixedStep(PreconLBFGS):
+        def line_search(self, r, g, e, previously_reset_hessian):
+            longest = np.linalg.norm(self.p.reshape(-1, 3), axis=1).max()
+            self.alpha_k = min(1.0, self.maxstep / longest)
+
+    optimizer = FixedStep(atoms, precon=Exp(A=3, mu=2.0), maxstep=0.08, logfile=None)
+    if len(history) > 1:
+        optimizer.replay_trajectory(history)
+    return optimizer
+
+
 def relax(job, txt, steps=40):
     """Relax in the fixed cell from where the job stands; the end point is converged tighter and closes it."""
-    from ase.optimize.precon import Exp, PreconLBFGS
     done = frames_of(job.name)
     origin = done or (frames_of(job.tag) if job.kind == "orbital" else [])
     atoms = start(job)
     if origin:                                  # another orbital starts from the geometry relaxed for the lowest one
         atoms.positions = origin[-1].positions
-    calculator(job, atoms, txt)
+    calculator(job, atoms, txt, done[-1] if done else None)
     began, criteria, resumed = time.time(), LOOSE, bool(done)
     step = len(done)
 
@@ -151,7 +174,7 @@ def relax(job, txt, steps=40):
         resumed, began, criteria = False, time.time(), NORMAL
         converge_to(atoms.calc, criteria)
 
-    optimizer = PreconLBFGS(atoms, precon=Exp(A=3, mu=2.0), use_armijo=False, maxstep=0.08, logfile=None)
+    optimizer = optimizer_of(atoms, done)
     optimizer.attach(record)
     if not optimizer.run(fmax=FMAX, steps=steps):
         print(f"{job.name}: not relaxed after {steps} more steps; goes on when the campaign is called again", flush=True)
@@ -170,7 +193,7 @@ def displace(job, txt):
     atoms = start(job)
     atoms.set_positions(relaxed[-1].positions)
     done, begun = len(frames_of(job.name)), time.time()
-    calculator(job, atoms, txt)
+    calculator(job, atoms, txt, relaxed[-1])
     atoms.get_potential_energy()                # the electronic state of the relaxed cell, to go on from
     converge_to(atoms.calc, NORMAL)
     for step, (kind, geometry) in enumerate(displaced(job, atoms)):

@@ -1,0 +1,50 @@
+# make lab    JupyterLab on the tour            make dft      go on with the DFT campaign (installs GPAW when missing)
+# make test   everything that CI checks         make collect  gates: campaign -> embedded set
+# make models train and predict again           make lock     pin the newest versions that pyproject.toml allows
+SHELL := /bin/bash
+.ONESHELL:
+.SHELLFLAGS := -euo pipefail -c
+PYTHON ?= python3
+CORES ?= 1
+PORT ?= 8888
+export OMP_WAIT_POLICY := passive
+BIN := .venv/bin
+
+.PHONY: lab test lock collect models dft dft-list lint clean
+.DEFAULT_GOAL := lab
+
+.venv/ready: requirements.lock pyproject.toml .ci/make-venv
+	@bash .ci/make-venv "$(PYTHON)"
+
+lab: .venv/ready
+	@$(BIN)/jupyter lab --port=$(PORT) notebooks/00_tour.ipynb $(LAB_ARGS)
+
+test: .venv/ready
+	@$(BIN)/ruff check .
+	$(BIN)/python -m pytest $(TESTS)
+
+collect: .venv/ready
+	@$(BIN)/python data/dft/collect.py
+
+models: .venv/ready
+	@nice -n 19 $(BIN)/python data/make_models.py train
+	$(BIN)/python data/make_models.py predict
+
+lock:
+	@rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/pip install -q torch==2.13.0 && .venv-lock/bin/pip install -q .[test]
+	{ echo "# made by 'make lock'; pip install -r requirements.lock"; .venv-lock/bin/pip freeze --all --exclude mlipkit --exclude pip \
+	  | sed 's/+cpu$$//'; } > requirements.lock
+	rm -rf .venv-lock
+
+.venv-gpaw/ready: data/dft/install-gpaw.sh
+	@bash data/dft/install-gpaw.sh .venv-gpaw
+
+dft: .venv-gpaw/ready
+	@cd data/dft && OMP_NUM_THREADS=1 nice -n 19 bash run.sh ../../.venv-gpaw $(CORES) $(JOBS)
+
+dft-list: .venv-gpaw/ready
+	@.venv-gpaw/bin/python data/dft/campaign.py list
+
+clean:
+	@rm -rf .venv .venv-gpaw dist screenshots

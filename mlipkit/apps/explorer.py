@@ -1,0 +1,217 @@
+"""The explorer: pick a charge ordering, toggle the model, see structure, errors and hull move together.
+
+`ExplorerState` holds what is chosen and what follows from it and knows no widget; `ExplorerView` binds widgets to it.
+"""
+import ipywidgets as w
+import numpy as np
+import plotly.graph_objects as go
+import traitlets as t
+
+from mlipkit import plots, thermo
+from mlipkit.datasets import load_dft, load_predictions
+from mlipkit.files import InputError
+from mlipkit.frames import end_points, label
+from mlipkit.oxidation import infer_oxidation_states
+from mlipkit.structure_view import draw, legend, structure_view
+
+PANE = 540       # px
+MODELS = ("pretrained", "blind", "aware")
+
+
+class ExplorerState(t.HasTraits):
+    """What is chosen, and what follows from it.
+
+    Parameters
+    ----------
+    frames : list of ase.Atoms, optional
+        As `load_dft` gives them (the default).
+    predictions : pandas.DataFrame, optional
+        As `load_predictions` gives them (the default), for these frames.
+
+    Attributes
+    ----------
+    x : float
+        Composition; setting it moves to its lowest ordering.
+    ordering : str
+        Charge ordering; setting it sets ``x`` too.
+    model : str
+        ``"pretrained"``, ``"blind"`` or ``"aware"``.
+    """
+    x = t.Float()
+    ordering = t.Unicode()
+    model = t.Enum(MODELS, default_value="blind")
+
+    def __init__(self, frames=None, predictions=None, **kwargs):
+        self.ends = end_points(load_dft() if frames is None else frames)
+        rows = (load_predictions() if predictions is None else predictions).set_index(["model", "job", "step"])
+        missing = [a.info["ordering"] for a in self.ends for m in MODELS if (m, a.info["job"], a.info["step"]) not in rows.index]
+        if missing:
+            raise InputError(f"explore: no predictions for {missing[0]}; make them with data/make_models.py predict")
+        self.predictions = {m: [rows.loc[(m, a.info["job"], a.info["step"])] for a in self.ends] for m in MODELS}
+        self.hulls = {"DFT": thermo.hull(self.ends)}
+        for m in MODELS:
+            self.hulls[m] = thermo.hull(self.ends, [row["energy"] for row in self.predictions[m]])
+        self.names = [a.info["ordering"] for a in self.ends]
+        self.held_out = [a.info["split"] != "train" for a in self.ends]
+        super().__init__(**{"ordering": self.names[0], **kwargs})
+
+    @property
+    def compositions(self):
+        return sorted({a.info["x"] for a in self.ends})
+
+    def orderings(self, x):
+        """Names of the orderings at a composition, the lowest in energy first."""
+        here = [i for i, a in enumerate(self.ends) if np.isclose(a.info["x"], x)]
+        return [self.names[i] for i in sorted(here, key=lambda i: self.hulls["DFT"]["formation_energy"][i])]
+
+    @property
+    def index(self):
+        return self.names.index(self.ordering)
+
+    @t.validate("ordering")
+    def _known(self, proposal):
+        if proposal["value"] not in self.names:
+            raise t.TraitError(f"there is no ordering {proposal['value']!r}; there are {', '.join(self.names)}")
+        return proposal["value"]
+
+    @t.observe("ordering")
+    def _follow_ordering(self, change):
+        self.x = self.ends[self.index].info["x"]
+
+    @t.observe("x")
+    def _follow_x(self, change):
+        if not np.isclose(self.ends[self.index].info["x"], self.x):
+            self.ordering = self.orderings(self.x)[0]
+
+    def moments(self, model=None):
+        """Moments of the four Fe (µB) by DFT (None) or by a model."""
+        atoms = self.ends[self.index]
+        fe = np.flatnonzero(atoms.symbols == "Fe")
+        if model is None:
+            return np.abs(label(atoms, "magmoms")[fe])
+        return np.array([self.predictions[model][self.index][f"magmom_{i}"] for i in range(len(fe))])
+
+    @property
+    def atoms(self):
+        """The chosen ordering with the moments of the chosen model, and oxidation states inferred from them."""
+        from ase.calculators.singlepoint import SinglePointCalculator
+        atoms = self.ends[self.index].copy()
+        magmoms = np.zeros(len(atoms))
+        magmoms[atoms.symbols == "Fe"] = self.moments(self.model)
+        atoms.calc = SinglePointCalculator(atoms, magmoms=magmoms)
+        atoms.arrays["oxi_states"] = infer_oxidation_states(atoms).states
+        return atoms
+
+    @property
+    def summary(self):
+        """Rows (Fe index, DFT moment, model moment, DFT state, model state) of the chosen ordering."""
+        reference, now = self.ends[self.index], self.atoms
+        return [(int(i), float(d), float(m), int(reference.arrays["oxi_states"][i]), int(now.arrays["oxi_states"][i]))
+                for i, d, m in zip(np.flatnonzero(now.symbols == "Fe"), self.moments(), self.moments(self.model))]
+
+
+class ExplorerView(w.VBox):
+    """Widgets over an `ExplorerState`."""
+
+    def __init__(self, state):
+        self.state = state
+        bold = {"description_width": "initial"}
+        self.composition = w.ToggleButtons(options=[(f"x = {x:g}", x) for x in state.compositions], style={"button_width": "78px"})
+        self.ordering = w.Dropdown(description="ordering", style=bold, layout={"width": "250px"})
+        self.model = w.ToggleButtons(options=[("CHGNet as published", "pretrained"), ("charge-blind", "blind"), ("charge-aware", "aware")],
+                                     style={"button_width": "auto"})
+        self.structure = structure_view(state.atoms, height="310px")
+        self.legend, self.table, self.picked = w.HTML(), w.HTML(), w.HTML()
+        self.hull = go.FigureWidget(plots.hull(state.hulls))
+        energies = {name: table["formation_energy"] for name, table in state.hulls.items()}
+        self.parity = go.FigureWidget(plots.parity(energies.pop("DFT"), energies, state.names, state.held_out))
+        for figure in (self.hull, self.parity):
+            figure.update_layout(width=PANE, height=360)
+            for trace in figure.data:
+                if trace.mode == "markers":
+                    trace.on_click(self._click)
+        t.link((state, "x"), (self.composition, "value"))
+        t.link((state, "model"), (self.model, "value"))
+        self.ordering.observe(self._choose, "value")
+        self.structure.observe(self._pick, names=["picked"])
+        state.observe(self._refresh, ["ordering", "model"])
+        pane, row = w.Layout(width=f"{PANE}px"), w.Layout(flex_flow="row wrap")
+        super().__init__([
+            w.HBox([self.composition, self.ordering], layout=row), self.model,
+            w.HBox([w.VBox([self.structure, self.legend], layout=pane), w.VBox([self.table, self.picked], layout=pane)], layout=row),
+            w.HBox([self.hull, self.parity], layout=row)])
+        self.add_class("mlipkit-explorer")
+        self._refresh({"name": "ordering"})
+        self._refresh({"name": "model"})
+
+    def _choose(self, change):
+        self.state.ordering = change["new"]
+
+    def _click(self, trace, points, selector):
+        if points.point_inds:
+            self.state.ordering = self.state.names[points.point_inds[0]]
+
+    def _pick(self, change):
+        i = (change["new"].get("atom1") or {}).get("index")
+        if i is None:
+            return
+        atoms = self.state.atoms
+        magmom = label(atoms, "magmoms")[i]
+        self.picked.value = (f"picked atom <b>{i}</b>: {atoms.symbols[i]}" +
+                             (f", {magmom:.2f} µB by this model, so Fe<sup>{atoms.arrays['oxi_states'][i]}+</sup>" if atoms.symbols[i] == "Fe" else ""))
+
+    def _refresh(self, change):
+        s = self.state
+        if change["name"] == "ordering":
+            options = s.orderings(s.x)
+            if tuple(self.ordering.options) != tuple(options):
+                self.ordering.unobserve(self._choose, "value")      # new options move the value to the first of them
+                self.ordering.options = options
+                self.ordering.observe(self._choose, "value")
+            self.ordering.value = s.ordering
+            self.picked.value = "click an atom, or a point in the plots"
+        atoms, i = s.atoms, s.index
+        dft, model = s.hulls["DFT"]["formation_energy"][i], s.hulls[s.model]["formation_energy"][i]
+        with self.hull.batch_update(), self.parity.batch_update():      # one message, one redraw per figure
+            if change["name"] == "model":
+                plots.choose(self.hull, ("DFT", s.model))
+                plots.choose(self.parity, (s.model,))
+            self.hull.layout.shapes = [plots.ring(s.x, dft), plots.ring(s.x, model)]
+            self.parity.layout.shapes = [plots.ring(dft, model)]
+        self.table.value = self._html(dft, model)
+        self.legend.value = legend(atoms)
+        draw(self.structure, atoms)
+
+    def _html(self, dft, model):
+        s = self.state
+        cell = '<td style="padding:2px 12px;text-align:center">'
+        rows = "".join(f"<tr>{cell}{i}</td>{cell}{d:.2f}</td>{cell}{m:.2f}</td>{cell}Fe<sup>{qd}+</sup></td>"
+                       f"{cell}<b style='color:{'#000' if qd == qm else '#C00'}'>Fe<sup>{qm}+</sup>{'' if qd == qm else ' &#10007;'}</b></td></tr>"
+                       for i, d, m, qd, qm in s.summary)
+        above = s.hulls[s.model]["energy_above_hull"][s.index]
+        error = 1e3 * np.abs(s.hulls[s.model]["formation_energy"] - s.hulls["DFT"]["formation_energy"]).mean()
+        held = "held out of training" if s.held_out[s.index] else "in the training split"
+        return (f'<div style="font:13px Arial,sans-serif;line-height:1.5"><b>{s.ordering}</b> ({held})<table style="margin:6px 0">'
+                f"<tr><th style='padding:2px 12px'>Fe</th><th style='padding:2px 12px'>DFT µB</th><th style='padding:2px 12px'>model µB</th>"
+                f"<th style='padding:2px 12px'>DFT</th><th style='padding:2px 12px'>model</th></tr>{rows}</table>"
+                f"formation energy: DFT {1e3 * dft:.1f}, {s.model} {1e3 * model:.1f} meV per formula unit<br>"
+                f"above hull: DFT {1e3 * s.hulls['DFT']['energy_above_hull'][s.index]:.1f}, {s.model} {1e3 * above:.1f} meV per formula unit<br>"
+                f"mean error of {s.model} over all orderings: {error:.0f} meV per formula unit (full symbols: held out)</div>")
+
+
+def explore(frames=None, predictions=None, **choice):
+    """Open the explorer.
+
+    Parameters
+    ----------
+    frames, predictions
+        As for `ExplorerState`; by default the embedded set.
+    **choice
+        What to begin with: ``ordering=``, ``model=``.
+
+    Returns
+    -------
+    ExplorerView
+        ``.state`` holds what is chosen.
+    """
+    return ExplorerView(ExplorerState(frames, predictions, **choice))

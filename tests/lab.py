@@ -1,0 +1,113 @@
+"""JupyterLab and Chromium for the browser tests."""
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+SCREENSHOTS = ROOT / "screenshots"
+FLAGS = ["--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+         "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+
+
+@contextlib.contextmanager
+def jupyterlab(folder):
+    """Start JupyterLab on a folder at a free loopback port; yields its address."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    home = Path(folder) / ".jupyter-home"
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", f"--ServerApp.port={port}", "--ServerApp.ip=127.0.0.1", "--IdentityProvider.token=",
+               "--ServerApp.disable_check_xsrf=True", "--allow-root", f"--ServerApp.root_dir={folder}", "--LabApp.expose_app_in_browser=True",
+               "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    env = {**os.environ, "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
+           "JUPYTER_RUNTIME_DIR": str(home / "runtime"), "PYTHONPATH": str(ROOT)}
+    news = home / "settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
+    news.parent.mkdir(parents=True)
+    news.write_text('{"fetchNews": "false"}')
+    with open(Path(folder) / "jupyterlab.log", "w") as log:
+        server = subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(600):
+            if server.poll() is not None:
+                raise RuntimeError(f"JupyterLab stopped: {(Path(folder) / 'jupyterlab.log').read_text()[-2000:]}")
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(url + "/api/status", timeout=2)
+                break
+            time.sleep(0.1)
+        else:
+            raise RuntimeError("JupyterLab did not answer within a minute")
+        yield url
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def api(url, path, method="GET"):
+    """Call the Jupyter server's REST interface."""
+    with urllib.request.urlopen(urllib.request.Request(url + path, method=method), timeout=20) as answer:
+        body = answer.read()
+    return json.loads(body) if body else None
+
+
+def chromium_path():
+    return os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+class Notebook:
+    """A notebook open in JupyterLab in a page of headless Chromium."""
+
+    def __init__(self, browser, url, name):
+        for session in api(url, "/api/sessions"):
+            api(url, f"/api/sessions/{session['id']}", "DELETE")
+        self.url, self.name, self.console = url, name, []
+        self.page = browser.new_page(viewport={"width": 1500, "height": 1000})
+        self.page.on("console", lambda m: self.console.append(m.text) if m.type == "error" else None)
+        self.page.on("pageerror", lambda e: self.console.append(str(e)))
+        self.page.goto(f"{url}/lab/tree/{name}?reset")
+        self.page.wait_for_function("window.jupyterapp && window.jupyterapp.restored", timeout=60_000)
+        self.page.evaluate("async () => { await window.jupyterapp.restored }")
+        self.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
+        self.page.evaluate("async () => { try { await window.jupyterapp.commands.execute('application:toggle-left-area') } catch (e) {} }")
+
+    @property
+    def panel(self):
+        return "window.jupyterapp.shell.currentWidget"
+
+    def run(self, timeout=150):
+        """Run all cells and wait until the kernel has gone through them; returns the seconds it took."""
+        self.page.wait_for_function(f"{self.panel}.sessionContext.session?.kernel?.status === 'idle'", timeout=60_000)
+        began = time.time()
+        ok = self.page.evaluate("async () => await window.jupyterapp.commands.execute('notebook:run-all-cells')")
+        self.page.wait_for_function(f"""() => {{ const c = {self.panel}.content.widgets.filter(w => w.model.type === 'code' && w.model.sharedModel.source.trim());
+            return c.every(w => w.model.executionCount) && {self.panel}.sessionContext.session.kernel.status === 'idle' }}""", timeout=timeout * 1000)
+        assert ok is not False or not self.errors(), self.errors()
+        return time.time() - began
+
+    def errors(self):
+        """Error outputs and broken widgets, as text."""
+        return self.page.evaluate(f"""() => {self.panel}.content.widgets.filter(w => w.model.type === 'code').flatMap(w => w.model.outputs.toJSON())
+            .filter(o => o.output_type === 'error').map(o => o.ename + ': ' + o.evalue)
+            .concat([...document.querySelectorAll('.jupyter-widgets-error-widget, .jp-mod-error')].map(e => 'broken widget: ' + e.innerText))""")
+
+    def python(self, code):
+        """Run code in the notebook's kernel and return what it prints."""
+        return self.page.evaluate(f"""async (code) => {{
+            const future = {self.panel}.sessionContext.session.kernel.requestExecute({{code, store_history: false}});
+            let text = ''; future.onIOPub = m => {{ if (m.header.msg_type === 'stream') text += m.content.text;
+                if (m.header.msg_type === 'error') text += 'ERROR ' + m.content.ename + ': ' + m.content.evalue; }};
+            await future.done; return text }}""", code).strip()
+
+    def shot(self, name, element=None):
+        SCREENSHOTS.mkdir(exist_ok=True)
+        (element or self.page).screenshot(path=str(SCREENSHOTS / f"{name}.png"))
+
+    def close(self):
+        self.page.close()
