@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """The shipped weights and predictions, from the embedded set: `make models`.
 
-    python data/make_models.py train [blind|aware]     resumable: a checkpoint per epoch lies in data/models/checkpoints
+    python data/make_models.py train [blind|aware]     resumable: a checkpoint per epoch lies in data/checkpoints
     python data/make_models.py predict                 predictions.csv, errors into the cards, manifest
 """
 import datetime
@@ -27,7 +27,7 @@ EPOCHS, LR, BATCH, SEED = 30, 1e-3, 4, 0
 
 def train_one(aware):
     frames = mk.load_dft()
-    potential, history = train("chgnet", frames, aware, seed=SEED, epochs=EPOCHS, lr=LR, batch_size=BATCH, folder=FOLDER / "checkpoints")
+    potential, history = train("chgnet", frames, aware, seed=SEED, epochs=EPOCHS, lr=LR, batch_size=BATCH, folder=FOLDER.parent / "checkpoints")
     best = min(history, key=lambda h: h["validation"])
     groups = {s: sorted({a.info["ordering"] for a in frames if a.info["split"] == s}) for s in ("train", "validation", "test")}
     save_weights(potential, FOLDER, {

@@ -4,7 +4,7 @@ Every architecture takes it without surgery: the model sees Ga where the crystal
 `from_proxies` restores the real elements.
 """
 import numpy as np
-from ase.data import atomic_numbers, chemical_symbols
+from ase.data import atomic_numbers
 
 from mlipkit.files import InputError
 
@@ -62,9 +62,3 @@ def from_proxies(atoms, proxies=None):
     result.set_array("oxi_states", states)
     result.calc = atoms.calc
     return result
-
-
-def name_of(number, state):
-    """'Fe3+', 'Na+', 'O2-': the label that people see."""
-    sign = "+" if state > 0 else "-"
-    return f"{chemical_symbols[number]}{abs(int(state)) if abs(state) != 1 else ''}{sign if state else ''}"

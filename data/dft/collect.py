@@ -97,7 +97,7 @@ def collect():
 def write_manifest():
     """Checksums of everything embedded; called by whatever writes an embedded file."""
     folder = data_folder()
-    names = ["dft/olivine.extxyz"] + sorted(p.relative_to(folder).as_posix() for p in (folder / "models").glob("*") if not p.name.startswith("."))
+    names = ["dft/olivine.extxyz"] + sorted(p.relative_to(folder).as_posix() for p in (folder / "models").glob("*") if p.is_file())
     write_atomically(folder / "manifest.json", json.dumps({n: describe(folder / n) for n in names}, indent=1) + "\n")
 
 

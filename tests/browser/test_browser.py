@@ -1,0 +1,159 @@
+"""What a person sees: every notebook opened in JupyterLab in headless Chromium. Screenshots go to screenshots/."""
+import io
+import os
+import shutil
+
+import numpy as np
+import pytest
+from lab import FLAGS, ROOT, Notebook, chromium_path, jupyterlab
+from PIL import Image
+
+import mlipkit as mk
+from mlipkit.plots import VALENCE
+
+pytestmark = pytest.mark.browser
+NOTEBOOKS = sorted(p.name for p in (ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not chromium_path():
+        message = "no chromium here (Debian: apt-get install chromium; or set CHROMIUM)"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    from playwright.sync_api import sync_playwright
+    with sync_playwright() as p:
+        chromium = p.chromium.launch(executable_path=chromium_path(), args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("lab")
+    for name in NOTEBOOKS:
+        shutil.copy(ROOT / "notebooks" / name, folder)
+    with jupyterlab(folder) as url:
+        yield url
+
+
+@pytest.fixture
+def open_notebook(browser, lab):
+    opened = []
+
+    def open_it(name):
+        opened.append(Notebook(browser, lab, name))
+        return opened[-1]
+    yield open_it
+    for notebook in opened:
+        notebook.close()
+
+
+def pixels(element):
+    """RGB image of an element, shape (height, width, 3)."""
+    element.scroll_into_view_if_needed()
+    element.page_wait() if hasattr(element, "page_wait") else None
+    return np.asarray(Image.open(io.BytesIO(element.screenshot())).convert("RGB")).astype(int)
+
+
+def share_of(image, colour, tolerance=70):
+    """Share of pixels whose hue is near a colour (shading changes the brightness, so compare directions)."""
+    rgb = np.array([int(colour[k:k + 2], 16) for k in (1, 3, 5)], float)
+    norm = np.linalg.norm(image, axis=-1) + 1e-9
+    cosine = image @ rgb / norm / np.linalg.norm(rgb)
+    return ((cosine > 0.97) & (norm > tolerance)).mean()
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_notebook_runs_and_shows(open_notebook, name):
+    notebook = open_notebook(name)
+    seconds = notebook.run()
+    assert seconds < 120
+    notebook.page.wait_for_timeout(3000)
+    assert notebook.errors() == []
+    canvases = notebook.page.query_selector_all(".jp-OutputArea .nglview-container canvas, .jp-OutputArea canvas")
+    views = [c for c in canvases if (c.bounding_box() or {}).get("height", 0) > 100]
+    text = (ROOT / "notebooks" / name).read_text()
+    assert len(views) == text.count("mk.show(") + text.count("mk.explore("), "one 3D canvas per view"
+    for view in views:
+        view.scroll_into_view_if_needed()
+        notebook.page.wait_for_timeout(1500)
+        image = pixels(view)
+        assert (image < 245).any(axis=-1).mean() > 0.02 and image.std() > 10, "a blank canvas"
+        assert share_of(image, VALENCE[2]) + share_of(image, VALENCE[3]) > 0.002, "no Fe in its colour"
+    for k, plot in enumerate(notebook.page.query_selector_all(".js-plotly-plot")):
+        plot.scroll_into_view_if_needed()
+        assert pixels(plot).std() > 5, f"plot {k} is blank"
+    assert notebook.console == []
+    for k, area in enumerate(notebook.page.query_selector_all(".jp-Cell-outputWrapper")):
+        box = area.bounding_box()
+        if box and box["height"] > 200:
+            area.scroll_into_view_if_needed()
+            notebook.page.wait_for_timeout(800)
+            notebook.shot(f"{name.split('.')[0]}_{k:02d}")
+
+
+def click_button(notebook, label):
+    notebook.page.evaluate("""(label) => [...document.querySelectorAll('.mlipkit-explorer button')].find(b => b.innerText.trim() === label).click()""", label)
+
+
+TRACES = "() => [...document.querySelectorAll('.mlipkit-explorer .js-plotly-plot')].map(g => g.data.filter(t => t.visible !== false && t.name).map(t => t.name))"
+
+
+def test_explorer_answers_to_clicks(open_notebook):
+    notebook = open_notebook("00_tour.ipynb")
+    page = notebook.page
+    page.set_viewport_size({"width": 1320, "height": 1150})
+    notebook.run()
+    explorer = page.wait_for_selector(".mlipkit-explorer")
+    explorer.scroll_into_view_if_needed()
+    page.wait_for_timeout(4000)
+    explorer.screenshot(path=str(ROOT / "screenshots" / "explorer.png"))
+
+    # toggle: both figures change, and the time until they are redrawn is measured
+    assert page.evaluate(TRACES) == [["DFT", "DFT", "blind", "blind"], ["blind"]]
+    times = []
+    for k in range(8):
+        times.append(page.evaluate("""async (model) => {
+            const plots = [...document.querySelectorAll('.mlipkit-explorer .js-plotly-plot')];
+            const button = [...document.querySelectorAll('.mlipkit-explorer button')].find(b => b.innerText.trim() === 'charge-' + model);
+            const drawn = Promise.all(plots.map(p => new Promise(done => p.once('plotly_afterplot', done))));
+            const began = performance.now(); button.click(); await drawn; return performance.now() - began }""", ["aware", "blind"][k % 2]))
+        page.wait_for_timeout(700)
+    print(f"toggle to redrawn plots: median {np.median(times):.0f} ms, of {[round(t) for t in times]}")
+    assert page.evaluate(TRACES) == [["DFT", "DFT", "blind", "blind"], ["blind"]]
+    click_button(notebook, "charge-aware")
+    page.wait_for_timeout(1500)
+    assert page.evaluate(TRACES) == [["DFT", "DFT", "aware", "aware"], ["aware"]]
+
+    # a click on each Fe reaches Python with its ASE index
+    notebook.python("app.structure._execute_js_code('window.nglStage = this.stage')")
+    page.wait_for_function("window.nglStage")
+    atoms = next(a for a in mk.end_points(mk.load_dft()) if a.info["ordering"] == "x050_na01_fe02")
+    right = 0
+    for i in np.flatnonzero(atoms.symbols == "Fe"):
+        x, y, hidden = page.evaluate("""(i) => { const s = window.nglStage, a = s.compList[0].structure.getAtomProxy(i);
+            const v = a.positionToVector3(), p = s.viewerControls.getPositionOnCanvas(v), r = s.viewer.renderer.domElement.getBoundingClientRect();
+            const hit = s.mouseControls && s.viewer.pick(Math.round(p.x * window.devicePixelRatio), Math.round(p.y * window.devicePixelRatio));
+            return [r.left + p.x, r.bottom - p.y, false] }""", int(i))
+        page.mouse.move(x, y)
+        page.wait_for_timeout(300)
+        page.mouse.click(x, y)
+        page.wait_for_timeout(1200)
+        picked = notebook.python("print((app.structure.picked.get('atom1') or {}).get('index'))")
+        right += picked == str(i)
+        if picked == str(i):
+            assert f"picked atom {i}" in page.inner_text(".mlipkit-explorer")
+    assert right >= 3, "an atom in front may hide one Fe, no more"
+
+    # a click on a point of the hull shows its structure
+    target = page.evaluate("""() => { const g = document.querySelector('.mlipkit-explorer .js-plotly-plot'), t = g.data[0];
+        const k = t.text.findIndex(n => n === 'x025_na0_fe012'), a = g._fullLayout.xaxis, b = g._fullLayout.yaxis, r = g.getBoundingClientRect();
+        return [r.left + a._offset + a.d2p(t.x[k]), r.top + b._offset + b.d2p(t.y[k])] }""")
+    page.mouse.move(*target)
+    page.wait_for_timeout(500)
+    page.mouse.click(*target)
+    page.wait_for_timeout(2500)
+    assert notebook.python("print(app.state.ordering, app.state.x)") == "x025_na0_fe012 0.25"
+    assert "x025_na0_fe012" in page.inner_text(".mlipkit-explorer")
+    assert notebook.errors() == [] and notebook.console == []
+    explorer.screenshot(path=str(ROOT / "screenshots" / "explorer_x025.png"))

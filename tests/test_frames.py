@@ -1,0 +1,67 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import mlipkit as mk
+
+
+def test_embedded_set_has_what_it_promises(frames):
+    table = mk.frame_table(frames)
+    assert sorted(table["x"].unique()) == [0, 0.25, 0.5, 0.75, 1]
+    for atoms in frames:
+        na, fe = (atoms.symbols == "Na").sum(), (atoms.symbols == "Fe").sum()
+        assert fe == 4 and na == 4 * atoms.info["x"] == len(atoms.info["na_sites"])
+        assert len(atoms.info["fe3_sites"]) == fe - na                      # neutrality
+        assert atoms.arrays["oxi_states"].sum() == 0
+        assert atoms.get_forces().shape == (len(atoms), 3) and atoms.get_stress().shape == (6,)
+        assert np.abs(atoms.get_forces().mean(axis=0)).max() < 0.01         # eV/Å; a free crystal is pushed nowhere
+        assert atoms.info["split"] in ("train", "validation", "test")
+    assert table.groupby("ordering")["split"].nunique().max() == 1          # a group never straddles two splits
+
+
+def test_loading_is_fast_and_without_torch():
+    code = ("import sys, time; t = time.perf_counter(); import mlipkit as mk; mk.load_dft(); "
+            "print(time.perf_counter() - t, 'torch' in sys.modules)")
+    seconds, torch = min(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() for _ in range(3))
+    assert float(seconds) < 1.0 and torch == "False"
+
+
+def test_round_trip(frames, tmp_path):
+    mk.write_frames(tmp_path / "a.extxyz", frames[:5])
+    for before, after in zip(frames, mk.read_frames(tmp_path / "a.extxyz")):
+        assert np.allclose(before.positions, after.positions, atol=1e-7) and np.array_equal(before.numbers, after.numbers)
+        assert after.get_potential_energy() == pytest.approx(before.get_potential_energy(), abs=1e-9)
+        assert np.allclose(before.get_magnetic_moments(), after.get_magnetic_moments(), atol=1e-7)
+        assert np.array_equal(before.arrays["oxi_states"], after.arrays["oxi_states"])
+
+
+@pytest.mark.parametrize("damage, says", [
+    (lambda text: "", "holds no frame"),
+    (lambda text: "not a structure\n" * 9, "frame 0"),
+    (lambda text: text[:len(text) // 2 - 40], "frame 1"),
+    (lambda text: text.replace("Fe  ", "Qq  "), "frame 0"),
+])
+def test_bad_files_name_file_and_frame(frames, tmp_path, damage, says):
+    path = tmp_path / "mine.extxyz"
+    mk.write_frames(path, [frames[0]] * 3)
+    path.write_text(damage(path.read_text()))
+    with pytest.raises(mk.InputError, match=f"mine.extxyz.*{says}"):
+        mk.read_frames(path)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(mk.InputError, match="no such file"):
+        mk.read_frames(tmp_path / "nothing.extxyz")
+
+
+def test_unlabelled_frame_in_table_is_nan(frames):
+    row = mk.frame_table([frames[0].copy()]).iloc[0]
+    assert np.isnan(row["energy"]) and np.isnan(row["max_force"])
+
+
+def test_end_points_are_the_lowest(frames, ends):
+    assert len(ends) == len({a.info["ordering"] for a in frames})
+    for end in ends:
+        assert end.get_potential_energy() == min(a.get_potential_energy() for a in frames if a.info["ordering"] == end.info["ordering"])

@@ -1,0 +1,32 @@
+"""Every notebook: stored without outputs, short cells, top to bottom in time and memory."""
+import json
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+FOLDER = Path(__file__).parent.parent / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_stored_without_outputs_and_in_short_cells(path):
+    notebook = json.loads(path.read_text())
+    assert notebook["cells"][0]["cell_type"] == "markdown"
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            assert not cell["outputs"] and cell["execution_count"] is None
+            assert len(cell["source"]) <= 12, "".join(cell["source"])
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_runs_top_to_bottom(path):
+    notebook = nbformat.read(path, 4)
+    peak = "import resource as _r; print(_r.getrusage(_r.RUSAGE_SELF).ru_maxrss)"
+    notebook.cells.append(nbformat.v4.new_code_cell(peak))
+    began = time.time()
+    NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(FOLDER)}}).execute()
+    assert time.time() - began < 120
+    assert int(notebook.cells[-1].outputs[0].text) < 1.5e6, "peak memory of the kernel, kB"

@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+
+import mlipkit as mk
+from mlipkit import plots, structure_view
+
+
+def test_parity_holds_the_numbers_it_was_given():
+    figure = plots.parity([0, 1, 2], {"blind": [0.1, 1, 2], "aware": [0, 1, 2.5]}, text=["a", "b", "c"], held_out=[True, False, True])
+    assert [t.name for t in figure.data] == ["blind", "aware", ""]
+    assert list(figure.data[1].y) == [0, 1, 2.5]
+    assert list(figure.data[1].marker.symbol) == ["diamond", "diamond-open", "diamond"]
+    assert figure.layout.xaxis.range == figure.layout.yaxis.range and figure.layout.yaxis.range[1] > 2.5
+
+
+def test_hull_line_goes_through_its_vertices(ends):
+    table = mk.hull(ends)
+    figure = plots.hull({"DFT": table})
+    points, line = figure.data
+    assert list(points.y) == list(table["formation_energy"])
+    assert set(zip(line.x, line.y)) <= set(zip(points.x, points.y)) and list(line.x) == sorted(line.x)
+
+
+def test_choose_shows_only_what_is_named(ends):
+    table = mk.hull(ends)
+    figure = plots.hull({"DFT": table, "blind": table, "aware": table})
+    plots.choose(figure, ("DFT", "aware"))
+    assert [t.visible for t in figure.data] == [True, True, False, False, True, True]
+
+
+def test_histogram_counts_every_site(frames):
+    figure = plots.moments(frames)
+    assert sum(len(t.x) for t in figure.data) == 4 * len(frames)
+    assert max(figure.data[0].x) < min(figure.data[1].x)        # Fe2+ below Fe3+: two groups, no overlap
+
+
+def test_colours_follow_the_oxidation_states(mixed):
+    colours = np.array(structure_view.atom_colours(mixed))
+    assert set(colours[mixed.arrays["oxi_states"] == 3]) == {plots.VALENCE[3]}
+    del mixed.arrays["oxi_states"]
+    assert set(np.array(structure_view.atom_colours(mixed))[mixed.symbols == "Fe"]) == {structure_view.COLOURS["Fe"]}
+
+
+def test_bonds_complete_the_polyhedra(mixed):
+    shapes = structure_view.bonds(mixed)
+    sticks = [s for s in shapes if s[0] == "cylinder"]
+    assert len(sticks) == 4 * 6 + 4 * 4                         # FeO6 and PO4
+    lengths = [np.linalg.norm(np.subtract(s[2], s[1])) for s in sticks]
+    assert 1.4 < min(lengths) and max(lengths) < 2.6
+
+
+def test_arrows_are_as_long_as_the_moments(mixed):
+    arrows = structure_view.arrows(mixed)
+    assert len(arrows) == 4
+    lengths = sorted(np.subtract(a[2], a[1])[2] for a in arrows)
+    assert lengths == pytest.approx(sorted(0.65 * mixed.get_magnetic_moments()[mixed.symbols == "Fe"]))
+    assert structure_view.arrows(mixed.copy()) == []            # no moments, no arrows
+
+
+def test_redrawing_leaves_no_components_behind(ends):
+    view = structure_view.structure_view(ends[0])
+    for atoms in ends * 2:
+        structure_view.draw(view, atoms)
+        assert len(view._ngl_component_ids) == 3                # crystal, bonds, moments
+
+
+def test_legend_names_what_is_drawn(mixed, ends):
+    assert "Fe<sup>2+</sup>" in structure_view.legend(mixed) and "Fe<sup>3+</sup>" in structure_view.legend(mixed)
+    full = next(a for a in ends if a.info["x"] == 1)
+    assert "Fe<sup>3+</sup>" not in structure_view.legend(full)
