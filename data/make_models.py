@@ -27,12 +27,14 @@ EPOCHS, LR, BATCH, SEED = 30, 1e-3, 4, 0
 
 def train_one(aware):
     frames = mk.load_dft()
-    potential, history = train("chgnet", frames, aware, seed=SEED, epochs=EPOCHS, lr=LR, batch_size=BATCH, folder=FOLDER.parent / "checkpoints")
+    potential, history = train("chgnet", frames, aware, seed=SEED, epochs=EPOCHS, lr=LR, batch_size=BATCH,
+                               folder=FOLDER.parent / "checkpoints")
     best = min(history, key=lambda h: h["validation"])
     groups = {s: sorted({a.info["ordering"] for a in frames if a.info["split"] == s}) for s in ("train", "validation", "test")}
     save_weights(potential, FOLDER, {
         "name": weights_stem("chgnet", aware, SEED), "architecture": "chgnet", "charge_aware": aware, "seed": SEED,
-        "start": "CHGNet 0.3.0 (MPtrj)", "epochs": EPOCHS, "best_epoch": best["epoch"], "lr": LR, "batch_size": BATCH, "loss_scales": SCALES,
+        "start": "CHGNet 0.3.0 (MPtrj)", "epochs": EPOCHS, "best_epoch": best["epoch"], "lr": LR, "batch_size": BATCH,
+        "loss_scales": SCALES,
         "data": "embedded olivine set", "data_sha256": describe(data_folder() / "dft/olivine.extxyz")["sha256"],
         "frames": {s: sum(a.info["split"] == s for a in frames) for s in groups}, "split": groups,
         "date": datetime.date.today().isoformat(), "licence": "CC BY 4.0; CHGNet 0.3.0: BSD-3-Clause (modified)", "errors": {}})

@@ -17,7 +17,8 @@ def load_dft(name="olivine"):
         Labels (energy eV, forces eV/Å, stress eV/Å^3, magmoms µB) in a ``SinglePointCalculator``,
         ``arrays["oxi_states"]`` from the moments found, and in ``info``: ``x`` (Na per formula unit),
         ``na_sites`` and ``fe3_sites`` (tuples, of the four 4a and 4c sites of the cell), ``ordering`` (name of the
-        symmetry class), ``degeneracy``, ``job``, ``kind`` (relax, final, rattled_i, strained_i), ``step``, ``split``.
+        symmetry class), ``degeneracy``, ``job``, ``kind`` (relax, final, rattled_i, strained_i), ``step``, ``density``
+        (criterion of the SCF), ``split``.
 
     Raises
     ------
@@ -36,7 +37,7 @@ def load_dft(name="olivine"):
         _, na, fe = info.pop("tag").split("_")
         atoms.info = {"x": float(info["x"]), "na_sites": _sites(na), "fe3_sites": _sites(fe), "ordering": str(info["ordering"]),
                       "degeneracy": int(info["degeneracy"]), "job": str(info["job"]), "kind": str(info["kind"]),
-                      "step": int(info["step"]), "split": str(info["split"])}
+                      "step": int(info["step"]), "density": float(info["density"]), "split": str(info["split"])}
     return frames
 
 

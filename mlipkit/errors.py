@@ -2,7 +2,7 @@
 import numpy as np
 
 from mlipkit.files import InputError
-from mlipkit.frames import required_label
+from mlipkit.frames import required_label, well_converged
 from mlipkit.oxidation import infer_oxidation_states
 
 
@@ -67,7 +67,7 @@ def error_table(frames, predictions):
 def compare_models(frames, predictions, split="test"):
     """One row of `error_table` per model, on the frames of one split.
 
-    The loosely converged first frame of each relaxation (``kind`` relax, ``step`` 0) is left out, as in training.
+    Loosely converged frames are left out, as in training (`mlipkit.frames.well_converged`).
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def compare_models(frames, predictions, split="test"):
         Index ``model``; columns as the keys of `error_table`.
     """
     import pandas as pd
-    chosen = [a for a in frames if a.info["split"] == split and (a.info["kind"], a.info["step"]) != ("relax", 0)]
+    chosen = [a for a in well_converged(frames) if a.info["split"] == split]
     if not chosen:
         raise InputError(f"compare_models: no frame belongs to the split {split!r}")
     table, keys = predictions.set_index(["model", "job", "step"]), [(a.info["job"], a.info["step"]) for a in chosen]

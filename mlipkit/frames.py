@@ -72,6 +72,14 @@ def required_label(atoms, name, purpose):
     return value
 
 
+def well_converged(frames):
+    """The frames whose SCF was not stopped early (``info["density"]`` at most 5e-4; frames that do not say are kept).
+
+    While forces are large the campaign converges the density to 1e-3 only; such frames are to be seen, not learned from.
+    """
+    return [a for a in frames if a.info.get("density", 0) <= 5e-4]
+
+
 def frame_table(frames):
     """One row per frame.
 
@@ -96,8 +104,15 @@ def frame_table(frames):
     return pd.DataFrame(rows)
 
 
-def end_points(frames):
-    """The lowest frame of every charge ordering (``info["ordering"]``), in the order of their names.
+def end_points(frames, fmax=0.06):
+    """The lowest relaxed frame of every charge ordering (``info["ordering"]``), in the order of their names.
+
+    Parameters
+    ----------
+    frames : list of ase.Atoms
+        With energies and forces.
+    fmax : float
+        A frame counts as relaxed when no force is larger, eV/Å. Orderings without such a frame are left out.
 
     Returns
     -------
@@ -106,6 +121,7 @@ def end_points(frames):
     lowest = {}
     for atoms in frames:
         name, energy = atoms.info["ordering"], required_label(atoms, "energy", "end_points")
-        if name not in lowest or energy < label(lowest[name], "energy"):
+        relaxed = np.linalg.norm(required_label(atoms, "forces", "end_points"), axis=1).max() <= fmax
+        if relaxed and (name not in lowest or energy < label(lowest[name], "energy")):
             lowest[name] = atoms
     return [lowest[name] for name in sorted(lowest)]

@@ -7,7 +7,7 @@ from mlipkit.files import InputError
 from mlipkit.frames import required_label
 
 FIXED = {"Li": 1, "Na": 1, "K": 1, "P": 5, "O": -2}      # ions of one valence
-REFERENCES = {("Fe", 2): 3.66, ("Fe", 3): 4.30}           # µB; GPAW PBE+U 5.3 eV, mean over the embedded set. VASP: 3.71 to 3.82, 4.30 to 4.35
+REFERENCES = {("Fe", 2): 3.66, ("Fe", 3): 4.30}           # µB; GPAW PBE+U 5.3 eV, the embedded set (VASP: 3.71 to 3.82 and 4.30 to 4.35)
 
 
 @dataclass(frozen=True)

@@ -88,8 +88,9 @@ def choose(figure, names):
 
 def ring(x, y):
     """A layout shape: a circle of fixed size on the screen around a data point."""
-    return {"type": "circle", "xsizemode": "pixel", "ysizemode": "pixel", "xanchor": x, "yanchor": y, "x0": -10, "x1": 10, "y0": -10, "y1": 10,
-            "line": {"color": "#000000", "width": 2}}
+    return {"type": "circle", "xsizemode": "pixel", "ysizemode": "pixel", "xanchor": x, "yanchor": y,
+            "x0": -10, "x1": 10, "y0": -10, "y1": 10,
+            "line": {"color": "#000000", "width": 2}, "fillcolor": "rgba(0,0,0,0)"}
 
 
 def _padded(values):

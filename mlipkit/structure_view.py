@@ -16,13 +16,15 @@ RADII = {"Na": 0.70, "Fe": 0.62, "P": 0.36, "O": 0.28}       # Å; drawn, not ph
 BONDS = {("Fe", "O"): 2.6, ("P", "O"): 1.8}                  # Å
 STICK = 0.09                                                 # Å
 ARROW = "#111111"
+SAME_ARROW = 0.05       # µB, 0.03 Å in the picture: arrows this close are not drawn anew
 _scheme = itertools.count()
 
 
 def atom_colours(atoms):
     """One '#rrggbb' per atom: Fe by `oxi_states` (grey where unknown), the rest by element."""
     states = atoms.arrays.get("oxi_states", np.zeros(len(atoms), int))
-    return [VALENCE.get(int(q), COLOURS["Fe"]) if s == "Fe" else COLOURS.get(s, "#9E9E9E") for s, q in zip(atoms.get_chemical_symbols(), states)]
+    return [VALENCE.get(int(q), COLOURS["Fe"]) if s == "Fe" else COLOURS.get(s, "#9E9E9E")
+            for s, q in zip(atoms.get_chemical_symbols(), states)]
 
 
 def structure_view(atoms, width="100%", height="380px"):
@@ -47,8 +49,8 @@ def structure_view(atoms, width="100%", height="380px"):
     view._execute_js_code("this.stage.mouseControls.remove('clickPick-left')")      # a click picks; it must not re-centre
     draw(view, atoms)
     view.center()
-    view.control.spin([0, 0, 1], 0.35)
     view.control.spin([1, 0, 0], -1.30)         # c, the axis of the arrows, points up
+    view.control.spin([0, 0, 1], 0.35)
     view.control.zoom(0.45)
     return view
 
@@ -56,11 +58,13 @@ def structure_view(atoms, width="100%", height="380px"):
 def draw(view, atoms):
     """Show another crystal in an existing view; the camera stays as the person left it.
 
-    When only the moments differ from what is drawn, only the arrows are replaced.
+    When only the moments differ from what is drawn, only the arrows are replaced, and nothing when no eye could tell.
     """
-    drawn, view.drawn = getattr(view, "drawn", None), atoms.copy()
-    same = drawn is not None and drawn == atoms and atom_colours(drawn) == atom_colours(atoms)
-    outdated = list(view._ngl_component_ids)[2 if same else 0:]
+    before, now = getattr(view, "drawn", (None, None)), (atoms.copy(), label(atoms, "magmoms"))
+    same = before[0] is not None and before[0] == atoms and atom_colours(before[0]) == atom_colours(atoms)
+    if same and before[1] is not None and now[1] is not None and np.abs(before[1] - now[1]).max() < SAME_ARROW:
+        return
+    view.drawn, outdated = now, list(view._ngl_component_ids)[2 if same else 0:]
     if not same:
         component = view.add_component(nv.ASEStructure(atoms), default_representation=False)
         symbols = np.array(atoms.get_chemical_symbols())
@@ -69,8 +73,9 @@ def draw(view, atoms):
         nv.color.ColormakerRegistry.add_scheme_func(scheme, f"this.atomColor = function (atom) {{ return [{table}][atom.index]; }}")
         for element in sorted(set(symbols)):
             selection = "@" + ",".join(map(str, np.flatnonzero(symbols == element)))
-            component.add_representation("spacefill", selection=selection, radiusType="size", radiusSize=RADII.get(element, 0.5), color=scheme)
-        component.add_representation("unitcell", color="#555555")
+            component.add_representation("spacefill", selection=selection, color=scheme, radius_type="size",
+                                         radius_size=RADII.get(element, 0.5))
+        component.add_representation("unitcell", color_value="#555555")
         view._add_shape(bonds(atoms), name="bonds")
     view._add_shape(arrows(atoms), name="moments")
     for old in outdated:            # last, so that WebGL keeps its compiled shaders: 140 ms in software
@@ -118,8 +123,9 @@ def legend(atoms):
             entries += [(VALENCE[q], f"Fe<sup>{q}+</sup>") for q in sorted({int(q) for q in states[atoms.symbols == "Fe"]}) if q in VALENCE]
         else:
             entries.append((COLOURS[s], s))
-    dots = "".join(f'<span style="white-space:nowrap;margin-right:14px"><span style="display:inline-block;width:12px;height:12px;border-radius:6px;'
-                   f'background:{c};border:1px solid #666;margin-right:5px;vertical-align:-1px"></span>{t}</span>' for c, t in entries)
+    dot = "display:inline-block;width:12px;height:12px;border-radius:6px;border:1px solid #666;margin-right:5px;vertical-align:-1px"
+    dots = "".join(f'<span style="white-space:nowrap;margin-right:14px"><span style="{dot};background:{c}"></span>{t}</span>'
+                   for c, t in entries)
     arrow = "" if label(atoms, "magmoms") is None else '<span style="white-space:nowrap">&#8593; magnetic moment</span>'
     return f'<div style="font:13px Arial,sans-serif;line-height:20px">{dots}{arrow}</div>'
 

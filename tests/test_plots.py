@@ -46,7 +46,7 @@ def test_bonds_complete_the_polyhedra(mixed):
     sticks = [s for s in shapes if s[0] == "cylinder"]
     assert len(sticks) == 4 * 6 + 4 * 4                         # FeO6 and PO4
     lengths = [np.linalg.norm(np.subtract(s[2], s[1])) for s in sticks]
-    assert 1.4 < min(lengths) and max(lengths) < 2.6
+    assert min(lengths) > 1.4 and max(lengths) < 2.6
 
 
 def test_arrows_are_as_long_as_the_moments(mixed):

@@ -66,7 +66,7 @@ def fake(energy, moments=(4.3, 4.3, 3.66, 3.66), orbital=0.9, kind="relax", step
     m[fe], z[fe] = moments, orbital
     atoms.calc = SinglePointCalculator(atoms, energy=energy, magmoms=m)
     atoms.set_array("minority_3z2", z)
-    atoms.info = {"x": 0.5, "job": "x050_na01_fe01", "kind": kind, "step": step}
+    atoms.info = {"x": 0.5, "job": "x050_na01_fe01", "kind": kind, "step": step, "density": 3e-4}
     return atoms
 
 

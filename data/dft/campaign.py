@@ -26,7 +26,7 @@ def take(job):
     """Lock a job for this process (all its MPI ranks); None when another process has it. The lock ends with the process."""
     from gpaw.mpi import world
     (HERE / "log").mkdir(exist_ok=True)
-    lock, taken = open(HERE / "log" / f"{job.name}.lock", "w"), 1
+    lock, taken = open(HERE / "log" / f"{job.name}.lock", "w"), 1      # noqa: SIM115 - stays open: closing it would unlock
     if world.rank == 0:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -43,7 +43,8 @@ def run(names):
         if name not in known:
             sys.exit(f"campaign.py: no job is called {name}; 'list' names them")
         (HERE / "frames").mkdir(exist_ok=True)
-        if not (lock := take(known[name])) or finished(known[name]):
+        lock = take(known[name])
+        if lock is None or finished(known[name]):
             continue
         try:
             RUN[known[name].kind](known[name], str(HERE / "log" / f"{name}.txt"))

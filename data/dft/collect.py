@@ -46,20 +46,21 @@ def labelled(atoms, splits, table):
     key = canonical(na, fe3)
     ordering = tag_of(*key)
     atoms.info = {"tag": tag_of(na, fe3), "ordering": ordering, "degeneracy": table[key], "x": float(atoms.info["x"]),
-                  "job": atoms.info["job"], "kind": atoms.info["kind"], "step": int(atoms.info["step"]), "split": splits[ordering]}
+                  "job": atoms.info["job"], "kind": atoms.info["kind"], "step": int(atoms.info["step"]),
+                  "density": float(atoms.info["density"]), "split": splits[ordering]}
     return found.clear
 
 
 def gate(frames, clear, lowest):
     """Reason to keep each frame of one job apart, '' for those that enter the set."""
     reasons, least = [], np.inf
-    ends = frames[-1].get_potential_energy() if frames[-1].info["kind"] == "final" else None
+    ends = frames[-1].get_potential_energy() if frames[-1].info["kind"] == "final" else -np.inf
     for atoms, ok in zip(frames, clear):
         fe2 = (atoms.symbols == "Fe") & (atoms.arrays["oxi_states"] == 2)
         relaxing = atoms.info["kind"] in ("relax", "final")
         if not ok:
             reason = "delocalised"
-        elif (atoms.arrays["minority_3z2"][fe2] < MIN_3Z2).any() or (ends is not None and ends > lowest[atoms.info["ordering"]] + HIGHER_STATE):
+        elif (atoms.arrays["minority_3z2"][fe2] < MIN_3Z2).any() or ends > lowest.get(atoms.info["ordering"], np.inf) + HIGHER_STATE:
             reason = "other_state"
         elif relaxing and atoms.get_potential_energy() > least + UPHILL:
             reason = "uphill"
@@ -97,7 +98,7 @@ def collect():
 def write_manifest():
     """Checksums of everything embedded; called by whatever writes an embedded file."""
     folder = data_folder()
-    names = ["dft/olivine.extxyz"] + sorted(p.relative_to(folder).as_posix() for p in (folder / "models").glob("*") if p.is_file())
+    names = ["dft/olivine.extxyz", *sorted(p.relative_to(folder).as_posix() for p in (folder / "models").glob("*") if p.is_file())]
     write_atomically(folder / "manifest.json", json.dumps({n: describe(folder / n) for n in names}, indent=1) + "\n")
 
 
@@ -108,4 +109,5 @@ if __name__ == "__main__":
         write_frames(HERE / "kept_apart.extxyz", apart)
     write_manifest()
     print(f"{len(kept)} frames in the set, kept apart: {dict(Counter(a.info['reason'] for a in apart)) or 'none'}")
-    print("by composition:", dict(sorted(Counter(a.info["x"] for a in kept).items())), "by split:", dict(Counter(a.info["split"] for a in kept)))
+    print("by composition:", dict(sorted(Counter(a.info["x"] for a in kept).items())))
+    print("by split:", dict(Counter(a.info["split"] for a in kept)))

@@ -98,7 +98,7 @@ def jobs():
     orbital = [Job(f"{ORBITALS_OF}.{name}", "orbital", of[ORBITALS_OF].na, of[ORBITALS_OF].fe3, i)
                for i, name in enumerate(D_ORBITALS) if i != 2]
     displaced = [Job(f"{job.tag}.displaced", "displaced", job.na, job.fe3) for job in relax]
-    return relax + [Job("na_bcc", "metal")] + repeat + orbital + displaced
+    return [*relax, Job("na_bcc", "metal"), *repeat, *orbital, *displaced]
 
 
 def start(job):

@@ -157,8 +157,8 @@ class ExplorerView(w.VBox):
             return
         atoms = self.state.atoms
         magmom = label(atoms, "magmoms")[i]
-        self.picked.value = (f"picked atom <b>{i}</b>: {atoms.symbols[i]}" +
-                             (f", {magmom:.2f} µB by this model, so Fe<sup>{atoms.arrays['oxi_states'][i]}+</sup>" if atoms.symbols[i] == "Fe" else ""))
+        state = f", {magmom:.2f} µB by this model: Fe<sup>{atoms.arrays['oxi_states'][i]}+</sup>" if atoms.symbols[i] == "Fe" else ""
+        self.picked.value = f"picked atom <b>{i}</b>: {atoms.symbols[i]}{state}"
 
     def _refresh(self, change):
         s = self.state
@@ -169,7 +169,7 @@ class ExplorerView(w.VBox):
                 self.ordering.options = options
                 self.ordering.observe(self._choose, "value")
             self.ordering.value = s.ordering
-            self.picked.value = "click an atom, or a point in the plots"
+            self.picked.value = "Click an atom, or a point in the plots. Full symbols on the right: held out of training."
         atoms, i = s.atoms, s.index
         dft, model = s.hulls["DFT"]["formation_energy"][i], s.hulls[s.model]["formation_energy"][i]
         with self.hull.batch_update(), self.parity.batch_update():      # one message, one redraw per figure
@@ -184,19 +184,18 @@ class ExplorerView(w.VBox):
 
     def _html(self, dft, model):
         s = self.state
-        cell = '<td style="padding:2px 12px;text-align:center">'
-        rows = "".join(f"<tr>{cell}{i}</td>{cell}{d:.2f}</td>{cell}{m:.2f}</td>{cell}Fe<sup>{qd}+</sup></td>"
-                       f"{cell}<b style='color:{'#000' if qd == qm else '#C00'}'>Fe<sup>{qm}+</sup>{'' if qd == qm else ' &#10007;'}</b></td></tr>"
-                       for i, d, m, qd, qm in s.summary)
-        above = s.hulls[s.model]["energy_above_hull"][s.index]
+        row = lambda tag, cells: "<tr>" + "".join(f'<{tag} style="padding:2px 12px;text-align:center">{c}</{tag}>' for c in cells) + "</tr>"   # noqa: E731
+        ion = lambda q, right=True: f"Fe<sup>{q}+</sup>" if right else f'<b style="color:#C00">Fe<sup>{q}+</sup> &#10007;</b>'    # noqa: E731
+        rows = row("th", ("Fe", "DFT µB", "model µB", "DFT", "model")) + "".join(
+            row("td", (i, f"{d:.2f}", f"{m:.2f}", ion(qd), ion(qm, qd == qm))) for i, d, m, qd, qm in s.summary)
+        above = {name: table["energy_above_hull"][s.index] for name, table in s.hulls.items()}
         error = 1e3 * np.abs(s.hulls[s.model]["formation_energy"] - s.hulls["DFT"]["formation_energy"]).mean()
         held = "held out of training" if s.held_out[s.index] else "in the training split"
-        return (f'<div style="font:13px Arial,sans-serif;line-height:1.5"><b>{s.ordering}</b> ({held})<table style="margin:6px 0">'
-                f"<tr><th style='padding:2px 12px'>Fe</th><th style='padding:2px 12px'>DFT µB</th><th style='padding:2px 12px'>model µB</th>"
-                f"<th style='padding:2px 12px'>DFT</th><th style='padding:2px 12px'>model</th></tr>{rows}</table>"
+        return (f'<div style="font:13px Arial,sans-serif;line-height:1.5"><b>{s.ordering}</b> ({held})'
+                f'<table style="margin:6px 0">{rows}</table>'
                 f"formation energy: DFT {1e3 * dft:.1f}, {s.model} {1e3 * model:.1f} meV per formula unit<br>"
-                f"above hull: DFT {1e3 * s.hulls['DFT']['energy_above_hull'][s.index]:.1f}, {s.model} {1e3 * above:.1f} meV per formula unit<br>"
-                f"mean error of {s.model} over all orderings: {error:.0f} meV per formula unit (full symbols: held out)</div>")
+                f"above hull: DFT {1e3 * above['DFT']:.1f}, {s.model} {1e3 * above[s.model]:.1f} meV per formula unit<br>"
+                f"mean error of {s.model} over all orderings: {error:.0f} meV per formula unit</div>")
 
 
 def explore(frames=None, predictions=None, **choice):

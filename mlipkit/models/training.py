@@ -7,7 +7,7 @@ import torch
 from tqdm.auto import tqdm
 
 from mlipkit.files import InputError, write_atomically
-from mlipkit.frames import required_label
+from mlipkit.frames import required_label, well_converged
 from mlipkit.models import weights_stem
 from mlipkit.models.chgnet import GPA, CHGNetPotential
 
@@ -23,7 +23,7 @@ def train(name, frames, charge_aware, seed=0, epochs=30, lr=1e-3, batch_size=4, 
         ``"chgnet"``.
     frames : list of ase.Atoms
         With energies, forces, stress and moments, and ``info["split"]``; frames of other splits are not looked at.
-        The loosely converged first frame of a relaxation (``kind`` relax, ``step`` 0) is left out.
+        Loosely converged frames (`mlipkit.frames.well_converged`) are left out.
     charge_aware : bool
         Whether the model is given ``arrays["oxi_states"]``. Nothing else differs between the two.
     seed : int
@@ -48,8 +48,7 @@ def train(name, frames, charge_aware, seed=0, epochs=30, lr=1e-3, batch_size=4, 
     """
     if name != "chgnet":
         raise InputError(f"train: there is no model {name!r}; there is 'chgnet'")
-    parts = {s: [a for a in frames if a.info.get("split") == s and (a.info.get("kind"), a.info.get("step")) != ("relax", 0)]
-             for s in ("train", "validation")}
+    parts = {s: [a for a in well_converged(frames) if a.info.get("split") == s] for s in ("train", "validation")}
     for split, part in parts.items():
         if not part:
             raise InputError(f"train: no frame has info['split'] == {split!r}; give every frame the split of its charge ordering")
@@ -64,7 +63,8 @@ def train(name, frames, charge_aware, seed=0, epochs=30, lr=1e-3, batch_size=4, 
     if checkpoint and checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
         if state["epochs"] != epochs or state["n_train"] != len(data["train"]):
-            raise InputError(f"{checkpoint}: belongs to another run ({state['n_train']} frames, {state['epochs']} epochs); remove it to start afresh")
+            raise InputError(f"{checkpoint}: belongs to another run ({state['n_train']} frames, {state['epochs']} epochs); "
+                             "remove it to start afresh")
         net.load_state_dict(state["net"])
         optimizer.load_state_dict(state["optimizer"])
         history, best = state["history"], state["best"]
@@ -74,7 +74,8 @@ def train(name, frames, charge_aware, seed=0, epochs=30, lr=1e-3, batch_size=4, 
             group["lr"] = lr * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * epoch / epochs)))
         order = np.random.default_rng([seed, epoch]).permutation(len(data["train"]))
         net.train()
-        losses = [_step(potential, [data["train"][k] for k in order[i:i + batch_size]], optimizer) for i in range(0, len(order), batch_size)]
+        batches = [[data["train"][k] for k in order[i:i + batch_size]] for i in range(0, len(order), batch_size)]
+        losses = [_step(potential, batch, optimizer) for batch in batches]
         net.eval()
         validation = [float(_loss(potential, data["validation"][i:i + 4]).detach()) for i in range(0, len(data["validation"]), 4)]
         history.append({"epoch": epoch, "train": float(np.mean(losses)), "validation": float(np.mean(validation))})
@@ -116,9 +117,12 @@ def targets(atoms):
 
 def _loss(potential, batch, training=False):
     out = potential.forward([graph for graph, _ in batch], training)
-    stack = {"e": torch.stack, "f": torch.cat, "s": torch.stack, "m": torch.cat}
-    return sum(torch.nn.functional.huber_loss((out["e"] if k == "e" else stack[k](out[k])) / scale, stack[k]([t[k] for _, t in batch]) / scale)
-               for k, scale in SCALES.items())
+    loss = 0.0
+    for k, scale in SCALES.items():
+        label = [t[k] for _, t in batch]
+        found, label = (out[k], torch.stack(label)) if k == "e" else (torch.cat(list(out[k])), torch.cat(label))
+        loss = loss + torch.nn.functional.huber_loss(found / scale, label / scale)
+    return loss
 
 
 def _step(potential, batch, optimizer):

@@ -51,7 +51,6 @@ def open_notebook(browser, lab):
 def pixels(element):
     """RGB image of an element, shape (height, width, 3)."""
     element.scroll_into_view_if_needed()
-    element.page_wait() if hasattr(element, "page_wait") else None
     return np.asarray(Image.open(io.BytesIO(element.screenshot())).convert("RGB")).astype(int)
 
 
@@ -70,7 +69,7 @@ def test_notebook_runs_and_shows(open_notebook, name):
     assert seconds < 120
     notebook.page.wait_for_timeout(3000)
     assert notebook.errors() == []
-    canvases = notebook.page.query_selector_all(".jp-OutputArea .nglview-container canvas, .jp-OutputArea canvas")
+    canvases = notebook.page.query_selector_all(".jp-OutputArea canvas")
     views = [c for c in canvases if (c.bounding_box() or {}).get("height", 0) > 100]
     text = (ROOT / "notebooks" / name).read_text()
     assert len(views) == text.count("mk.show(") + text.count("mk.explore("), "one 3D canvas per view"
@@ -131,10 +130,9 @@ def test_explorer_answers_to_clicks(open_notebook):
     atoms = next(a for a in mk.end_points(mk.load_dft()) if a.info["ordering"] == "x050_na01_fe02")
     right = 0
     for i in np.flatnonzero(atoms.symbols == "Fe"):
-        x, y, hidden = page.evaluate("""(i) => { const s = window.nglStage, a = s.compList[0].structure.getAtomProxy(i);
+        x, y = page.evaluate("""(i) => { const s = window.nglStage, a = s.compList[0].structure.getAtomProxy(i);
             const v = a.positionToVector3(), p = s.viewerControls.getPositionOnCanvas(v), r = s.viewer.renderer.domElement.getBoundingClientRect();
-            const hit = s.mouseControls && s.viewer.pick(Math.round(p.x * window.devicePixelRatio), Math.round(p.y * window.devicePixelRatio));
-            return [r.left + p.x, r.bottom - p.y, false] }""", int(i))
+            return [r.left + p.x, r.bottom - p.y] }""", int(i))
         page.mouse.move(x, y)
         page.wait_for_timeout(300)
         page.mouse.click(x, y)

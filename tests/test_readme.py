@@ -1,0 +1,37 @@
+"""What the README says is true: its snippet runs, its numbers are those of the shipped files, its picture is there."""
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mlipkit as mk
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_snippet_runs(tmp_path):
+    code = re.search(r"```python\n(.*?)```", README, re.S)[1]
+    ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    assert "aware" in ran.stdout and "0.25" in ran.stdout
+
+
+def test_table_of_errors(frames):
+    table = mk.compare_models(frames, mk.load_predictions(), "test")
+    rows = re.findall(r"^\| (pretrained|blind|aware) +\| *([\d.]+) *\| *([\d.]+) *\| *([\d.]+) *\| *([\d.]+) *\|$", README, re.M)
+    assert [r[0] for r in rows] == ["pretrained", "blind", "aware"]
+    for name, *numbers in rows:
+        expected = table.loc[name, ["energy", "forces", "magmoms", "valence_right"]]
+        for said, true, digits in zip(numbers, expected, (1, 0, 3, 1)):
+            assert float(said) == pytest.approx(true, abs=0.51 * 10 ** -digits)
+    assert f"{int(table.loc['aware', 'n'])} frames" in README
+
+
+def test_links_and_picture():
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+    for notebook in (ROOT / "notebooks").glob("*.ipynb"):
+        assert f"`{notebook.stem}`" in README
