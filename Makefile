@@ -17,7 +17,7 @@ BIN := .venv/bin
 	@bash .ci/make-venv "$(PYTHON)"
 
 lab: .venv/ready
-	@$(BIN)/jupyter lab --port=$(PORT) notebooks/00_tour.ipynb $(LAB_ARGS)
+	@$(BIN)/jupyter lab --port=$(PORT) $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/00_tour.ipynb $(LAB_ARGS)
 
 test: .venv/ready
 	@$(BIN)/ruff check .

@@ -184,10 +184,8 @@ class ExplorerView(w.VBox):
 
     def _html(self, dft, model):
         s = self.state
-        row = lambda tag, cells: "<tr>" + "".join(f'<{tag} style="padding:2px 12px;text-align:center">{c}</{tag}>' for c in cells) + "</tr>"   # noqa: E731
-        ion = lambda q, right=True: f"Fe<sup>{q}+</sup>" if right else f'<b style="color:#C00">Fe<sup>{q}+</sup> &#10007;</b>'    # noqa: E731
-        rows = row("th", ("Fe", "DFT µB", "model µB", "DFT", "model")) + "".join(
-            row("td", (i, f"{d:.2f}", f"{m:.2f}", ion(qd), ion(qm, qd == qm))) for i, d, m, qd, qm in s.summary)
+        rows = _row("th", ("Fe", "DFT µB", "model µB", "DFT", "model")) + "".join(
+            _row("td", (i, f"{d:.2f}", f"{m:.2f}", _ion(qd), _ion(qm, wrong=qd != qm))) for i, d, m, qd, qm in s.summary)
         above = {name: table["energy_above_hull"][s.index] for name, table in s.hulls.items()}
         error = 1e3 * np.abs(s.hulls[s.model]["formation_energy"] - s.hulls["DFT"]["formation_energy"]).mean()
         held = "held out of training" if s.held_out[s.index] else "in the training split"
@@ -196,6 +194,14 @@ class ExplorerView(w.VBox):
                 f"formation energy: DFT {1e3 * dft:.1f}, {s.model} {1e3 * model:.1f} meV per formula unit<br>"
                 f"above hull: DFT {1e3 * above['DFT']:.1f}, {s.model} {1e3 * above[s.model]:.1f} meV per formula unit<br>"
                 f"mean error of {s.model} over all orderings: {error:.0f} meV per formula unit</div>")
+
+
+def _row(tag, cells):
+    return "<tr>" + "".join(f'<{tag} style="padding:2px 12px;text-align:center">{cell}</{tag}>' for cell in cells) + "</tr>"
+
+
+def _ion(state, wrong=False):
+    return f'<b style="color:#C00">Fe<sup>{state}+</sup> &#10007;</b>' if wrong else f"Fe<sup>{state}+</sup>"
 
 
 def explore(frames=None, predictions=None, **choice):
