@@ -21,7 +21,7 @@ BREATHE = 0.06        # Å: Fe-O shortened around Fe3+, lengthened around Fe2+, 
 N_RATTLED, N_STRAINED = 6, 4    # displaced frames per ordering
 D_ORBITALS = ("xy", "yz", "3z2-r2", "xz", "x2-y2")    # GPAW's order
 REPEATED = ("x025_na0_fe013", "x050_na01_fe01", "x075_na012_fe0")     # relaxed again from a second start
-ORBITALS_OF = "x025_na0_fe012"   # one Fe2+ in the cell: the cleanest place to try the other four orbitals
+ORBITALS_OF = "x050_na02_fe13"   # its relaxation stayed in pure 3z2-r2: the place to try the other four orbitals
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ def train(name, frames, charge_aware, seed=0, epochs=30, lr=1e-3, batch_size=4, 
     for epoch in tqdm(range(len(history), epochs), desc=f"{name} {'aware' if charge_aware else 'blind'}", disable=not progress,
                       initial=len(history), total=epochs):
         for group in optimizer.param_groups:
-            group["lr"] = lr * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * epoch / epochs)))
+            group["lr"] = float(lr * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * epoch / epochs))))
         order = np.random.default_rng([seed, epoch]).permutation(len(data["train"]))
         net.train()
         batches = [[data["train"][k] for k in order[i:i + batch_size]] for i in range(0, len(order), batch_size)]
@@ -94,7 +94,7 @@ def shift_references(potential, frames):
     """Move the model's energy references of Fe and the mobile ion onto the data by least squares.
 
     Two numbers only: along NaxFePO4 the composition has two degrees of freedom, and N(Fe3+) follows from N(Na),
-    so a reference energy of its own for each species would not be determined.
+    so a reference energy of its own for each species would not be determined. The proxies move with Fe.
     """
     from ase.data import atomic_numbers
     difference = [required_label(a, "energy", "training") - p.energy for a, p in zip(frames, potential.predict(frames))]
