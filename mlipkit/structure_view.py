@@ -15,7 +15,7 @@ COLOURS = {"Na": "#F0E442", "P": "#B8A9C9", "O": "#E3E3E3", "Fe": "#777777"}
 RADII = {"Na": 0.70, "Fe": 0.62, "P": 0.36, "O": 0.28}       # Å; drawn, not physical
 BONDS = {("Fe", "O"): 2.6, ("P", "O"): 1.8}                  # Å
 STICK = 0.09                                                 # Å
-ARROW = "#111111"
+ARROW, EDGE = "#111111", "#777777"
 SAME_ARROW = 0.05       # µB, 0.03 Å in the picture: arrows this close are not drawn anew
 _scheme = itertools.count()
 
@@ -75,8 +75,7 @@ def draw(view, atoms):
             selection = "@" + ",".join(map(str, np.flatnonzero(symbols == element)))
             component.add_representation("spacefill", selection=selection, color=scheme, radius_type="size",
                                          radius_size=RADII.get(element, 0.5))
-        component.add_representation("unitcell", color_value="#555555")
-        view._add_shape(bonds(atoms), name="bonds")
+        view._add_shape(bonds(atoms) + cell_edges(atoms), name="bonds and cell")
     view._add_shape(arrows(atoms), name="moments")
     for old in outdated:            # last, so that WebGL keeps its compiled shaders: 140 ms in software
         view.remove_component(old)
@@ -96,6 +95,13 @@ def bonds(atoms):
             outside.add((b, *s))
             shapes.append(["sphere", end.tolist(), _rgb(COLOURS["O"]), RADII["O"]])
     return shapes
+
+
+def cell_edges(atoms):
+    """NGL shapes: the twelve edges of the unit cell (NGL's own are orange, which here means Fe3+)."""
+    corners = np.array(list(itertools.product((0, 1), repeat=3)))
+    return [["cylinder", (a @ atoms.cell.array).tolist(), (b @ atoms.cell.array).tolist(), _rgb(EDGE), 0.04]
+            for a, b in itertools.combinations(corners, 2) if np.abs(a - b).sum() == 1]
 
 
 def arrows(atoms):

@@ -49,6 +49,11 @@ def test_bonds_complete_the_polyhedra(mixed):
     assert min(lengths) > 1.4 and max(lengths) < 2.6
 
 
+def test_cell_has_twelve_edges_of_the_right_length(mixed):
+    lengths = [np.linalg.norm(np.subtract(s[2], s[1])) for s in structure_view.cell_edges(mixed)]
+    assert sorted(lengths) == pytest.approx(sorted(np.repeat(mixed.cell.lengths(), 4)))
+
+
 def test_arrows_are_as_long_as_the_moments(mixed):
     arrows = structure_view.arrows(mixed)
     assert len(arrows) == 4

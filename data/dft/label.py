@@ -148,6 +148,14 @@ def optimizer_of(atoms, history):
             longest = np.linalg.norm(self.p.reshape(-1, 3), axis=1).max()
             self.alpha_k = min(1.0, self.maxstep / longest)
 
+        def update(self, r, f, r0, f0):
+            # noise in the forces over a short step looks like a soft or negative curvature, and the next step goes astray
+            if not self._just_reset_hessian:
+                step = (r - r0).ravel()
+                if step @ (f0 - f).ravel() < 0.5 * step @ step:      # eV/Å^2
+                    return
+            super().update(r, f, r0, f0)
+
     optimizer = FixedStep(atoms, precon=Exp(A=3, mu=2.0), maxstep=0.08, logfile=None)
     if len(history) > 1:
         optimizer.replay_trajectory(history)
@@ -158,10 +166,11 @@ def relax(job, txt, steps=40):
     """Relax in the fixed cell from where the job stands; the end point is converged tighter and closes it."""
     done = frames_of(job.name)
     origin = done or (frames_of(job.tag) if job.kind == "orbital" else [])
+    lowest = min(origin, key=lambda a: a.get_potential_energy(), default=None)
     atoms = start(job)
-    if origin:                                  # another orbital starts from the geometry relaxed for the lowest one
-        atoms.positions = origin[-1].positions
-    calculator(job, atoms, txt, done[-1] if done else None)
+    if lowest:                                  # another orbital starts from the geometry relaxed for the lowest one
+        atoms.positions = lowest.positions
+    calculator(job, atoms, txt, lowest if done else None)
     began, criteria, resumed = time.time(), LOOSE, bool(done)
     step = len(done)
 
