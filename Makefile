@@ -1,5 +1,6 @@
 # make lab    JupyterLab on the tour            make dft      go on with the DFT campaign (installs GPAW when missing)
 # make test   everything that CI checks         make collect  gates: campaign -> embedded set
+# make screenshot  the picture in the README
 # make models train and predict again           make lock     pin the newest versions that pyproject.toml allows
 SHELL := /bin/bash
 .ONESHELL:
@@ -10,7 +11,7 @@ PORT ?= 8888
 export OMP_WAIT_POLICY := passive
 BIN := .venv/bin
 
-.PHONY: lab test lock collect models dft dft-list lint clean
+.PHONY: lab test screenshot lock collect models dft dft-list lint clean
 .DEFAULT_GOAL := lab
 
 .venv/ready: requirements.lock pyproject.toml .ci/make-venv
@@ -29,6 +30,10 @@ collect: .venv/ready
 models: .venv/ready
 	@nice -n 19 $(BIN)/python data/make_models.py train
 	$(BIN)/python data/make_models.py predict
+
+screenshot:
+	@$(MAKE) test TESTS="tests/browser -k explorer -s"
+	cp screenshots/explorer.png docs/explorer.png
 
 lock:
 	@rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock

@@ -48,7 +48,7 @@ def error_table(frames, predictions):
     -------
     dict
         ``n`` frames, ``energy`` (meV/atom), ``forces`` (meV/Å), ``magmoms`` (µB, Fe only), ``valence_right`` (% of Fe
-        whose oxidation state, inferred from the predicted moments, is that of DFT).
+        whose oxidation state, inferred from the predicted moments, is that of DFT; a charge-aware model was given it).
     """
     if len(frames) != len(predictions):
         raise InputError(f"error_table: {len(frames)} frames but {len(predictions)} predictions")
@@ -88,5 +88,8 @@ def compare_models(frames, predictions, split="test"):
     if not chosen:
         raise InputError(f"compare_models: no frame belongs to the split {split!r}")
     table, keys = predictions.set_index(["model", "job", "step"]), [(a.info["job"], a.info["step"]) for a in chosen]
+    missing = [(m, *key) for m in predictions["model"].unique() for key in keys if (m, *key) not in table.index]
+    if missing:
+        raise InputError("compare_models: no prediction of {} for job {}, step {}; predict again (make models)".format(*missing[0]))
     rows = {model: error_table(chosen, table.loc[[(model, *key) for key in keys]]) for model in predictions["model"].unique()}
     return pd.DataFrame(rows).T.rename_axis("model")

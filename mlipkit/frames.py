@@ -104,24 +104,30 @@ def frame_table(frames):
     return pd.DataFrame(rows)
 
 
-def end_points(frames, fmax=0.06):
-    """The lowest relaxed frame of every charge ordering (``info["ordering"]``), in the order of their names.
+def end_points(frames, fmax=0.05):
+    """The end of the relaxation of every charge ordering (``info["ordering"]``), in the order of their names.
 
     Parameters
     ----------
     frames : list of ase.Atoms
         With energies and forces.
     fmax : float
-        A frame counts as relaxed when no force is larger, eV/Å. Orderings without such a frame are left out.
+        A frame counts as relaxed when no force is larger, eV/Å, or when its ``info["kind"]`` says ``final``.
+        Orderings without such a frame are left out.
 
     Returns
     -------
     list of ase.Atoms
+        Of several relaxed frames of an ordering the lowest, those marked ``final`` (converged tighter) first.
     """
-    lowest = {}
-    for atoms in frames:
-        name, energy = atoms.info["ordering"], required_label(atoms, "energy", "end_points")
-        relaxed = np.linalg.norm(required_label(atoms, "forces", "end_points"), axis=1).max() <= fmax
-        if relaxed and (name not in lowest or energy < label(lowest[name], "energy")):
-            lowest[name] = atoms
-    return [lowest[name] for name in sorted(lowest)]
+    best = {}
+    for i, atoms in enumerate(frames):
+        if "ordering" not in atoms.info:
+            raise InputError(f"end_points: frame {i} ({atoms.get_chemical_formula()}) has no info['ordering'], "
+                             "the name of its charge ordering")
+        energy, forces = (required_label(atoms, name, "end_points") for name in ("energy", "forces"))
+        final = atoms.info.get("kind") == "final"
+        rank, name = (not final, energy), atoms.info["ordering"]
+        if (final or np.linalg.norm(forces, axis=1).max() <= fmax) and (name not in best or rank < best[name][0]):
+            best[name] = rank, atoms
+    return [best[name][1] for name in sorted(best)]

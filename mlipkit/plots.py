@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 
 VALENCE = {2: "#0072B2", 3: "#E69F00"}      # blue Fe2+, orange Fe3+
 SERIES = {"DFT": ("#333333", "circle"), "pretrained": ("#CC79A7", "square"), "blind": ("#D55E00", "x"), "aware": ("#009E73", "diamond")}
+OTHER = ("#56B4E9", "triangle-up")      # a series of any other name
 LAYOUT = {"template": "simple_white", "font": {"family": "Arial, sans-serif", "size": 13}, "margin": {"l": 70, "r": 16, "t": 40, "b": 56},
           "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}}
 
@@ -36,7 +37,7 @@ def parity(label, predicted, text=None, held_out=None, quantity="formation energ
     ends = _padded(everything)
     figure = go.Figure()
     for name, values in predicted.items():
-        colour, symbol = SERIES[name]
+        colour, symbol = SERIES.get(name, OTHER)
         symbols = symbol if held_out is None else [symbol if full else f"{symbol}-open" for full in held_out]
         figure.add_scatter(x=label, y=values, text=text, name=name, mode="markers",
                            marker={"size": 9, "color": colour, "symbol": symbols, "line": {"width": 1.5, "color": colour}},
@@ -63,7 +64,7 @@ def hull(tables):
     """
     figure = go.Figure()
     for name, table in tables.items():
-        colour, symbol = SERIES[name]
+        colour, symbol = SERIES.get(name, OTHER)
         vertices = table[table["on_hull"]].drop_duplicates("x").sort_values("x")
         figure.add_scatter(x=table["x"], y=table["formation_energy"], text=table["ordering"], mode="markers", name=name, legendgroup=name,
                            marker={"color": colour, "symbol": symbol, "size": 9, "line": {"width": 1, "color": "white"}},
@@ -82,7 +83,7 @@ def choose(figure, names):
     By visibility, not by new data: axes and text stay, which makes it several times as fast.
     """
     for trace in figure.data:
-        if trace.name in SERIES:
+        if trace.name:
             trace.visible = trace.name in names
 
 

@@ -40,5 +40,7 @@ def test_alignment_takes_out_a_reference_and_nothing_else(frames):
 def test_compare_models_leaves_out_loose_first_frames(frames, perfect):
     table = mk.compare_models(frames, perfect, "train")
     assert table.loc["perfect", "n"] == sum(a.info["split"] == "train" and a.info["density"] < 5e-4 for a in frames)
+    with pytest.raises(mk.InputError, match="no prediction of perfect for job"):
+        mk.compare_models(frames, perfect[perfect["step"] > 2], "train")
     with pytest.raises(mk.InputError, match="no frame belongs to the split 'nothing'"):
         mk.compare_models(frames, perfect, "nothing")

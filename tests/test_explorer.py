@@ -24,7 +24,10 @@ def test_unknown_choices_are_refused(state):
         state.ordering = "nothing"
     with pytest.raises(traitlets.TraitError):
         state.model = "psychic"
-    assert state.ordering == "x050_na01_fe01"
+    with pytest.raises(traitlets.TraitError, match="no ordering at x = 0.3"):
+        state.x = 0.3
+    assert (state.ordering, state.x) == ("x050_na01_fe01", 0.5)
+    assert mk.ExplorerState(x=0.75).x == 0.75
 
 
 def test_atoms_carry_what_the_model_predicts(state):
@@ -80,5 +83,8 @@ def test_picking_an_atom_reads_its_moment():
     fe = int(np.flatnonzero(app.state.atoms.symbols == "Fe")[1])
     app.structure.picked = {"atom1": {"index": fe}}
     assert f"<b>{fe}</b>: Fe" in app.picked.value
+    before = app.picked.value
+    app.state.model = "pretrained"
+    assert f"<b>{fe}</b>" in app.picked.value and app.picked.value != before        # the moment of the other model
     app.structure.picked = {"bond": 1}                          # a picked bond has no atom1
     assert f"<b>{fe}</b>: Fe" in app.picked.value

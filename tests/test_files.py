@@ -68,9 +68,10 @@ def test_manifest_knows_every_shipped_file():
     assert len(describe(folder / "dft/olivine.extxyz")["frames"]) == len(mk.load_dft())
 
 
-def test_interrupted_write_leaves_the_old_file(tmp_path):
+def test_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "a.txt"
     write_atomically(path, "old")
-    with pytest.raises(TypeError):
-        write_atomically(path, None)
+    monkeypatch.setattr(files.os, "replace", lambda *_: 1 / 0)         # the power goes off before the new file is in place
+    with pytest.raises(ZeroDivisionError):
+        write_atomically(path, "new")
     assert path.read_text() == "old"

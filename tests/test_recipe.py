@@ -43,7 +43,11 @@ def test_host_is_pnma_and_start_geometries_breathe():
 def test_displaced_cells_are_the_same_at_every_call():
     job = olivine.jobs()[3]
     relaxed = olivine.start(job)
-    first, again = (list(olivine.displaced(job, relaxed)) for _ in range(2))
+    first = list(olivine.displaced(job, relaxed))
+    again, working = [], relaxed.copy()
+    for kind, atoms in olivine.displaced(job, relaxed.copy()):
+        working.positions[:] = atoms.positions              # the campaign moves its own atoms in between
+        again.append((kind, atoms))
     assert len(first) == olivine.N_RATTLED + olivine.N_STRAINED
     for (kind, a), (_, b) in zip(first, again):
         assert np.array_equal(a.positions, b.positions)
@@ -59,12 +63,13 @@ def test_the_shipped_set_is_what_the_gates_make_of_the_campaign(frames):
         assert a.get_potential_energy() == pytest.approx(b.get_potential_energy(), abs=1e-9)
 
 
-def fake(energy, moments=(4.3, 4.3, 3.66, 3.66), kind="relax", step=0):
+def fake(energy, moments=(4.3, 4.3, 3.66, 3.66), orbital=0.9, kind="relax", step=0):
     atoms = olivine.start(next(j for j in olivine.jobs() if j.name == "x050_na01_fe01"))
     fe = atoms.symbols == "Fe"
-    m = np.zeros(len(atoms))
-    m[fe] = moments
+    m, z = np.zeros(len(atoms)), np.zeros(len(atoms))
+    m[fe], z[fe] = moments, orbital
     atoms.calc = SinglePointCalculator(atoms, energy=energy, magmoms=m)
+    atoms.set_array("minority_3z2", z)
     atoms.info = {"x": 0.5, "job": "x050_na01_fe01", "kind": kind, "step": step, "density": 3e-4}
     return atoms
 
@@ -73,13 +78,15 @@ def fake(energy, moments=(4.3, 4.3, 3.66, 3.66), kind="relax", step=0):
     ([fake(-1.0), fake(-1.2), fake(-1.21)], ["", "", ""]),
     ([fake(-1.0), fake(-1.2), fake(-1.1), fake(-1.3)], ["", "", "uphill", ""]),
     ([fake(-1.0, moments=(4.18, 4.21, 3.80, 3.90)), fake(-1.2)], ["delocalised", ""]),
+    ([fake(-1.0, orbital=1.0), fake(-1.1, orbital=0.8), fake(-1.2, orbital=0.6)], ["other_state", "", ""]),
     ([fake(-1.0), fake(-1.1, kind="final")], ["other_state", "other_state"]),     # another run of this ordering ended at -1.3
     ([fake(-1.0), fake(-1.25, kind="final")], ["", ""]),
 ])
 def test_gates(frames, reasons):
     table, splits = olivine.arrangements(), {"x050_na01_fe01": "train"}
     clear = [collect.labelled(a, splits, table) for a in frames]
-    assert collect.gate(frames, clear, {"x050_na01_fe01": -1.3}) == reasons
+    assert collect.gate(frames, clear, {"x050_na01_fe01": -1.3 if frames[-1].info["kind"] == "final" else np.inf}, frames[-1]) == reasons
+    assert set(collect.gate(frames, clear, {}, None)) <= {"other_state", "delocalised"}     # a repeat that has not ended
 
 
 def test_frames_are_labelled_by_what_was_found():

@@ -6,8 +6,9 @@
 A frame is labelled by the moments found in it, never by those seeded. It enters the set when
 - its SCF converged (the campaign writes no other);
 - its Fe moments form two clear groups with the count that neutrality asks for   (else: delocalised);
-- its sixth electrons sit in the lowest orbital state known: its run does not end clearly above the lowest run of
-  the same ordering                                                                (else: other_state);
+- its sixth electrons sit in the lowest orbital state known: they are in the orbital in which its run ends (a rattled
+  or strained copy: its relaxed cell), and that run does not end clearly above the lowest run of the same ordering;
+  repeats and runs with another orbital count once they have ended                 (else: other_state);
 - the energy falls along its relaxation                                            (else: uphill).
 """
 import json
@@ -26,6 +27,7 @@ sys.path.insert(0, str(HERE))
 from olivine import arrangements, canonical, host, jobs, tag_of
 
 HIGHER_STATE = 0.10  # eV per cell between two runs of one ordering; another orbital costs 0.2 to 0.6
+TURNED = 0.25        # difference in the occupation of 3z2-r2 on an Fe2+ that makes another orbital state
 UPHILL = 0.02        # eV per cell; the optimiser takes steps without line search
 
 
@@ -50,15 +52,20 @@ def labelled(atoms, splits, table):
     return found.clear
 
 
-def gate(frames, clear, lowest):
-    """Reason to keep each frame of one job apart, '' for those that enter the set."""
+def gate(frames, clear, lowest, end):
+    """Reason to keep each frame of one job apart, '' for those that enter the set.
+
+    `lowest`: energy of the lowest finished run by ordering. `end`: the frame whose orbital state counts for this job,
+    None for a run that has to end before it counts.
+    """
     reasons, least = [], np.inf
-    ends = frames[-1].get_potential_energy() if frames[-1].info["kind"] == "final" else -np.inf
+    too_high = end is None or end.get_potential_energy() > lowest.get(end.info["ordering"], np.inf) + HIGHER_STATE
     for atoms, ok in zip(frames, clear):
         relaxing = atoms.info["kind"] in ("relax", "final")
+        fe, fe2 = (atoms.symbols == "Fe"), atoms.arrays["oxi_states"][atoms.symbols == "Fe"] == 2
         if not ok:
             reason = "delocalised"
-        elif ends > lowest.get(atoms.info["ordering"], np.inf) + HIGHER_STATE:
+        elif too_high or np.abs((atoms.arrays["minority_3z2"] - end.arrays["minority_3z2"])[fe][fe2]).max(initial=0) > TURNED:
             reason = "other_state"
         elif relaxing and atoms.get_potential_energy() > least + UPHILL:
             reason = "uphill"
@@ -73,20 +80,23 @@ def gate(frames, clear, lowest):
 def collect():
     """The set and the frames kept apart, both in the order of the campaign."""
     splits = {tag: split for split, tags in json.loads((HERE / "splits.json").read_text()).items() if split != "note" for tag in tags}
-    table, runs, lowest = arrangements(), [], {}
+    table, runs, lowest, ends = arrangements(), [], {}, {}
     for job in jobs():
         path = HERE / "frames" / f"{job.name}.extxyz"
         if job.kind == "metal" or not path.exists():
             continue
         frames = read_frames(path)
         clear = [labelled(atoms, splits, table) for atoms in frames]
-        runs.append((frames, clear))
-        if frames[-1].info["kind"] == "final" and clear[-1]:
-            key = frames[-1].info["ordering"]
-            lowest[key] = min(lowest.get(key, np.inf), frames[-1].get_potential_energy())
+        final = frames[-1] if frames[-1].info["kind"] == "final" and clear[-1] else None
+        end = ends.get(job.tag) if job.kind == "displaced" else final or (frames[-1] if job.kind == "relax" else None)
+        ends[job.name] = end
+        runs.append((frames, clear, end))
+        if final:
+            key = final.info["ordering"]
+            lowest[key] = min(lowest.get(key, np.inf), final.get_potential_energy())
     kept, apart = [], []
-    for frames, clear in runs:
-        for atoms, reason in zip(frames, gate(frames, clear, lowest)):
+    for frames, clear, end in runs:
+        for atoms, reason in zip(frames, gate(frames, clear, lowest, end)):
             if reason:
                 atoms.info["reason"] = reason
             (apart if reason else kept).append(atoms)

@@ -53,7 +53,10 @@ class ExplorerState(t.HasTraits):
             self.hulls[m] = thermo.hull(self.ends, [row["energy"] for row in self.predictions[m]])
         self.names = [a.info["ordering"] for a in self.ends]
         self.held_out = [a.info["split"] != "train" for a in self.ends]
-        super().__init__(**{"ordering": self.names[0], **kwargs})
+        if "ordering" not in kwargs:
+            kwargs["ordering"] = self.orderings(kwargs["x"])[0] if "x" in kwargs else self.names[0]
+        kwargs.pop("x", None)               # follows from the ordering
+        super().__init__(**kwargs)
 
     @property
     def compositions(self):
@@ -62,11 +65,18 @@ class ExplorerState(t.HasTraits):
     def orderings(self, x):
         """Names of the orderings at a composition, the lowest in energy first."""
         here = [i for i, a in enumerate(self.ends) if np.isclose(a.info["x"], x)]
+        if not here:
+            raise t.TraitError(f"there is no ordering at x = {x:g}; there is x = {', '.join(f'{c:g}' for c in self.compositions)}")
         return [self.names[i] for i in sorted(here, key=lambda i: self.hulls["DFT"]["formation_energy"][i])]
 
     @property
     def index(self):
         return self.names.index(self.ordering)
+
+    @t.validate("x")
+    def _has_orderings(self, proposal):
+        self.orderings(proposal["value"])
+        return proposal["value"]
 
     @t.validate("ordering")
     def _known(self, proposal):
@@ -114,7 +124,7 @@ class ExplorerView(w.VBox):
     """Widgets over an `ExplorerState`."""
 
     def __init__(self, state):
-        self.state = state
+        self.state, self.chosen = state, None
         bold = {"description_width": "initial"}
         self.composition = w.ToggleButtons(options=[(f"x = {x:g}", x) for x in state.compositions], style={"button_width": "78px"})
         self.ordering = w.Dropdown(description="ordering", style=bold, layout={"width": "250px"})
@@ -153,9 +163,15 @@ class ExplorerView(w.VBox):
 
     def _pick(self, change):
         i = (change["new"].get("atom1") or {}).get("index")
+        if i is not None:
+            self.chosen = i
+            self._tell(self.state.atoms)
+
+    def _tell(self, atoms):
+        i = self.chosen
         if i is None:
+            self.picked.value = "Click an atom, or a point in the plots. Full symbols on the right: held out of training."
             return
-        atoms = self.state.atoms
         magmom = label(atoms, "magmoms")[i]
         state = f", {magmom:.2f} µB by this model: Fe<sup>{atoms.arrays['oxi_states'][i]}+</sup>" if atoms.symbols[i] == "Fe" else ""
         self.picked.value = f"picked atom <b>{i}</b>: {atoms.symbols[i]}{state}"
@@ -169,8 +185,9 @@ class ExplorerView(w.VBox):
                 self.ordering.options = options
                 self.ordering.observe(self._choose, "value")
             self.ordering.value = s.ordering
-            self.picked.value = "Click an atom, or a point in the plots. Full symbols on the right: held out of training."
+            self.chosen = None
         atoms, i = s.atoms, s.index
+        self._tell(atoms)
         dft, model = s.hulls["DFT"]["formation_energy"][i], s.hulls[s.model]["formation_energy"][i]
         with self.hull.batch_update(), self.parity.batch_update():      # one message, one redraw per figure
             if change["name"] == "model":

@@ -68,10 +68,10 @@ class CHGNetPotential:
         from pymatgen.core import Structure
         numbers = to_proxies(atoms, self.proxies) if self.proxies else atoms.numbers
         structure = Structure(atoms.cell.array, numbers, atoms.positions, coords_are_cartesian=True)
-        graph = self.network.graph_converter(structure)
-        if graph is None:
-            raise InputError(f"{atoms.get_chemical_formula()}: an atom has no neighbour within 6 Å; CHGNet cannot describe it")
-        return graph
+        try:
+            return self.network.graph_converter(structure)
+        except ValueError as reason:
+            raise InputError(f"{atoms.get_chemical_formula()}: CHGNet cannot describe this cell: {reason}") from reason
 
     def forward(self, graphs, training=False):
         """Energy per atom (eV), forces (eV/Å), stress (GPa) and moments (µB) of a batch, as tensors.

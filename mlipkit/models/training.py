@@ -1,4 +1,5 @@
 """Fine-tuning: one loop, used for the shipped weights and for a person's own frames."""
+import hashlib
 import json
 from pathlib import Path
 
@@ -59,12 +60,12 @@ def train(name, frames, charge_aware, seed=0, epochs=30, lr=1e-3, batch_size=4, 
     data = {split: [(potential.graph(a), targets(a)) for a in part] for split, part in parts.items()}
     optimizer = torch.optim.Adam([p for p in net.parameters() if p.requires_grad], lr=lr)
     history, best = [], None
+    run = _fingerprint(parts, epochs, lr, batch_size)
     checkpoint = Path(folder) / f"{weights_stem(name, charge_aware, seed)}.ckpt" if folder else None
     if checkpoint and checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
-        if state["epochs"] != epochs or state["n_train"] != len(data["train"]):
-            raise InputError(f"{checkpoint}: belongs to another run ({state['n_train']} frames, {state['epochs']} epochs); "
-                             "remove it to start afresh")
+        if state["run"] != run:
+            raise InputError(f"{checkpoint}: belongs to a run with other frames or other settings; remove it to start afresh")
         net.load_state_dict(state["net"])
         optimizer.load_state_dict(state["optimizer"])
         history, best = state["history"], state["best"]
@@ -84,10 +85,18 @@ def train(name, frames, charge_aware, seed=0, epochs=30, lr=1e-3, batch_size=4, 
         if history[-1]["validation"] == min(h["validation"] for h in history):
             best = {k: v.clone() for k, v in net.state_dict().items()}
         if checkpoint:
-            _save(checkpoint, {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "history": history, "best": best,
-                               "epochs": epochs, "n_train": len(data["train"])})
+            _save(checkpoint, {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "history": history, "best": best, "run": run})
     net.load_state_dict(best)
     return potential, history
+
+
+def _fingerprint(parts, *settings):
+    """What a checkpoint belongs to: geometries, labels, species and settings."""
+    digest = hashlib.sha256(repr((settings, sorted(SCALES.items()))).encode())
+    for atoms in parts["train"] + parts["validation"]:
+        for values in (atoms.numbers, atoms.positions, atoms.cell.array, *targets(atoms).values(), atoms.arrays.get("oxi_states", ())):
+            digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
 
 
 def shift_references(potential, frames):

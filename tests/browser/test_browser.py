@@ -106,7 +106,7 @@ def test_explorer_answers_to_clicks(open_notebook):
     explorer = page.wait_for_selector(".mlipkit-explorer")
     explorer.scroll_into_view_if_needed()
     page.wait_for_timeout(4000)
-    explorer.screenshot(path=str(ROOT / "screenshots" / "explorer.png"))
+    explorer.screenshot(path=str(ROOT / "screenshots" / "explorer.png"))        # `make screenshot` copies it into the README
 
     # toggle: both figures change, and the time until they are redrawn is measured
     assert page.evaluate(TRACES) == [["DFT", "DFT", "blind", "blind"], ["blind"]]
