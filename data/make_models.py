@@ -68,7 +68,21 @@ def predict():
         write_atomically(path, json.dumps(card, indent=1) + "\n")
     write_atomically(FOLDER / "predictions.csv", table.to_csv(index=False))
     write_manifest()
+    write_readme(frames, compare_models(frames, table, "test"))
     print(compare_models(frames, table, "test"))
+
+
+def write_readme(frames, errors):
+    """The table of errors in README.md."""
+    card = json.loads(files_of(True)[1].read_text())
+    path, test = Path(__file__).parent.parent / "README.md", [a for a in well_converged(frames) if a.info["split"] == "test"]
+    lines = ["| model | energy, meV/atom | forces, meV/Å | Fe moments, µB | valence right, % |", "|---|---|---|---|---|"]
+    lines += [f"| {m} | {r.energy:.1f} | {r.forces:.0f} | {r.magmoms:.3f} | {r.valence_right:.1f} |" for m, r in errors.iterrows()]
+    lines += ["", f"{len(test)} frames of {len({a.info['ordering'] for a in test})} held-out ordering(s); "
+              f"trained on {card['frames']['train']} frames of {len(card['split']['train'])} orderings."]
+    before, rest = path.read_text().split("<!-- errors: begin", 1)
+    comment, after = rest.split("<!-- errors: end -->", 1)
+    write_atomically(path, f"{before}<!-- errors: begin{comment.splitlines()[0]}\n" + "\n".join(lines) + f"\n<!-- errors: end -->{after}")
 
 
 def files_of(aware):

@@ -24,7 +24,7 @@ def test_resumed_equals_uninterrupted(few, tmp_path, monkeypatch):
     _, resumed = mk.train("chgnet", few, folder=tmp_path, **kwargs)
     assert [h["train"] for h in resumed] == pytest.approx([h["train"] for h in straight], rel=1e-3)
     assert straight[-1]["train"] < straight[0]["train"]
-    with pytest.raises(mk.InputError, match="belongs to another run"):
+    with pytest.raises(mk.InputError, match="belongs to a run with other frames or other settings"):
         mk.train("chgnet", few, folder=tmp_path, **{**kwargs, "epochs": 5})
 
 

@@ -170,11 +170,11 @@ class ExplorerView(w.VBox):
     def _tell(self, atoms):
         i = self.chosen
         if i is None:
-            self.picked.value = "Click an atom, or a point in the plots. Full symbols on the right: held out of training."
+            self.picked.value = _text("Click an atom, or a point in the plots.<br>Full symbols on the right: held out of training.")
             return
         magmom = label(atoms, "magmoms")[i]
         state = f", {magmom:.2f} µB by this model: Fe<sup>{atoms.arrays['oxi_states'][i]}+</sup>" if atoms.symbols[i] == "Fe" else ""
-        self.picked.value = f"picked atom <b>{i}</b>: {atoms.symbols[i]}{state}"
+        self.picked.value = _text(f"picked atom <b>{i}</b>: {atoms.symbols[i]}{state}")
 
     def _refresh(self, change):
         s = self.state
@@ -206,11 +206,14 @@ class ExplorerView(w.VBox):
         above = {name: table["energy_above_hull"][s.index] for name, table in s.hulls.items()}
         error = 1e3 * np.abs(s.hulls[s.model]["formation_energy"] - s.hulls["DFT"]["formation_energy"]).mean()
         held = "held out of training" if s.held_out[s.index] else "in the training split"
-        return (f'<div style="font:13px Arial,sans-serif;line-height:1.5"><b>{s.ordering}</b> ({held})'
-                f'<table style="margin:6px 0">{rows}</table>'
-                f"formation energy: DFT {1e3 * dft:.1f}, {s.model} {1e3 * model:.1f} meV per formula unit<br>"
-                f"above hull: DFT {1e3 * above['DFT']:.1f}, {s.model} {1e3 * above[s.model]:.1f} meV per formula unit<br>"
-                f"mean error of {s.model} over all orderings: {error:.0f} meV per formula unit</div>")
+        return _text(f'<b>{s.ordering}</b> ({held})<table style="margin:6px 0">{rows}</table>'
+                     f"formation energy: DFT {1e3 * dft:.1f}, {s.model} {1e3 * model:.1f} meV per formula unit<br>"
+                     f"above hull: DFT {1e3 * above['DFT']:.1f}, {s.model} {1e3 * above[s.model]:.1f} meV per formula unit<br>"
+                     f"mean error of {s.model} over all orderings: {error:.0f} meV per formula unit")
+
+
+def _text(html):
+    return f'<div style="font:13px Arial,sans-serif;line-height:1.5">{html}</div>'
 
 
 def _row(tag, cells):

@@ -2,6 +2,9 @@
 
 CHGNet: Deng et al., Nat. Mach. Intell. 5, 1031 (2023), doi 10.1038/s42256-023-00716-3.
 """
+import contextlib
+import io
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +14,14 @@ from mlipkit.files import InputError
 from mlipkit.species import PROXIES, to_proxies
 
 GPA = 1 / 160.21766208      # eV/Å^3
+warnings.filterwarnings("ignore", message="Converting a tensor with requires_grad=True to a scalar", module="chgnet")
+
+
+@contextlib.contextmanager
+def _building():
+    """Building a CHGNet draws random numbers and prints its size: keep both from the person who asked for a model."""
+    with torch.random.fork_rng(devices=[]), contextlib.redirect_stdout(io.StringIO()):
+        yield
 
 
 @dataclass(frozen=True)
@@ -48,7 +59,7 @@ class CHGNetPotential:
         relaxed frames the geometry gives the valence away, and the label was hardly learned.)
         """
         from chgnet.model import CHGNet
-        with torch.random.fork_rng(devices=[]):         # building a network draws random numbers
+        with _building():
             network = CHGNet.load(model_name="0.3.0", use_device="cpu", verbose=False)
         return cls(network, PROXIES if charge_aware else {})
 
@@ -57,7 +68,7 @@ class CHGNetPotential:
         """From a safetensors file and its card."""
         from chgnet.model import CHGNet
         from safetensors.torch import load_file
-        with torch.random.fork_rng(devices=[]):
+        with _building():
             network = CHGNet(**card["model_args"])
         network.composition_model.fitted = True
         network.load_state_dict(load_file(path))
