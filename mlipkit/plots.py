@@ -110,7 +110,8 @@ def moments(frames):
     figure = go.Figure()
     for state, colour in VALENCE.items():
         values = np.concatenate([np.abs(a.get_magnetic_moments())[(a.symbols == "Fe") & (a.arrays["oxi_states"] == state)] for a in frames])
-        figure.add_histogram(x=values, name=f"Fe<sup>{state}+</sup>", marker={"color": colour, "pattern": {"shape": "/" if state == 3 else ""}},
+        figure.add_histogram(x=values, name=f"Fe<sup>{state}+</sup>",
+                             marker={"color": colour, "pattern": {"shape": "/" if state == 3 else ""}},
                              xbins={"start": 3.4, "end": 4.6, "size": 0.02})
     figure.update_layout(LAYOUT, barmode="overlay", xaxis_title="|magnetic moment| of Fe (µB)", yaxis_title="number of sites")
     return figure
