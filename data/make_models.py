@@ -68,8 +68,9 @@ def predict():
         write_atomically(path, json.dumps(card, indent=1) + "\n")
     write_atomically(FOLDER / "predictions.csv", table.to_csv(index=False))
     write_manifest()
-    write_readme(frames, compare_models(frames, table, "test"))
-    print(compare_models(frames, table, "test"))
+    test = compare_models(frames, table, "test")
+    write_readme(frames, test)
+    print(test)
 
 
 def write_readme(frames, errors):

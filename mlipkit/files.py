@@ -5,6 +5,8 @@ import os
 import zlib
 from pathlib import Path
 
+MEND = "reinstall mlipkit, or restore it with git"
+
 
 class InputError(ValueError):
     """Something that a person gave (a file, a frame, an atom) cannot be used; the message says what to do."""
@@ -14,6 +16,17 @@ def data_folder():
     """Where the embedded data lies: inside an installed package, or beside it in a checkout."""
     inside = Path(__file__).parent / "data"
     return inside if inside.is_dir() else Path(__file__).parent.parent / "data"
+
+
+def manifest():
+    """The manifest entries of all embedded files, by name relative to the data folder."""
+    path = data_folder() / "manifest.json"
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: {MEND}") from None
+    except ValueError:
+        raise InputError(f"{path} is damaged: {MEND}") from None
 
 
 def embedded(name):
@@ -29,21 +42,18 @@ def embedded(name):
     InputError
         When the file is missing or is not the one that was shipped.
     """
-    path, manifest = data_folder() / name, data_folder() / "manifest.json"
-    mend = "reinstall mlipkit, or restore it with git"
+    path = data_folder() / name
     try:
-        entry = json.loads(manifest.read_text())[name]
+        entry = manifest()[name]
         sha256 = entry["sha256"]
-    except FileNotFoundError:
-        raise InputError(f"{manifest} is missing: {mend}") from None
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"{manifest} is damaged or does not know {name}: {mend}") from None
+    except (KeyError, TypeError):
+        raise InputError(f"{data_folder() / 'manifest.json'} is damaged or does not know {name}: {MEND}") from None
     if not path.is_file():
-        raise InputError(f"{path} is missing: {mend}")
+        raise InputError(f"{path} is missing: {MEND}")
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != sha256:
         changed = _changed_frame(content, entry.get("frames", []))
-        raise InputError(f"{path}{changed} is not what was shipped (checksum differs): {mend}")
+        raise InputError(f"{path}{changed} is not what was shipped (checksum differs): {MEND}")
     return path
 
 

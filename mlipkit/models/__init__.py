@@ -4,7 +4,7 @@ Importing this module does not import torch; `load_model` does.
 """
 import json
 
-from mlipkit.files import InputError, data_folder, embedded
+from mlipkit.files import InputError, data_folder, embedded, manifest
 
 
 def load_model(name="chgnet", charge_aware=None, seed=0):
@@ -35,7 +35,7 @@ def load_model(name="chgnet", charge_aware=None, seed=0):
         from mlipkit.models.chgnet import CHGNetPotential
         return CHGNetPotential.pretrained()
     stem = weights_stem(name, charge_aware, seed)
-    if not (data_folder() / f"models/{stem}.json").exists() and stem not in [card["name"] for card in cards()]:
+    if f"models/{stem}.json" not in manifest():
         raise InputError(f"load_model: no weights {stem}; list_models() names what is there")
     weights, card = embedded(f"models/{stem}.safetensors"), embedded(f"models/{stem}.json")
     from mlipkit.models.chgnet import CHGNetPotential

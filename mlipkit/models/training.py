@@ -1,5 +1,6 @@
 """Fine-tuning: one loop, used for the shipped weights and for a person's own frames."""
 import hashlib
+import io
 import json
 from pathlib import Path
 
@@ -145,9 +146,9 @@ def _step(potential, batch, optimizer):
 
 def _save(path, state):
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".part")
-    torch.save(state, aside)
-    aside.replace(path)
+    content = io.BytesIO()
+    torch.save(state, content)
+    write_atomically(path, content.getvalue())
 
 
 def save_weights(potential, folder, card):
