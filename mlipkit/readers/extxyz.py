@@ -1,0 +1,291 @@
+"""Extended XYZ, read frame by frame: what `ase.io.read` gives, several times as fast, and errors that name frame and atom.
+
+The numbers of a frame are converted in one sweep, and the column layout of a ``Properties`` string is worked out once.
+(The C parser on PyPI, extxyz 0.4.6, is faster still, but crashes the interpreter on damaged files.)
+"""
+import functools
+import itertools
+import json
+import lzma
+import re
+import zlib
+from typing import NamedTuple
+
+import numpy as np
+from ase import Atoms
+from ase.data import atomic_numbers
+
+from mlipkit.files import InputError
+
+MAX_ATOMS = 10**8       # beyond this a count is taken for damage, not for a structure
+LABELS = ("energy", "free_energy", "stress", "dipole", "magmom", "polarization", "dielectric_tensor")       # per frame
+ATOM_LABELS = ("forces", "magmoms", "charges", "energies", "stresses", "born_effective_charges")            # per atom
+ASE_NAMES = {"pos": "positions", "Z": "numbers", "charge": "charges", "species": "symbols"}
+FLAGS = {"T": True, "true": True, "True": True, "TRUE": True, "F": False, "false": False, "False": False, "FALSE": False}
+PAIR = re.compile(r"""([^\s="'{}\[\]\\]+)(?:=(?:"([^"\\]*(?:\\.[^"\\]*)*)"|([^\s="'{}\[\]\\]+)))?(?:\s+|$)""")
+
+
+class Frame(NamedTuple):
+    """A frame before it is an `ase.Atoms`: what `frame_store` keeps, without the cost of building objects."""
+
+    numbers: np.ndarray
+    cell: np.ndarray
+    pbc: np.ndarray
+    arrays: dict        # per atom, with "positions"
+    info: dict
+    results: dict       # labels, per atom and per frame
+
+
+def iter_frames(stream, source):
+    """Frames of an extended XYZ file, one after the other.
+
+    Parameters
+    ----------
+    stream : iterable of str
+        Its lines, for example an open text file.
+    source : str
+        What errors call the file.
+
+    Yields
+    ------
+    ase.Atoms
+        Labels that the frame has (``energy`` eV, ``forces`` eV/Å, ``stress`` eV/Å^3 in Voigt order xx yy zz yz xz xy from
+        nine or six numbers, ``magmoms`` µB, ...) in a ``SinglePointCalculator``, other columns in ``arrays``, other keys in
+        ``info`` with ASE's types. Vacancies (species ``X``) are dropped; ``info["n_vacancies"]`` says how many there were.
+
+    Raises
+    ------
+    InputError
+        Naming source, frame and what is wrong in it. A file without any frame yields nothing.
+    """
+    return map(to_atoms, iter_records(stream, source))
+
+
+def iter_records(stream, source):
+    """Like `iter_frames`, but yields `Frame` tuples."""
+    lines = iter(stream)
+    for i in itertools.count():
+        try:
+            head = next((line for line in lines if not line.isspace()), None)
+            if head is None:
+                return
+            yield _frame(head, lines)
+        except InputError as reason:
+            raise InputError(f"{source}: frame {i}: {reason}") from None
+        except (OSError, EOFError, UnicodeError, zlib.error, lzma.LZMAError) as reason:
+            raise InputError(f"{source}: frame {i}: the file cannot be read on ({reason}); is it cut off or damaged?") from reason
+
+
+def to_atoms(frame):
+    """The `ase.Atoms` of a `Frame`."""
+    arrays = dict(frame.arrays)
+    atoms = Atoms(numbers=frame.numbers, positions=arrays.pop("positions"), cell=frame.cell, pbc=frame.pbc, info=frame.info)
+    move = arrays.pop("move_mask", None)
+    if move is not None:
+        from ase.constraints import FixAtoms, FixCartesian
+        move = move.astype(bool)
+        atoms.set_constraint(FixAtoms(mask=~move) if move.ndim == 1 else [FixCartesian(a, ~row) for a, row in enumerate(move)])
+    for name, values in arrays.items():
+        atoms.new_array(name, values)
+    if frame.results:
+        from ase.calculators.singlepoint import SinglePointCalculator
+        atoms.calc = SinglePointCalculator(atoms, **frame.results)
+    return atoms
+
+
+def _frame(head, lines):
+    try:
+        count = int(head) if len(head) < 40 else -1
+    except ValueError:
+        count = -1
+    if not 0 <= count <= MAX_ATOMS:
+        raise InputError(f"expected the number of atoms, found {_short(head)}; is this extended XYZ, and was the count before right?")
+    comment = next(lines, None)
+    if comment is None:
+        raise InputError("the file ends after the number of atoms; it is cut off")
+    info = _key_values(comment.strip())
+    layout, width = _layout(info.pop("Properties", "species:S:1:pos:R:3"))
+    cell = _cell(info.pop("Lattice", True))
+    arrays = _columns(_rows(lines, count, width), layout)
+    pbc = _pbc(info.pop("pbc", cell is not None))
+    numbers = _numbers(arrays.pop("symbols", None), arrays.pop("numbers", None))
+    if not np.isfinite(arrays["positions"]).all():
+        raise InputError(f"atom {np.isfinite(arrays['positions']).all(axis=1).argmin()}: a position is not a finite number")
+    if not numbers.all():
+        info["n_vacancies"] = int((numbers == 0).sum())
+        arrays, numbers = {name: values[numbers != 0] for name, values in arrays.items()}, numbers[numbers != 0]
+    results = {name: _numeric(name, arrays.pop(name)) for name in ATOM_LABELS if name in arrays}
+    for name in LABELS:
+        value = info.pop(name, None)
+        if value is not None and value is not True and not (isinstance(value, str) and value in ("None", "null")):
+            results[name] = _stress(value) if name == "stress" else _numeric(name, value)
+    return Frame(numbers, np.zeros((3, 3)) if cell is None else cell, pbc, arrays, info, results)
+
+
+def _rows(lines, count, width):
+    rows = []
+    while len(rows) < count:        # in portions: a wrong count must not pull a whole file into memory
+        portion = [line.split() for line in itertools.islice(lines, min(count - len(rows), 4096))]
+        if not portion:
+            raise InputError(f"{count} atoms are announced, but the file ends after {len(rows)}; it is cut off")
+        if min(map(len, portion)) < width:
+            short = next(k for k, row in enumerate(portion) if len(row) < width)
+            raise InputError(f"atom {len(rows) + short} of {count} has too few columns ({len(portion[short])}, Properties asks for "
+                             f"{width}); is the number of atoms right, and the file complete?")
+        rows += portion
+    return rows
+
+
+@functools.lru_cache(64)
+def _layout(properties):
+    """(ASE name, kind, first column, number of columns) of each property, and the number of columns of all."""
+    fields, start, layout = str(properties).split(":"), 0, []
+    for name, kind, columns in zip(fields[::3], fields[1::3], fields[2::3]):
+        if kind not in ("R", "I", "S", "L") or not columns.isdecimal() or not 1 <= int(columns[:6]) <= 9999 or len(columns) > 4:
+            raise InputError(f"Properties: {_short(f'{name}:{kind}:{columns}')} is not name:type:columns with type R, I, S or L")
+        layout.append((ASE_NAMES.get(name, name), kind, start, int(columns)))
+        start += int(columns)
+    shapes = {name: (kind, columns) for name, kind, _, columns in layout}
+    if len(fields) % 3 or len(shapes) < len(layout) or shapes.get("positions") not in (("R", 3), ("I", 3)) \
+            or not (shapes.get("symbols") == ("S", 1) or shapes.get("numbers") == ("I", 1)):
+        raise InputError(f"Properties={_short(properties)} must be name:type:columns triples without repeats, with pos:R:3 and species:S:1")
+    return layout, start
+
+
+def _columns(rows, layout):
+    columns = list(zip(*rows)) if rows else [()] * sum(entry[3] for entry in layout)
+    arrays, count = {}, len(rows)
+    try:
+        real = [k for _, kind, start, width in layout if kind == "R" for k in range(start, start + width)]
+        texts = itertools.chain.from_iterable([columns[k] for k in real])
+        block = np.fromiter(map(float, texts), float, count=len(real) * count).reshape(len(real), count)
+        done = 0
+        for name, kind, start, width in layout:
+            if kind == "R":
+                values, done = block[done:done + width], done + width
+            elif kind == "I":
+                values = np.array([list(map(int, column)) for column in columns[start:start + width]], np.int32)
+            elif kind == "L":
+                values = np.array([[FLAGS[text] for text in column] for column in columns[start:start + width]], bool)
+            else:
+                values = np.empty((width, count), object)
+                values[:] = columns[start:start + width]
+            arrays[name] = values[0].copy() if width == 1 else np.ascontiguousarray(values.reshape(width, count).T)
+    except (ValueError, OverflowError, KeyError):
+        raise InputError(_wrong_cell(columns, layout)) from None
+    arrays["positions"] = arrays["positions"].astype(float, copy=False)
+    return arrays
+
+
+def _wrong_cell(columns, layout):
+    means = {"R": (float, "a number"), "I": (lambda text: np.int32(int(text)), "a whole number (32 bit)"),
+             "L": (FLAGS.__getitem__, "T or F")}
+    for name, kind, start, width in layout:
+        for column in columns[start:start + width] if kind in means else ():
+            for atom, text in enumerate(column):
+                try:
+                    means[kind][0](text)
+                except (ValueError, OverflowError, KeyError):
+                    return f"atom {atom}: {name}: {_short(text)} is not {means[kind][1]}"
+    return "a column cannot be read"
+
+
+def _numbers(symbols, numbers):
+    if symbols is not None:
+        numbers = list(map(atomic_numbers.get, symbols))
+        if None in numbers:     # other upper and lower case, as ASE takes it
+            numbers = [atomic_numbers.get(s.capitalize()) for s in symbols]
+        if None in numbers:
+            raise InputError(f"atom {numbers.index(None)}: {_short(symbols[numbers.index(None)])} is not an element")
+        return np.array(numbers, np.int64)
+    numbers = numbers.astype(np.int64)
+    wrong = (numbers < 0) | (numbers > 118)
+    if wrong.any():
+        raise InputError(f"atom {wrong.argmax()}: there is no element of atomic number {numbers[wrong.argmax()]}")
+    return numbers
+
+
+def _cell(value):
+    if value is True:       # no Lattice, or the bare word in a comment
+        return None
+    cell = np.ravel(value, order="F")       # ASE's parser gives 3x3, ours the nine numbers
+    if cell.size != 9 or cell.dtype.kind not in "if" or not np.isfinite(cell).all():
+        raise InputError(f"Lattice must be nine finite numbers, not {_short(value)}")
+    return cell.reshape(3, 3).astype(float)
+
+
+def _pbc(value):
+    if value is True or value is False:
+        return np.array((value, value, value))
+    pbc = np.array(value)
+    if pbc.dtype.kind not in "bi" or pbc.shape not in ((), (3,)):
+        raise InputError(f"pbc must be three of T and F, not {_short(value)}")
+    return np.broadcast_to(pbc.astype(bool), 3).copy()
+
+
+def _stress(value):
+    values = np.ravel(_numeric("stress", value), order="F")
+    if values.size not in (6, 9):
+        raise InputError(f"stress has {values.size} numbers; it must be nine, or six in the order xx yy zz yz xz xy")
+    return values if values.size == 6 else values[[0, 4, 8, 7, 6, 3]]
+
+
+def _numeric(name, value):
+    scalar = name in ("energy", "free_energy")
+    if isinstance(value, (str, bool, list, dict)) or np.asarray(value).dtype.kind not in "if" or (scalar and np.ndim(value)):
+        raise InputError(f"{name}={_short(value)} is not {'a number' if scalar else 'numeric'}")
+    return value
+
+
+def _key_values(comment):
+    """The comment line as a dict, with ASE's conventions."""
+    pairs, end = {}, 0
+    for match in iter(PAIR.scanner(comment).match, None):
+        key, quoted, bare = match.groups()
+        text = bare if quoted is None else re.sub(r"\\(.)", r"\1", quoted) if "\\" in quoted else quoted
+        pairs[key], end = text, match.end()
+    try:
+        if end == len(comment):
+            return {key: True if text is None else _value(key, text) for key, text in pairs.items()}
+        from ase.io.extxyz import key_val_str_to_dict  # rare notations: nested brackets, single quotes, spaces around '='
+        return key_val_str_to_dict(comment)
+    except InputError:
+        raise
+    except (ValueError, RecursionError, OverflowError, TypeError, IndexError, MemoryError) as reason:
+        raise InputError(f"the comment line cannot be read ({reason})") from None
+
+
+def _value(key, text):
+    if key.lower() == "uid":
+        return text
+    value = json.loads(text[6:]) if text.startswith("_JSON ") else _plain_value(text)
+    if text.startswith("_JSON "):
+        try:
+            array = np.array(value)
+        except ValueError:      # ragged lists stay lists
+            return value
+        return array if array.dtype.kind in "ifb" else value
+    if isinstance(value, np.ndarray):
+        return value.reshape((3, 3), order="F").copy() if key == "virial" and value.size == 9 else value.copy()
+    return list(value) if isinstance(value, tuple) else value
+
+
+@functools.lru_cache(4096)      # the same words, cells and small numbers come back in frame after frame
+def _plain_value(text):
+    parts = text.replace(",", " ").split()
+    try:
+        numbers = [int(part) for part in parts]
+        values = np.array(numbers, np.int64)
+    except (ValueError, OverflowError):
+        try:
+            values = np.array([float(part) for part in parts])
+        except ValueError:
+            if all(part in FLAGS for part in parts):
+                return tuple(FLAGS[part] for part in parts) if len(parts) > 1 else FLAGS[parts[0]]
+            return text
+    return values[0] if len(parts) == 1 else values
+
+
+def _short(text):
+    text = str(text).strip()
+    return repr(text if len(text) <= 40 else text[:37] + "...")
