@@ -1,47 +1,136 @@
-"""Labelled frames: an `ase.Atoms` with a `SinglePointCalculator`; reading, writing, and a table of them."""
+"""Labelled frames: an `ase.Atoms` with a `SinglePointCalculator`; their labels, writing them, and a table of them."""
 import io
-from pathlib import Path
 
 import numpy as np
 
 from mlipkit.files import InputError, write_atomically
 
+PER_ATOM = ("forces", "magmoms", "charges", "energies", "stresses")     # labels with a row per atom
 
-def read_frames(path):
-    """Read all labelled frames of an extended XYZ file.
+
+def read_frames(path, *args, **kwargs):
+    """`mlipkit.readers.read_frames`, under the name it had before."""
+    from mlipkit.readers import read_frames
+    return read_frames(path, *args, **kwargs)
+
+
+def checked_frame(atoms, source, i):
+    """Bring a frame from any reader to the conventions of the package: labels checked, vacancies dropped, origin noted.
 
     Parameters
     ----------
-    path : str or Path
-        File with energies in eV, forces in eV/Å, stress in eV/Å^3 and magmoms in µB.
+    atoms : ase.Atoms
+        Labels in ``calc.results``, or ``forces`` and ``magmoms`` in ``arrays``. With vacancies (species ``X``) a label may have
+        a row for each atom or only for each real one.
+    source : str
+        The file; goes to ``info["source"]`` unless the frame names another.
+    i : int
+        Number of the frame in the file; goes to ``info["step"]`` unless the frame has one.
 
     Returns
     -------
-    list of ase.Atoms
-        Each with a ``SinglePointCalculator`` that holds the labels found in the file.
+    ase.Atoms
+        Without vacancies, their number in ``info["n_vacancies"]``; stress as Voigt-6.
 
     Raises
     ------
     InputError
-        Naming file and frame, when the file is missing, cut off or of another format.
+        When there is no atom, a position or the cell is not finite, or a label has the wrong shape.
     """
-    import ase.io
-    path, frames = Path(path), []
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
+    from ase.calculators.singlepoint import SinglePointCalculator
+    where = f"{source}: frame {i}"
+    real = atoms.numbers != 0
+    if not real.any():
+        raise InputError(f"{where}: holds no atom")
+    if not np.isfinite(atoms.positions).all():
+        raise InputError(f"{where}: atom {np.argmin(np.isfinite(atoms.positions).all(axis=1))}: a position is not a finite number")
+    if not np.isfinite(atoms.cell.array).all():
+        raise InputError(f"{where}: the cell is not finite")
+    results = {name: value for name, value in getattr(atoms.calc, "results", {}).items() if value is not None}
+    for name in ("forces", "magmoms"):
+        if name in atoms.arrays and name not in results:
+            results[name] = atoms.arrays.pop(name)
+    for name, value in results.items():
+        results[name] = _checked_label(name, value, real, where)
+    if results.get("magmoms", np.empty(0)).ndim == 2:       # non-collinear: what compares is the length
+        full = np.zeros((len(atoms), 3))
+        full[real] = results["magmoms"]
+        atoms.set_array("magmom_vectors", full)
+        results["magmoms"] = np.linalg.norm(results["magmoms"], axis=1)
+    if not real.all():
+        atoms = atoms[real]
+        atoms.info["n_vacancies"] = int((~real).sum())
+    atoms.info.setdefault("source", source)
+    atoms.info.setdefault("step", i)
+    atoms.calc = SinglePointCalculator(atoms, **results) if results else None
+    return atoms
+
+
+def _checked_label(name, value, real, where):
     try:
-        for atoms in ase.io.iread(path, index=":", format="extxyz"):
-            if not np.isfinite(atoms.positions).all():
-                raise InputError(f"{path}: frame {len(frames)}: a position is not a finite number")
-            frames.append(atoms)
-    except InputError:
-        raise
-    except Exception as reason:     # ASE's parser raises many kinds; none of them names the frame
-        raise InputError(f"{path}: frame {len(frames)} cannot be read as extended XYZ ({reason}); "
-                         "is the file cut off, or of another format?") from reason
-    if not frames:
-        raise InputError(f"{path}: holds no frame")
-    return frames
+        value = np.array(value, float)
+    except (TypeError, ValueError):
+        raise InputError(f"{where}: {name} is not numeric") from None
+    if name in ("energy", "free_energy"):
+        if value.size != 1:
+            raise InputError(f"{where}: {name} must be one number, not {value.size}")
+        return float(value.ravel()[0])
+    if name == "stress":
+        if value.shape in ((9,), (3, 3)):
+            value = value.reshape(3, 3)[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
+        if value.shape != (6,):
+            raise InputError(f"{where}: stress must be six numbers (Voigt) or nine, not of shape {value.shape}")
+    if name in PER_ATOM:
+        n, n_real = len(real), int(real.sum())
+        if name == "magmoms" and value.shape[1:] == (1,):
+            value = value[:, 0]
+        columns = {"forces": ((3,),), "magmoms": ((), (3,)), "stresses": ((6,), (3, 3))}.get(name, ((),))
+        if value.ndim == 0 or len(value) not in (n, n_real) or value.shape[1:] not in columns:
+            raise InputError(f"{where}: {name} of shape {value.shape} do not fit {n} atoms" +
+                             (f", nor the {n_real} that are not vacancies" if n_real < n else ""))
+        if len(value) == n:
+            value = value[real]
+    return value
+
+
+def decode_proxies(atoms, proxies):
+    """Real elements for proxy elements, in a copy.
+
+    Parameters
+    ----------
+    atoms : ase.Atoms
+    proxies : dict
+        ``{proxy element: (element, oxidation state)}``: ``{"Ga": ("Fe", 3)}`` for doi 10.11583/DTU.31812499; another published
+        database needs ``{"Rh": ("Fe", 3), "Tc": ("Fe", 2)}``.
+
+    Returns
+    -------
+    ase.Atoms
+        With the same labels; ``arrays["oxi_states"]`` holds the state of each atom that was a proxy and keeps what was there
+        for the others (0 where nothing was known).
+
+    Raises
+    ------
+    InputError
+        When the map is not of this form.
+    """
+    from ase.calculators.singlepoint import SinglePointCalculator
+    from ase.data import atomic_numbers
+    result, numbers = atoms.copy(), atoms.numbers.copy()
+    states = np.array(atoms.arrays.get("oxi_states", np.zeros(len(atoms))), int)
+    try:
+        pairs = [(atomic_numbers[proxy], atomic_numbers[element], int(state)) for proxy, (element, state) in proxies.items()]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise InputError("proxies must look like {'Ga': ('Fe', 3)} (proxy element: element and oxidation state), "
+                         f"not {proxies!r}") from None
+    for proxy, element, state in pairs:
+        here = atoms.numbers == proxy
+        numbers[here], states[here] = element, state
+    result.numbers = numbers
+    result.set_array("oxi_states", states)
+    results = getattr(atoms.calc, "results", {})
+    result.calc = SinglePointCalculator(result, **results) if results else None     # the old one belongs to the old elements
+    return result
 
 
 def write_frames(path, frames):
@@ -73,11 +162,12 @@ def required_label(atoms, name, purpose):
 
 
 def well_converged(frames):
-    """The frames whose SCF was not stopped early (``info["density"]`` at most 5e-4; frames that do not say are kept).
+    """The frames whose SCF was not stopped early; frames that do not say are kept.
 
-    While forces are large the campaign converges the density to 1e-3 only; such frames are to be seen, not learned from.
+    Dropped are those with ``info["converged"]`` False (VASP: the SCF hit NELM) or ``info["density"]`` above 5e-4. While
+    forces are large the campaign converges the density to 1e-3 only; such frames are to be seen, not learned from.
     """
-    return [a for a in frames if a.info.get("density", 0) <= 5e-4]
+    return [a for a in frames if a.info.get("converged", True) and a.info.get("density", 0) <= 5e-4]
 
 
 def frame_table(frames):

@@ -125,7 +125,7 @@ def _as_index(index):
     """None, a whole number or a slice, from an index in one of ASE's notations."""
     if isinstance(index, str) and re.fullmatch(r"-?\d+|(-?\d*):(-?\d*)(:-?\d*)?", index):
         index = slice(*(int(part) if part else None for part in index.split(":"))) if ":" in index else int(index)
-    if not (index is None or isinstance(index, int | np.integer | slice)) or isinstance(index, slice) and index.step == 0:
+    if not (index is None or isinstance(index, int | np.integer | slice)) or (isinstance(index, slice) and index.step == 0):
         raise InputError(f"read_frames: index must be a number or a slice such as '::5', not {index!r}")
     return index
 
@@ -161,7 +161,7 @@ def _format_by_content(path):
         return "json"
     if start.startswith(b"<") and b"<modeling>" in start:
         return "vasprun.xml"
-    if start.startswith(b"vasp.") or b"POTCAR:" in head and b"INCAR" in head:
+    if start.startswith(b"vasp.") or (b"POTCAR:" in head and b"INCAR" in head):
         return "OUTCAR"
     if re.match(rb"\d+\s*\n.*(Lattice|Properties|pbc|energy)=", start):
         return "extxyz"

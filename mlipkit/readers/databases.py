@@ -1,0 +1,176 @@
+"""ASE databases, ASE trajectories, and JSON in the style of CHGNet (MPtrj)."""
+import json
+import sqlite3
+from urllib.parse import quote
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.data import atomic_numbers
+
+from mlipkit.files import InputError
+from mlipkit.readers.compressed import open_text, uncompressed
+from mlipkit.readers.vasp import KBAR
+
+
+def iter_traj(path):
+    """Frames of an ASE trajectory (ASE's ulm format; the pickles of before 2015 are refused, for they can run code)."""
+    from ase.io.trajectory import TrajectoryReader
+    with uncompressed(path) as plain:
+        _check_traj(path, plain)
+        with TrajectoryReader(str(plain)) as trajectory:
+            yield from trajectory
+
+
+def _check_traj(path, plain):
+    with open(plain, "rb") as file:
+        magic, size = file.read(16), plain.stat().st_size
+        file.seek(32)
+        n_items = int.from_bytes(file.read(8), "little")
+    if not magic.startswith(b"- of Ulm"):
+        raise InputError(f"{path}: is not an ASE trajectory" + (
+            " of today's format but a pickle, which is never read because it can run code; convert it where it comes from, with "
+            "`python -m ase.io.trajectory FILE`" if b"Pickle" in magic else " (it does not start with '- of Ulm')"))
+    if 8 * n_items > size:
+        raise InputError(f"{path}: announces {n_items} frames, more than {size} bytes can hold; it is damaged or cut off")
+
+
+def iter_db(path):
+    """Frames of an ASE database (SQLite or JSON), opened for reading only.
+
+    ``key_value_pairs`` go to ``info``; of ``data``, arrays with a row per atom go to ``arrays``, the rest to ``info``.
+    """
+    with uncompressed(path) as plain:
+        yield from map(_frame_of_row, _open_db(path, plain.resolve()).select())
+
+
+def _open_db(path, plain):
+    from ase.db import connect
+    with open(plain, "rb") as file:
+        head = file.read(20)
+    if head.startswith(b"SQLite format 3\0"):
+        db = connect(plain, type="db", use_lock_file=False)
+        # ASE opens for writing and adds its tables to a file without them. A file left in WAL mode is only readable as immutable
+        mode = "immutable=1" if 2 in head[18:20] and not plain.with_name(plain.name + "-wal").exists() else "mode=ro"
+        db._connect = lambda: sqlite3.connect(f"file:{quote(str(plain))}?{mode}", uri=True)
+        return db
+    if head.lstrip().startswith(b"{"):
+        return connect(plain, type="json", use_lock_file=False)
+    raise InputError(f"{path}: is not an ASE database (neither SQLite nor JSON)")
+
+
+def _frame_of_row(row):
+    atoms = row.toatoms()
+    atoms.info = dict(row.key_value_pairs)
+    rows_of_atoms = (len(atoms), int((atoms.numbers != 0).sum()))
+    results = {}
+    for key, value in (row.data or {}).items():
+        array = np.asarray(value) if isinstance(value, np.ndarray) or (isinstance(value, list) and _is_plain(value)) else None
+        if array is None or array.dtype.kind not in "ifb" or array.ndim not in (1, 2) or len(array) not in rows_of_atoms:
+            atoms.info.setdefault(key, value)
+        elif key in ("forces", "magmoms"):
+            results[key] = array
+        elif key not in atoms.arrays:
+            if len(array) < len(atoms):         # without the vacancies, as labels may be
+                full = np.zeros((len(atoms), *array.shape[1:]), array.dtype)
+                full[atoms.numbers != 0] = array
+                array = full
+            atoms.set_array(key, array)
+    if results:                                 # labels of the calculator itself come first
+        atoms.calc = SinglePointCalculator(atoms, **{**results, **getattr(atoms.calc, "results", {})})
+    return atoms
+
+
+def _is_plain(values):
+    """Whether a list is one of numbers or of rows of three; `np.asarray` raises on ragged ones."""
+    return all(isinstance(v, int | float) for v in values) or all(isinstance(v, list) and len(v) == 3 for v in values)
+
+
+def iter_json(path):
+    """Frames of a JSON file: an ASE database, or records in the style of CHGNet.
+
+    Records may lie at any depth (MPtrj: material → frame → record), in a list, or be one record of lists. A record holds
+    ``structure`` (pymatgen) and, where known, ``uncorrected_total_energy``, ``energy_per_atom`` or
+    ``corrected_total_energy`` (eV; the first of these becomes ``energy``, all stay in ``info``), ``force`` (eV/Å), ``stress``
+    (kbar with VASP's sign, as CHGNet's data loader takes it: -0.1 makes GPa of it) and ``magmom`` (µB). The keys on the way
+    to a record are kept as ``info["mp_id"]`` and ``info["graph_id"]``.
+
+    Objects are built from their numbers, never from class names found in the file.
+    """
+    with open_text(path) as file:
+        data = json.load(file)
+    if isinstance(data, dict) and ("nextid" in data or "numbers" in data.get("1", ())):
+        yield from iter_db(path)
+        return
+    found = False
+    for i, (keys, record) in enumerate(_records(data, f"{path}")):
+        found = True
+        yield _chgnet_frame(record, keys, f"{path}: frame {i}")
+    if not found:
+        raise InputError(f"{path}: this JSON holds neither an ASE database nor records with a 'structure' (CHGNet style)")
+
+
+def _records(data, source, keys=()):
+    if isinstance(data, dict) and isinstance(data.get("structure"), list):
+        columns = {key: values for key, values in data.items() if isinstance(values, list)}
+        lengths = {key: len(values) for key, values in columns.items() if values}      # [] for a label that no frame has
+        if len(set(lengths.values())) > 1:
+            raise InputError(f"{source}: the lists of this JSON differ in length: {lengths}")
+        for i in range(len(data["structure"])):
+            yield keys, {key: values[i] for key, values in columns.items() if values}
+    elif isinstance(data, dict) and "structure" in data:
+        yield keys, data
+    elif isinstance(data, dict | list) and len(keys) < 3:
+        for key, value in data.items() if isinstance(data, dict) else enumerate(data):
+            yield from _records(value, source, (*keys, str(key)))
+
+
+def _chgnet_frame(record, keys, source):
+    atoms = _atoms_of_structure(record["structure"], source)
+    n, labels = len(atoms), {}
+    names = ("uncorrected_total_energy", "energy_per_atom", "corrected_total_energy")
+    atoms.info = {name: value for name, value in record.items() if isinstance(value, str | int | float | bool)}
+    atoms.info.update(zip(("mp_id", "graph_id") if len(keys) > 1 else ("graph_id",), keys))
+    for name in names:
+        if "energy" not in labels and record.get(name) is not None:
+            labels["energy"] = float(record[name]) * (n if name == "energy_per_atom" else 1)
+    for key, label in (("force", "forces"), ("forces", "forces"), ("magmom", "magmoms"), ("magmoms", "magmoms")):
+        if record.get(key) is not None:
+            labels[label] = np.array(record[key], float)
+    if record.get("stress") is not None:
+        stress = np.array(record["stress"], float)
+        if stress.shape != (3, 3):
+            raise InputError(f"{source}: stress must be 3 x 3 (kbar), not of shape {stress.shape}")
+        labels["stress"] = -KBAR * stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
+    if labels:
+        atoms.calc = SinglePointCalculator(atoms, **labels)
+    return atoms
+
+
+def _atoms_of_structure(structure, source):
+    """`ase.Atoms` of a pymatgen Structure as a dict (`Structure.from_dict` would import classes named in site properties)."""
+    if isinstance(structure, str):          # some writers store JSON within JSON
+        structure = json.loads(structure)
+    try:
+        lattice, sites = np.array(structure["lattice"]["matrix"], float), structure["sites"]
+        species = [site["species"] for site in sites]
+        scaled = np.array([site["abc"] for site in sites], float)
+    except (KeyError, TypeError, ValueError) as reason:
+        raise InputError(f"{source}: 'structure' is not a pymatgen Structure as a dict (lattice matrix, sites with species and abc): "
+                         f"{reason!r}") from None
+    mixed = next((i for i, s in enumerate(species) if len(s) != 1 or s[0].get("occu", 1) != 1), None)
+    if mixed is not None:
+        raise InputError(f"{source}: atom {mixed} is partially occupied; only ordered structures have DFT labels")
+    symbols = [s[0]["element"].rstrip("0123456789+-") for s in species]     # "X0+" is pymatgen's vacancy
+    unknown = next((s for s in symbols if s not in atomic_numbers), None)
+    if unknown is not None:
+        raise InputError(f"{source}: {unknown!r} is not an element")
+    atoms = Atoms(symbols, cell=lattice, scaled_positions=scaled, pbc=structure["lattice"].get("pbc", True))
+    states = [s[0].get("oxidation_state") for s in species]
+    if None not in states and all(state == int(state) for state in states):
+        atoms.set_array("oxi_states", np.array(states, int))
+    for name in sites[0].get("properties") or {}:
+        values = [(site.get("properties") or {}).get(name) for site in sites]
+        if name not in atoms.arrays and all(isinstance(v, int | float) for v in values):
+            atoms.set_array(name, np.array(values))
+    return atoms
