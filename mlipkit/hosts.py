@@ -1,0 +1,407 @@
+"""The undecorated crystal behind a frame (its host): symmetry, supercells, and which host site each atom sits on."""
+import itertools
+import math
+from collections import Counter
+
+import numpy as np
+from ase import Atoms
+
+from mlipkit.files import InputError
+
+FAR = 1.0           # Å: an atom farther than this from every site of its element has no site
+LENGTHS, ANGLES = 0.15, 10.0      # how much a frame's cell may differ from the host's: share of a length, degrees
+
+
+def superlattice(matrix):
+    """Hermite normal form of an integer 3x3 matrix: the same for all cells (rows) of one superlattice.
+
+    Hart and Forcade, Phys. Rev. B 77, 224115 (2008), name superlattices of a crystal in this way.
+
+    Returns
+    -------
+    numpy.ndarray of int, shape (3, 3)
+        Upper triangular; entries above the diagonal are at least 0 and less than the diagonal entry of their column.
+    """
+    h = [[int(v) for v in row] for row in np.asarray(matrix)]
+    for j in range(3):
+        while any(h[i][j] for i in range(j + 1, 3)):
+            pivot = min((i for i in range(j, 3) if h[i][j]), key=lambda i: abs(h[i][j]))
+            h[j], h[pivot] = h[pivot], h[j]
+            for i in range(j + 1, 3):
+                h[i] = [a - h[i][j] // h[j][j] * b for a, b in zip(h[i], h[j])]
+        if h[j][j] < 0:
+            h[j] = [-a for a in h[j]]
+        for i in range(j):
+            h[i] = [a - h[i][j] // h[j][j] * b for a, b in zip(h[i], h[j])]
+    return np.array(h)
+
+
+def supercell(host, matrix=None):
+    """The host repeated: a cell with the rows of `matrix` (in units of the host's cell vectors) as its edges.
+
+    Atoms are ordered by superlattice, not by `matrix`: two matrices of one superlattice give the same crystal with the
+    same atom numbers, the first host cell first.
+
+    Parameters
+    ----------
+    host : ase.Atoms
+    matrix : int, three ints or 3x3 ints, optional
+        ``(1, 3, 2)`` repeats along the cell vectors.
+
+    Raises
+    ------
+    InputError
+        When the matrix is not of integers or spans no volume, or the host has no cell.
+    """
+    from ase.build import make_supercell
+    if not host.cell.volume > 1e-6:
+        raise InputError(f"the host {host.get_chemical_formula()} has no cell")
+    matrix = np.eye(3) if matrix is None else np.asarray(matrix, float)
+    matrix = np.diag(np.broadcast_to(matrix, 3)) if matrix.ndim < 2 and matrix.size in (1, 3) else matrix
+    if matrix.shape != (3, 3) or not np.array_equal(matrix, np.rint(matrix)) or abs(np.linalg.det(matrix)) < 0.5:
+        raise InputError(f"supercell: give three integers or a 3x3 matrix of integers that spans a volume, not {matrix.tolist()}")
+    matrix, plain = np.rint(matrix).astype(int), Atoms(host.numbers, host.positions, cell=host.cell, pbc=True)
+    result = make_supercell(plain, superlattice(matrix))
+    result.set_cell(matrix @ host.cell.array)
+    result.wrap(eps=1e-6)
+    return result
+
+
+def permutations(host, sites, symprec=1e-2):
+    """How the symmetry of a crystal, lattice translations of a supercell included, permutes some of its atoms.
+
+    Parameters
+    ----------
+    host : ase.Atoms
+    sites : array_like of int, shape (n,)
+        Atoms that symmetry only takes into each other (all atoms of one or several elements).
+    symprec : float
+        Tolerance in Å, as in spglib.
+
+    Returns
+    -------
+    numpy.ndarray of int, shape (n_operations, n)
+        Positions in `sites`; each distinct permutation once.
+
+    Raises
+    ------
+    InputError
+        When spglib finds no symmetry, or what it finds at `symprec` is not a group (a host that is not quite symmetric).
+    """
+    import spglib
+    s, sites = host.get_scaled_positions(), np.asarray(sites, int)
+    try:
+        found = spglib.get_symmetry((host.cell.array, s, host.numbers), symprec=symprec)
+    except spglib.SpglibError:
+        found = None
+    if found is None:
+        raise InputError(f"{host.get_chemical_formula()}: spglib finds no symmetry at symprec={symprec} Å; "
+                         "does the host have a cell, and no two atoms on one place?")
+    result, numbers = [], host.numbers[sites]
+    for rotation, translation in zip(found["rotations"], found["translations"]):
+        d = (s[sites] @ rotation.T + translation)[:, None] - s[sites]
+        d = np.linalg.norm((d - np.rint(d)) @ host.cell.array, axis=2)
+        d[numbers[:, None] != numbers] = np.inf
+        result.append(d.argmin(1) if len(sites) else np.empty(0, int))
+    result = np.unique(np.array(result), axis=0)
+    if not _is_group(result):
+        raise InputError(f"{host.get_chemical_formula()}: the operations found at symprec={symprec} Å are not a group; "
+                         "make the host exactly symmetric (find_host does), or give another symprec")
+    return result
+
+
+def _is_group(perms, checked=64):
+    """Whether permutations are a group; of large sets, products with `checked` members only are looked at."""
+    known = {p.tobytes() for p in perms}
+    right = perms[np.unique(np.linspace(0, len(perms) - 1, checked).astype(int))]
+    return np.array_equal(np.sort(perms, axis=1), np.broadcast_to(np.arange(perms.shape[1]), perms.shape)) and \
+        all(product.tobytes() in known for q in right for product in np.ascontiguousarray(perms[:, q]))
+
+
+def _lattice_matches(cell, host_cell, multiple):
+    """Integer 3x3 matrices of determinant ±multiple that take the host's cell to `cell`, up to rotation, mirror and strain."""
+    reach = np.linalg.norm(cell, axis=1).max() * (1 + LENGTHS)
+    bound = np.floor(reach * np.linalg.norm(np.linalg.inv(host_cell), axis=0) + 1e-9).astype(int)
+    grid = np.stack(np.meshgrid(*(np.arange(-b, b + 1) for b in bound), indexing="ij"), -1).reshape(-1, 3)
+    vectors = grid @ host_cell
+    lengths = np.linalg.norm(vectors, axis=1)
+    near = [np.flatnonzero(np.abs(lengths / length - 1) < LENGTHS) for length in np.linalg.norm(cell, axis=1)]
+
+    def angles(u, v):
+        return np.degrees(np.arccos(np.clip((u * v).sum(-1) / np.linalg.norm(u, axis=-1) / np.linalg.norm(v, axis=-1), -1, 1)))
+
+    fits = {(i, j): np.abs(angles(vectors[near[i]][:, None], vectors[near[j]][None]) - angles(cell[i], cell[j])) < ANGLES
+            for i, j in ((0, 1), (0, 2), (1, 2))}
+    for i, j in np.argwhere(fits[0, 1]):
+        third = near[2][fits[0, 2][i] & fits[1, 2][j]]
+        matrices = np.stack([np.broadcast_to(grid[near[0][i]], (len(third), 3)), np.broadcast_to(grid[near[1][j]], (len(third), 3)),
+                             grid[third]], axis=1)
+        yield from matrices[np.abs(np.abs(np.linalg.det(matrices)) - multiple) < 0.5] if len(third) else ()
+
+
+def _counts(atoms, mobile):
+    return {s: n for s, n in Counter(atoms.get_chemical_symbols()).items() if s != mobile}
+
+
+def _multiple(atoms, host, mobile):
+    """How many host cells a frame holds, by its atoms other than the mobile ions."""
+    mine, whole, n = _counts(atoms, mobile), _counts(host, mobile), atoms.get_chemical_formula()
+    multiple = max((mine.get(s, 0) / whole[s] for s in whole), default=0)
+    wrong = [f"{mine.get(s, 0)} {s}" for s in sorted(set(mine) | set(whole)) if mine.get(s, 0) != multiple * whole.get(s, 0)]
+    if wrong or multiple != int(multiple):
+        raise InputError(f"{n} is no multiple of the host {host.get_chemical_formula()} (found {', '.join(wrong) or 'part of a cell'}): "
+                         f"apart from {mobile} every site of the host must be filled; is it the right host?")
+    return int(multiple)
+
+
+def _fits(atoms, host, mobile):
+    """All ways to lay a frame on its host that a lattice match and an atom of the rarest framework element suggest.
+
+    Yields (superlattice, matrix, origin, sites, vectors): ``s = r @ inv(matrix) + origin`` takes fractional coordinates of the
+    host (r) to those of the frame; `sites` is the nearest host site of every atom, `vectors` its displacement in Å. The
+    origin makes the median displacement of the framework zero, so a rigid drift counts for nothing.
+    """
+    multiple, symbols = _multiple(atoms, host, mobile), np.array(atoms.get_chemical_symbols())
+    s, cell = atoms.get_scaled_positions(), atoms.cell.array
+    counts = _counts(host, mobile)
+    rarest = min(counts, key=lambda e: (counts[e], e))
+    mine = {e: np.flatnonzero(symbols == e) for e in sorted(set(symbols), key=lambda e: (e == mobile, counts.get(e, 0), e))}
+    cells = {}
+    for matrix in _lattice_matches(cell, host.cell.array, multiple):
+        lattice = superlattice(matrix)
+        if (key := tuple(lattice.ravel())) not in cells:
+            big = supercell(host, lattice)
+            r = np.linalg.solve(host.cell.array.T, big.positions.T).T
+            cells[key] = r, {e: np.flatnonzero(big.symbols == e) for e in mine}
+        r, theirs = cells[key]
+        t = r @ np.linalg.inv(matrix)
+        for start, here in itertools.product(mine[rarest][:2], theirs[rarest]):
+            origin = s[start] - t[here]
+            for _ in range(3):
+                sites, d = np.full(len(s), -1), np.full((len(s), 3), np.inf)
+                for e in mine:
+                    if not len(theirs[e]):
+                        continue
+                    delta = s[mine[e]][:, None] - t[theirs[e]] - origin
+                    delta -= np.rint(delta)
+                    vectors = delta @ cell
+                    best = (vectors**2).sum(-1).argmin(1)
+                    sites[mine[e]], d[mine[e]] = theirs[e][best], delta[np.arange(len(best)), best]
+                drift = np.median(d[symbols != mobile], axis=0)
+                origin = origin + drift
+            yield key, matrix, origin, sites, (d - drift) @ cell
+
+
+def tilings(small, large):
+    """The supercells of a frame, arrays included, that have the cell of another, up to rotation and strain.
+
+    Raises
+    ------
+    InputError
+        When the other cell is no supercell.
+    """
+    from ase.build import make_supercell
+    cell, unit = _reduced(large, "frame").cell.array, _reduced(small, "frame").cell.array
+    to_unit = np.rint(unit @ np.linalg.inv(small.cell.array)).astype(int)
+    found = {tuple(superlattice(m @ to_unit).ravel()) for m in _lattice_matches(cell, unit, len(large) // len(small))}
+    if not found:
+        raise InputError(f"the cell of {large.get_chemical_formula()} is no supercell of that of {small.get_chemical_formula()}: "
+                         "to compare them, repeat both to a common cell")
+    for matrix in sorted(found):
+        yield make_supercell(small, np.array(matrix).reshape(3, 3))
+
+
+def _reduced(atoms, name):
+    """Number, position and cell only, in the Minkowski-reduced cell; raises when there is no cell to reduce."""
+    from ase.geometry import minkowski_reduce
+    if not atoms.cell.volume > 1e-6 or not np.isfinite(atoms.positions).all():
+        raise InputError(f"{name} {atoms.get_chemical_formula()} has no cell, or a position that is not a finite number")
+    return Atoms(atoms.numbers, atoms.positions, cell=minkowski_reduce(atoms.cell.array)[0], pbc=True)
+
+
+def _best_fit(atoms, host, mobile):
+    frame = _reduced(atoms, "frame")
+    fits = [(math.sqrt((np.minimum(np.linalg.norm(vectors, axis=1), FAR)**2).mean()), key, rest, vectors)
+            for key, *rest, vectors in _fits(frame, host, mobile)]
+    if not fits:
+        raise InputError(f"frame {atoms.get_chemical_formula()}: no supercell of the host has its cell "
+                         f"({', '.join(f'{v:.2f}' for v in frame.cell.lengths())} Å when reduced; the host {host.get_chemical_formula()} "
+                         f"has {', '.join(f'{v:.2f}' for v in host.cell.lengths())} Å); is it the right host?")
+    least = min(fit[0] for fit in fits)
+    return frame, min((fit for fit in fits if fit[0] < least + 1e-3), key=lambda fit: fit[1])
+
+
+def map_onto_host(atoms, host, mobile="Na", max_distance=FAR):
+    """Which site of the undecorated host each atom of a (relaxed) frame sits on.
+
+    The frame may be rotated, mirrored, shifted, strained (15 % in a length, 10° in an angle), given in another cell of its
+    lattice, in a supercell of the host, and with its atoms in any order. Of all ways to lay it on the host the one of the
+    smallest displacements is taken.
+
+    Parameters
+    ----------
+    atoms : ase.Atoms
+    host : ase.Atoms
+        The crystal with every site of the mobile ion filled.
+    mobile : str or None
+        The element that may be missing on some of its sites.
+    max_distance : float
+        Å, after the mean drift is taken out.
+
+    Returns
+    -------
+    superlattice : numpy.ndarray of int, shape (3, 3)
+        ``supercell(host, superlattice)`` has the sites (`superlattice` in the sense of the function of that name).
+    sites : numpy.ndarray of int, shape (n_atoms,)
+        The atom of that supercell whose place each atom of the frame has.
+
+    Raises
+    ------
+    InputError
+        When the frame is not of this host, an atom is far from every site, or two atoms share one; names the atoms.
+    """
+    frame, (_, key, (_, _, sites), vectors) = _best_fit(atoms, host, mobile)
+    distance, symbols, name = np.linalg.norm(vectors, axis=1), frame.symbols, frame.get_chemical_formula()
+    worst = int(distance.argmax())
+    if not distance[worst] <= max_distance:
+        where = f"{distance[worst]:.2f} Å from the nearest {symbols[worst]} site" if np.isfinite(distance[worst]) else "of an element"
+        raise InputError(f"{name}: atom {worst} ({symbols[worst]}) is {where} "
+                         f"{'of' if np.isfinite(distance[worst]) else 'that has no site in'} "
+                         f"the host (at most {max_distance:g} Å): is it the right host, or has the ion left its site?")
+    twice = [np.flatnonzero(sites == i) for i, n in Counter(sites.tolist()).items() if n > 1]
+    if twice:
+        a, b = (int(i) for i in twice[0][:2])
+        raise InputError(f"{name}: atoms {a} and {b} ({symbols[a]}) sit on one site of the host, {distance[a]:.2f} and "
+                         f"{distance[b]:.2f} Å from it; is it the right host?")
+    return np.array(key).reshape(3, 3), sites
+
+
+def find_host(frames, mobile="Na", tolerance=0.7):
+    """The host behind frames that have one cell: their framework made symmetric, with every site on which a mobile ion was seen.
+
+    Symmetry takes the mobile ions of each frame to all equivalent sites, so one frame with one ion may be enough. A set of sites
+    that is empty in all frames stays unknown: then give the host by hand. Sites are numbered by their place, not by the order
+    of the atoms, so another choice of frames of the same crystal gives (nearly always) the same numbers.
+
+    Parameters
+    ----------
+    frames : list of ase.Atoms
+        Relaxed or not; the one with the most mobile ions is made symmetric.
+    mobile : str or None
+    tolerance : float
+        Å. Operations are taken that move no framework atom farther than this from the place of another.
+
+    Returns
+    -------
+    ase.Atoms
+        Mobile ions first.
+
+    Raises
+    ------
+    InputError
+        When no frame holds a mobile ion, or the frames are not of one crystal and cell.
+    """
+    frames = [frames] if isinstance(frames, Atoms) else list(frames)
+    fullest = max(frames, key=lambda a: int((a.symbols == mobile).sum()), default=None)
+    if fullest is None or (mobile and mobile not in fullest.symbols):
+        raise InputError(f"find_host: no frame holds {mobile}, so its sites cannot be told; give the crystal with all {mobile} sites "
+                         "filled as host=")
+    fullest = _reduced(fullest, "frame")
+    framework = fullest[[symbol != mobile for symbol in fullest.symbols]]
+    operations = _pseudo_symmetry(framework, tolerance)
+    s = framework.get_scaled_positions()
+    images = [s[sites] @ w + origin for w, origin, sites in operations]
+    s = s + np.mean([d - np.rint(d) for d in images - s], axis=0)
+    operations = [(w, _mean(s - s[sites] @ w), sites) for w, _, sites in operations]
+    metric = fullest.cell.array @ fullest.cell.array.T
+    metric = np.mean([w @ metric @ w.T for w, *_ in operations], axis=0)
+    cell = np.linalg.cholesky(metric)
+    framework = Atoms(framework.numbers, cell=cell, scaled_positions=s, pbc=True)
+    found = np.empty((0, 3))
+    for atoms in frames if mobile else ():
+        if mobile not in atoms.symbols:
+            continue
+        whole = _reduced(atoms, "frame")
+        ions, rest = (whole[np.flatnonzero((whole.symbols == mobile) == here)] for here in (True, False))
+        if len(rest) != len(framework):
+            raise InputError(f"find_host: {atoms.get_chemical_formula()} has another cell than {fullest.get_chemical_formula()}; "
+                             "frames of different sizes need a common host=")
+        _, (_, _, (matrix, origin, _), _) = _best_fit(rest, framework, None)
+        for r in (ions.get_scaled_positions() - origin) @ matrix:
+            if not len(found) or _distances(found, r, cell).min() > FAR:
+                found = np.vstack([found, _orbit(r, operations, cell)])
+    host = Atoms([mobile] * len(found), cell=cell, scaled_positions=found, pbc=True) + framework
+    return _canonical_setting(host, mobile)
+
+
+def _distances(s, point, cell):
+    d = s - point
+    return np.linalg.norm((d - np.rint(d)) @ cell, axis=1)
+
+
+def _mean(s):
+    """Mean of fractional vectors that are equal up to noise and whole numbers."""
+    return s[0] + np.mean(s - s[0] - np.rint(s - s[0]), axis=0)
+
+
+def _orbit(point, operations, cell):
+    """The places to which symmetry takes a point, after the operations that hardly move it have centred it."""
+    images = np.array([point @ w + origin for w, origin, _ in operations])
+    point = point + np.mean([d - np.rint(d) for d in (images - point)[_distances(images, point, cell) < FAR]], axis=0)
+    orbit = []
+    for w, origin, _ in operations:
+        image = point @ w + origin
+        if not orbit or _distances(np.array(orbit), image, cell).min() > 0.1:
+            orbit.append(image)
+    return np.array(orbit)
+
+
+def _pseudo_symmetry(crystal, tolerance):
+    """The largest group of operations (matrix, origin, sites) that move no atom farther than `tolerance` from a like one."""
+    found = {}
+    for _, matrix, origin, sites, vectors in _fits(crystal, crystal, None):
+        distance = np.linalg.norm(vectors, axis=1).max()
+        if distance < tolerance and len(set(sites)) == len(sites) and distance < found.get(sites.tobytes(), (np.inf,))[0]:
+            found[sites.tobytes()] = distance, (np.rint(np.linalg.inv(matrix)).astype(int), origin, sites)
+    found = sorted(found.values(), key=lambda item: item[0])
+    while not _is_group(np.array([op[2] for _, op in found]), len(found)):
+        found.pop()
+    return [op for _, op in found]
+
+
+def _canonical_setting(host, mobile):
+    """The host in its Niggli cell, a mobile site as origin, sites in an order that depends on the crystal only.
+
+    Of all origins and all choices of axes the one whose sorted list of sites comes first; choices that tie are symmetry.
+    """
+    host.set_cell(host.cell.niggli_reduce(eps=1e-4)[0])
+    metric = host.cell.array @ host.cell.array.T
+    axes = np.array(list(itertools.product((-1, 0, 1), repeat=9))).reshape(-1, 3, 3)
+    axes = axes[np.abs(np.abs(np.linalg.det(axes)) - 1) < 0.1]
+    axes = axes[(np.abs(axes @ metric @ axes.transpose(0, 2, 1) - metric) < 1e-3 * metric.max()).all(axis=(1, 2))]
+    counts = Counter(host.get_chemical_symbols())
+    rank = np.array([(symbol != mobile, counts[symbol], number) for symbol, number in zip(host.symbols, host.numbers)])
+    first = np.flatnonzero((rank == min(map(tuple, rank))).all(axis=1))
+    s, best = host.get_scaled_positions(), None
+    for w, origin in itertools.product(axes, first):
+        place = _snapped((s - s[origin]) @ np.linalg.inv(w))
+        order = np.lexsort((*place.T[::-1], *rank.T[::-1]))
+        if best is None or _comes_first(place[order], best[0]):
+            best = place[order], order
+    return Atoms(host.numbers[best[1]], cell=host.cell.cellpar(), scaled_positions=best[0], pbc=True)
+
+
+def _snapped(s, eps=1e-4):
+    """Fractional coordinates in [0, 1) in which values closer than `eps` are equal, so that sorting does not follow noise."""
+    s = (s + eps) % 1 - eps
+    for column in s.T:
+        order = np.argsort(column)
+        groups = np.split(order, np.flatnonzero(np.diff(column[order]) > eps) + 1)
+        for group in groups:
+            column[group] = column[group].mean()
+    return s
+
+
+def _comes_first(a, b, eps=1e-3):
+    differ = np.flatnonzero(np.abs(a - b).ravel() > eps)
+    return len(differ) > 0 and a.ravel()[differ[0]] < b.ravel()[differ[0]]
