@@ -59,7 +59,7 @@ def error_table(frames, predictions):
         predicted[fe] = [row[f"magmom_{i}"] for i in range(len(fe))]
         energy.append(abs(row["energy"] - required_label(atoms, "energy", "error_table")) / len(atoms))
         moments.append(np.abs(predicted - np.abs(required_label(atoms, "magmoms", "error_table")))[fe].mean())
-        right.append((infer_oxidation_states(atoms, predicted).states == atoms.arrays["oxi_states"])[fe].mean())
+        right.append((infer_oxidation_states(atoms, magmoms=predicted).states == atoms.arrays["oxi_states"])[fe].mean())
     return {"n": len(frames), "energy": 1e3 * np.mean(energy), "forces": 1e3 * predictions["force_mae"].mean(),
             "magmoms": np.mean(moments), "valence_right": 100 * np.mean(right)}
 

@@ -1,18 +1,27 @@
-"""From magnetic moments to oxidation states that balance."""
-from dataclasses import dataclass
+"""From magnetic moments (or bond valence sums, or Bader charges) to oxidation states that balance and say how sure they are."""
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mlipkit import balance
+from mlipkit.evidence import EVIDENCE, finite
 from mlipkit.files import InputError
-from mlipkit.frames import required_label
+from mlipkit.reference_moments import references_for
 
-FIXED = {"Li": 1, "Na": 1, "K": 1, "P": 5, "O": -2}      # ions of one valence
-REFERENCES = {("Fe", 2): 3.66, ("Fe", 3): 4.30}           # µB; GPAW PBE+U 5.3 eV, the embedded set (VASP: 3.71 to 3.82 and 4.30 to 4.35)
+FIXED = {"H": 1, "Li": 1, "Na": 1, "K": 1, "Rb": 1, "Cs": 1, "Ag": 1, "Be": 2, "Mg": 2, "Ca": 2, "Sr": 2, "Ba": 2, "Zn": 2, "Cd": 2,
+         "B": 3, "Al": 3, "Ga": 3, "In": 3, "Sc": 3, "Y": 3, "La": 3, "Si": 4, "Ge": 4, "Ti": 4, "Zr": 4, "Hf": 4,
+         "P": 5, "Nb": 5, "Ta": 5, "Mo": 6, "W": 6, "O": -2, "F": -1, "Cl": -1, "Br": -1, "I": -1}      # ions of one valence
+OXYANION = {"S": (6, -2), "Se": (6, -2), "Te": (6, -2), "N": (5, -3), "As": (5, -3), "C": (4, None)}  # bonded to O, and not
+BONDED = 2.0                    # Å: S-O 1.5, N-O 1.2, C-O 1.3, As-O 1.7
+SCALE = {"magmom": 0.15, "bond-valence": 0.3, "bader": 0.12}    # µB, v.u., e: unit of misfit, one for all states: the nearest fits best
+NAME = {"magmom": "|moment| (µB)", "bond-valence": "bond valence sum", "bader": "Bader charge (e)", "given": "given"}
+OUTLIER = 3.0                   # spreads from its reference at which the value is as likely to mean nothing
+SURE = 0.95                     # a site of less confidence is ambiguous
 
 
 @dataclass(frozen=True)
 class OxidationStates:
-    """What `infer_oxidation_states` found.
+    """What `infer_oxidation_states` found; prints as a sentence, and in Jupyter as a table.
 
     Attributes
     ----------
@@ -20,34 +29,101 @@ class OxidationStates:
         Oxidation state of every atom.
     sites : numpy.ndarray of int, shape (n_sites,)
         Indices of the redox-active atoms.
-    margin : numpy.ndarray, shape (n_sites,)
-        How clearly the moment speaks for the state assigned: 1 on the reference moment or beyond it, 0 halfway
-        between the two references, negative when neutrality overruled the moment.
+    elements : list of str
+        Their elements.
+    evidence : numpy.ndarray, shape (n_sites,)
+        What was assigned from: |moment| in µB, bond valence sum, or Bader charge in e.
+    confidence : numpy.ndarray, shape (n_sites,)
+        From 0 to 1: the probability of the state among all balanced assignments, times how well the value fits the
+        reference of that state (1 on it, 0.95 at 1.9 spreads, 0.5 at 3).
+    ambiguous : numpy.ndarray of int
+        Indices of the atoms whose confidence is below 0.95.
+    balanced : bool
+        Whether the states add up to the charge of the cell; False only for states that were given.
+    runner_up : numpy.ndarray of int, shape (n_atoms,), or None
+        The next best balanced assignment.
+    runner_up_cost : float
+        How much more it costs, in units of squared misfit over twice the scale; 0 is a tie, inf when there is no other.
+    method : str
+    formula : str
     """
     states: np.ndarray
     sites: np.ndarray
-    margin: np.ndarray
+    elements: list
+    evidence: np.ndarray
+    confidence: np.ndarray
+    balanced: bool
+    runner_up: np.ndarray | None
+    runner_up_cost: float
+    method: str
+    formula: str
+
+    @property
+    def ambiguous(self):
+        return self.sites[self.confidence < SURE]
 
     @property
     def clear(self):
-        """Whether every site lies in the quarter of the gap next to its own reference."""
-        return bool((self.margin >= 0.5).all())
+        """Whether no site is ambiguous."""
+        return not len(self.ambiguous)
+
+    @property
+    def summary(self):
+        """One paragraph for people."""
+        ions = [f"{e}{q}+" for e, q in zip(self.elements, self.states[self.sites])]
+        counted = ", ".join(f"{ions.count(ion)} {ion}" for ion in sorted(set(ions)))
+        text = f"{self.formula}: {counted} from {self.method}; " + ("balanced" if self.balanced else "NOT balanced") + ". "
+        text += (f"All {len(self.sites)} sites are clear (lowest confidence {self.confidence.min():.2f})." if self.clear else
+                 f"Ambiguous: {', '.join(f'{e} {i} ({c:.2f})' for i, e, c in self._doubts())}.")
+        if self.runner_up is not None:
+            moved = [f"atom {i} {self.states[i]}+ to {self.runner_up[i]}+" for i in np.flatnonzero(self.runner_up != self.states)]
+            changes = ", ".join(moved[:6]) + (" ..." if len(moved) > 6 else "")
+            text += f" Runner-up ({changes}) costs {self.runner_up_cost:.1f} more."
+        return text
+
+    def _doubts(self):
+        return [(i, e, c) for i, e, c in zip(self.sites, self.elements, self.confidence) if c < SURE]
+
+    def __str__(self):
+        return self.summary
+
+    def _repr_html_(self):
+        shown = np.arange(len(self.sites)) if len(self.sites) <= 30 else np.flatnonzero(self.confidence < SURE)[:30]
+        head = "".join(f"<th>{h}</th>" for h in ("atom", "ion", NAME[self.method], "confidence", "runner-up"))
+        rows = "".join(self._row(n) for n in shown)
+        return f'<div style="font:13px Arial,sans-serif"><p>{self.summary}</p><table><tr>{head}</tr>{rows}</table></div>'
+
+    def _row(self, n):
+        i, e = self.sites[n], self.elements[n]
+        other = "" if self.runner_up is None or self.runner_up[i] == self.states[i] else f"{e}<sup>{self.runner_up[i]}+</sup>"
+        doubt = ' style="background:#FBE3D6"' if self.confidence[n] < SURE else ""
+        return (f"<tr{doubt}><td>{i}</td><td>{e}<sup>{self.states[i]}+</sup></td><td>{self.evidence[n]:.2f}</td>"
+                f"<td>{self.confidence[n]:.2f}</td><td>{other}</td></tr>")
 
 
-def infer_oxidation_states(atoms, magmoms=None, references=None):
-    """Assign Fe2+ and Fe3+ from the moments so that the cell is neutral.
+def infer_oxidation_states(atoms, total_charge=0, references=None, method="magmom", *, magmoms=None, fixed=None):
+    """Oxidation states of all atoms: of all assignments that balance, the one of least total misfit.
 
-    The Fe with the largest |moments| become Fe3+, as many as neutrality asks for; with two states this is the
-    assignment of least total misfit, whatever the absolute size of the moments.
+    The misfit of a site is the squared distance of its |moment| from the nearest reference of the state (over its spin
+    states), and the sum over all redox sites is minimised exactly under the condition that the states add up to
+    `total_charge`, for several redox elements at once. With one element and two states this ranks the sites by |moment|,
+    whatever the absolute size of the moments.
 
     Parameters
     ----------
     atoms : ase.Atoms
-        Fe with ions of one valence (Li, Na, K, P, O).
-    magmoms : array_like, shape (n_atoms,), optional
+    total_charge : int
+        Charge of the cell in e.
+    references : dict or iterable of Reference, optional
+        Expected values, such as ``{("Fe", 2): 3.7, ("Fe", 3): 4.3}`` or what `fit_references` returns; they replace the
+        defaults (`mlipkit.reference_table`) of the elements they name.
+    method : str
+        ``"magmom"``; ``"bond-valence"``, from bond valence sums (pymatgen) of the geometry alone; ``"bader"``, from
+        ``arrays["bader_charge"]`` of either sign; ``"given"``, ``arrays["oxi_states"]`` taken as they are and checked.
+    magmoms : array_like, shape (n_atoms,) or (n_atoms, 3), optional
         Moments in µB, signs do not matter; by default those stored with the frame.
-    references : dict, optional
-        Expected |moment| in µB of ``("Fe", 2)`` and ``("Fe", 3)``; only the margin depends on them.
+    fixed : dict, optional
+        Oxidation states of elements of one valence, ``{"Ti": 3}``, added to and before those known here.
 
     Returns
     -------
@@ -56,29 +132,189 @@ def infer_oxidation_states(atoms, magmoms=None, references=None):
     Raises
     ------
     InputError
-        When moments are missing, an element is not known, or no assignment is neutral.
+        When the evidence is missing or not finite, an element is not known, or no assignment has the charge.
     """
-    refs = references or REFERENCES
+    what = f"infer_oxidation_states: {atoms.get_chemical_formula()}"
+    if method not in NAME:
+        raise InputError(f"infer_oxidation_states: method {method!r} is not one of {', '.join(map(repr, NAME))}")
+    if isinstance(total_charge, bool) or total_charge != int(total_charge):
+        raise InputError(f"infer_oxidation_states: total_charge is a whole number of e, not {total_charge!r}")
+    refs = references_for("magmom" if method == "given" else method, references)
     symbols = np.array(atoms.get_chemical_symbols())
-    unknown = sorted(set(symbols) - set(FIXED) - {"Fe"})
-    sites = np.flatnonzero(symbols == "Fe")
-    if unknown:
-        raise InputError(f"infer_oxidation_states knows {', '.join(FIXED)} and Fe, not {', '.join(unknown)}")
+    states, sites = _fixed_states(atoms, symbols, {r.element for r in refs} - set(fixed or {}), fixed, what)
+    elements = symbols[sites].tolist()
+    if method == "given":
+        return _given(atoms, sites, elements, int(total_charge), what)
+    values = EVIDENCE[method](atoms, symbols, sites, magmoms, what)
+    needed = int(total_charge) - int(states.sum())
+    costs, lowest = _costs([[r for r in refs if r.element == e and r.common] for e in elements], values, SCALE[method])
+    levels, cost = balance.assign(costs, needed - lowest * len(sites))
+    if levels is None:                                  # rare states only where the common ones cannot balance
+        costs, lowest = _costs([[r for r in refs if r.element == e] for e in elements], values, SCALE[method])
+        levels, cost = balance.assign(costs, needed - lowest * len(sites))
+    total = needed - lowest * len(sites)
+    if levels is None:
+        known = ", ".join(f"{e}{q}+" for e, q in sorted({(r.element, r.state) for r in refs if r.element in elements}))
+        raise InputError(f"{what}: for a charge of {total_charge:+d} its {len(sites)} redox sites would have to add up to {needed:+d} "
+                         f"({needed / len(sites):+.2f} each), which no combination of {known} does; are all ions there? "
+                         "Else give total_charge=, fixed= or references= for the missing state")
+    states[sites] = levels + lowest
+    other, other_cost = balance.runner_up(costs, levels, total)
+    second = None
+    if other is not None:
+        second = states.copy()
+        second[sites] = other + lowest
+    probability = balance.probabilities(costs, total)[np.arange(len(sites)), levels]
+    return OxidationStates(states, sites, elements, values, probability * _fit(elements, states[sites], values, refs), True, second,
+                           other_cost - cost if second is not None else np.inf, method, atoms.get_chemical_formula())
+
+
+def _fixed_states(atoms, symbols, redox, fixed, what):
+    """States with zeros at the redox sites, and those sites."""
+    known = {**FIXED, **(fixed or {})}
+    sites = np.flatnonzero(np.isin(symbols, list(redox)))
     if not len(sites):
-        raise InputError(f"infer_oxidation_states: {atoms.get_chemical_formula()} has no Fe, so nothing can change valence")
-    if magmoms is None:
-        magmoms = required_label(atoms, "magmoms", "infer_oxidation_states")
-    moments = np.abs(np.asarray(magmoms, float))
-    if moments.shape != (len(atoms),) or not np.isfinite(moments).all():
-        raise InputError(f"infer_oxidation_states needs {len(atoms)} finite moments, one per atom; got shape {moments.shape}")
-    states = np.array([FIXED.get(s, 2) for s in symbols])
-    n_fe3 = -int(states.sum())
-    if not 0 <= n_fe3 <= len(sites):
-        raise InputError(f"{atoms.get_chemical_formula()}: neutrality asks for {n_fe3} Fe3+ among {len(sites)} Fe; "
-                         "are all ions there, and is the cell neutral?")
-    by_moment = sites[np.argsort(-moments[sites], kind="stable")]
-    states[by_moment[:n_fe3]] = 3
-    low, high = refs["Fe", 2], refs["Fe", 3]
-    toward_fe3 = (2 * moments[sites] - low - high) / (high - low)
-    margin = np.clip(np.where(states[sites] == 3, toward_fe3, -toward_fe3), None, 1.0)
-    return OxidationStates(states, sites, margin)
+        raise InputError(f"{what} has no redox-active element (of {', '.join(sorted(redox))}), so nothing can change valence")
+    states = np.zeros(len(atoms), int)
+    for element in sorted(set(symbols) - redox):
+        here = np.flatnonzero(symbols == element)
+        if element in known:
+            states[here] = known[element]
+        elif element in OXYANION:
+            states[here] = _oxyanion(atoms, symbols, element, here, what)
+        else:
+            raise InputError(f"{what}: the oxidation state of {element} is not known; give it, fixed={{{element!r}: ...}}")
+    return states, sites
+
+
+def _oxyanion(atoms, symbols, element, here, what):
+    oxygen, (bonded, alone) = np.flatnonzero(symbols == "O"), OXYANION[element]
+    near = [len(oxygen) > 0 and atoms.get_distances(i, oxygen, mic=atoms.cell.rank == 3).min() < BONDED for i in here]
+    if alone is None and not all(near):
+        raise InputError(f"{what}: the oxidation state of {element} (atom {here[near.index(False)]}), which has no O within "
+                         f"{BONDED:g} Å, is not known; give it, fixed={{{element!r}: ...}}")
+    return [bonded if n else alone for n in near]
+
+
+def _costs(references, values, scale):
+    """Cost of every state at every site, and the state that level 0 stands for."""
+    lowest = min((r.state for site in references for r in site), default=0)
+    width = max((r.state for site in references for r in site), default=0) - lowest + 1
+    costs = np.full((len(values), width), np.inf)
+    for row, site, value in zip(costs, references, values):
+        for r in site:
+            row[r.state - lowest] = min(row[r.state - lowest], 0.5 * ((value - r.value) / scale) ** 2)
+    return costs, lowest
+
+
+def _fit(elements, states, values, refs):
+    """How well each value fits a reference of the state assigned: likelihood against that of an outlier, 1 on the reference."""
+    background = np.exp(-0.5 * OUTLIER**2)
+    result = np.zeros(len(values))
+    for n, (e, q, value) in enumerate(zip(elements, states, values)):
+        nearest = min(abs(value - r.value) / r.spread for r in refs if (r.element, r.state) == (e, q))
+        likelihood = np.exp(-0.5 * nearest**2)
+        result[n] = (1 + background) * likelihood / (likelihood + background)
+    return result
+
+
+def _given(atoms, sites, elements, total_charge, what):
+    if "oxi_states" not in atoms.arrays:
+        raise InputError(f"{what}: method 'given' needs atoms.arrays['oxi_states'], one whole number per atom")
+    given = np.asarray(atoms.arrays["oxi_states"], float)
+    finite(given, np.array(atoms.get_chemical_symbols()), np.arange(len(atoms)), "oxidation state", what)
+    states = np.rint(given).astype(int)
+    whole = np.abs(given - states) < 1e-6
+    balanced = bool(whole.all()) and int(states.sum()) == total_charge
+    return OxidationStates(states, sites, elements, given[sites], whole[sites].astype(float), balanced, None, np.inf, "given",
+                           atoms.get_chemical_formula())
+
+
+def fit_references(frames, references=None, method="magmom", total_charge=0, fixed=None):
+    """References calibrated on a person's own frames: sphere radii, U and basis sets move moments by some 0.1 µB.
+
+    The frames are assigned with the references at hand, each reference moves to the median of the sites that were
+    assigned to it, and again until nothing changes. States of an element that do not occur move with those that do.
+
+    Parameters
+    ----------
+    frames : list of ase.Atoms
+        With the evidence of the method, all with the same settings.
+    references, method, total_charge, fixed
+        As in `infer_oxidation_states`; the references are where to begin.
+
+    Returns
+    -------
+    tuple of Reference
+        To be given as ``references``. Spreads are robust (1.48 times the median absolute deviation), at least a third of
+        those they replace; a state seen on fewer than three sites keeps its spread.
+    """
+    start = refs = references_for(method, references)
+    if not len(frames):
+        raise InputError("fit_references: there are no frames to fit to")
+    for _ in range(20):
+        seen = {}
+        for atoms in frames:
+            found = infer_oxidation_states(atoms, total_charge, refs, method, fixed=fixed)
+            for e, q, value in zip(found.elements, found.states[found.sites], found.evidence):
+                nearest = min((r for r in refs if (r.element, r.state) == (e, q)), key=lambda r: abs(r.value - value))
+                seen.setdefault((e, int(q), nearest.spin), []).append(value)
+        moved = _moved(start, seen, len(frames))
+        if all(abs(a.value - b.value) < 1e-6 for a, b in zip(moved, refs)):
+            break
+        refs = moved
+    return moved
+
+
+def _moved(start, seen, n_frames):
+    shifts = {}
+    for r in start:
+        if values := seen.get((r.element, r.state, r.spin)):
+            shifts.setdefault(r.element, []).append(np.median(values) - r.value)
+    result = []
+    for r in start:
+        values = seen.get((r.element, r.state, r.spin))
+        if values:
+            centre = float(np.median(values))
+            spread = max(1.4826 * float(np.median(np.abs(np.array(values) - centre))), r.spread / 3) if len(values) > 2 else r.spread
+            r = replace(r, value=centre, spread=spread, source=f"fitted to {len(values)} sites of {n_frames} frames")
+        elif r.element in shifts:
+            shift = float(np.mean(shifts[r.element]))
+            r = replace(r, value=max(0.0, r.value + shift), source=f"moved with the other states of {r.element}")
+        result.append(r)
+    return tuple(result)
+
+
+def compare_methods(atoms, methods=("magmom", "bond-valence", "bader", "given"), **options):
+    """What each kind of evidence says, side by side.
+
+    Parameters
+    ----------
+    atoms : ase.Atoms
+    methods : tuple of str
+    **options
+        For `infer_oxidation_states`: ``total_charge``, ``fixed``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index: the redox atoms. Columns: ``element``; for every method that could be used its state and, as
+        ``"... confidence"``, how sure it is; ``agree``, whether all of them name the same state. ``attrs["unavailable"]``
+        says why the others could not be used, ``attrs["disagree"]`` lists the atoms of which they differ.
+    """
+    import pandas as pd
+    columns, unavailable = {}, {}
+    for method in methods:
+        try:
+            found = infer_oxidation_states(atoms, method=method, **options)
+        except InputError as reason:
+            unavailable[method] = str(reason)
+            continue
+        columns |= {"element": found.elements, method: found.states[found.sites], f"{method} confidence": found.confidence.round(3)}
+        index = found.sites
+    if not columns:
+        raise InputError("compare_methods: no method could be used: " + "; ".join(unavailable.values()))
+    table = pd.DataFrame(columns, index=pd.Index(index, name="atom"))
+    table["agree"] = table[[m for m in methods if m in table]].nunique(axis=1) == 1
+    table.attrs = {"unavailable": unavailable, "disagree": table.index[~table["agree"]].tolist()}
+    return table

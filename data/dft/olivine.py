@@ -7,8 +7,10 @@ A tag reads x050_na01_fe23: Na on the 4a sites 0 and 1, Fe3+ on the 4c sites 2 a
 import functools
 import itertools
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from ase.io import read
 from ase.spacegroup import crystal
 
 # End members relaxed with pretrained CHGNet 0.3.0: cell lengths (Å) and Wyckoff positions, taken linear in x in between
@@ -17,6 +19,7 @@ SITES_FEPO4 = {"Na": (0, 0, 0), "Fe": (0.2734, 0.25, 0.9582), "P": (0.0942, 0.25
                "O1": (0.1211, 0.25, 0.7123), "O2": (0.4438, 0.25, 0.1537), "O3": (0.1677, 0.0447, 0.2566)}
 SITES_NAFEPO4 = {"Na": (0, 0, 0), "Fe": (0.2855, 0.25, 0.9932), "P": (0.1096, 0.25, 0.4454),
                  "O1": (0.1177, 0.25, 0.7534), "O2": (0.4664, 0.25, 0.1494), "O3": (0.1767, 0.0577, 0.3135)}
+STARTS = Path(__file__).parent / "starts"
 BREATHE = 0.06        # Å: Fe-O shortened around Fe3+, lengthened around Fe2+, so that the charge localises where asked
 N_RATTLED, N_STRAINED = 6, 4    # displaced frames per ordering
 D_ORBITALS = ("xy", "yz", "3z2-r2", "xz", "x2-y2")    # GPAW's order
@@ -102,7 +105,15 @@ def jobs():
 
 
 def start(job):
-    """Start geometry of a relaxation: the host, breathing around each Fe; a repeat is rattled by 0.03 Å besides."""
+    """Start geometry of a relaxation: that of `starts.py` if there is one, else the host, breathing around each Fe.
+
+    A repeat is rattled by 0.03 Å besides.
+    """
+    given = STARTS / f"{job.name}.extxyz"
+    return read(given) if given.exists() else breathing(job)
+
+
+def breathing(job):
     atoms = host(len(job.na) / 4)
     fe, p, o = (np.flatnonzero(atoms.symbols == s) for s in ("Fe", "P", "O"))
     move = np.zeros((len(atoms), 3))
