@@ -6,15 +6,18 @@ import importlib
 
 _ROOM_OF = {
     "InputError": "files",
-    "read_frames": "frames", "write_frames": "frames", "frame_table": "frames",
+    "read_frames": "readers", "write_frames": "frames", "frame_table": "frames",
+    "open_frames": "frame_store",
     "load_dft": "datasets", "load_predictions": "datasets",
     "Reference": "reference_moments", "reference_table": "reference_moments",
     "OxidationStates": "oxidation", "infer_oxidation_states": "oxidation", "fit_references": "oxidation", "compare_methods": "oxidation",
+    "enumerate_orderings": "orderings", "ordering_label": "orderings", "same_ordering": "orderings", "orderings_table": "orderings",
     "to_proxies": "species", "from_proxies": "species",
     "load_model": "models", "list_models": "models", "train": "models.training",
     "error_table": "errors", "compare_models": "errors", "end_points": "frames", "formation_energies": "thermo", "hull": "thermo",
     "show": "structure_view", "plots": "plots",
     "explore": "apps.explorer", "ExplorerState": "apps.explorer",
+    "explore_threshold": "apps.threshold", "upload": "apps.upload",
 }
 __all__ = list(_ROOM_OF)
 __version__ = "0.1.0"

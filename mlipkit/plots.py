@@ -5,7 +5,10 @@ Colours are those of Okabe and Ito, which colour-blind people can tell apart; ev
 import numpy as np
 import plotly.graph_objects as go
 
-VALENCE = {2: "#0072B2", 3: "#E69F00"}      # blue Fe2+, orange Fe3+
+from mlipkit.frames import required_label
+from mlipkit.reference_moments import references_for
+
+VALENCE = {1: "#CC79A7", 2: "#0072B2", 3: "#E69F00", 4: "#009E73", 5: "#D55E00"}      # by oxidation state: blue 2+, orange 3+
 SERIES = {"DFT": ("#333333", "circle"), "pretrained": ("#CC79A7", "square"), "blind": ("#D55E00", "x"), "aware": ("#009E73", "diamond")}
 OTHER = ("#56B4E9", "triangle-up")      # a series of any other name
 LAYOUT = {"template": "simple_white", "font": {"family": "Arial, sans-serif", "size": 13}, "margin": {"l": 70, "r": 16, "t": 40, "b": 56},
@@ -100,18 +103,64 @@ def _padded(values):
     return [low - pad, high + pad]
 
 
-def moments(frames):
-    """Histogram of the Fe moments of labelled frames, by oxidation state.
+def thresholds(curves, chosen):
+    """Share of cells that a threshold on the moments balances, over the threshold.
+
+    Parameters
+    ----------
+    curves : dict of (array_like, array_like)
+        Thresholds (µB) and shares (%) by name.
+    chosen : float
+        The threshold that is marked.
 
     Returns
     -------
     plotly.graph_objects.Figure
     """
     figure = go.Figure()
-    for state, colour in VALENCE.items():
-        values = np.concatenate([np.abs(a.get_magnetic_moments())[(a.symbols == "Fe") & (a.arrays["oxi_states"] == state)] for a in frames])
-        figure.add_histogram(x=values, name=f"Fe<sup>{state}+</sup>",
-                             marker={"color": colour, "pattern": {"shape": "/" if state == 3 else ""}},
-                             xbins={"start": 3.4, "end": 4.6, "size": 0.02})
-    figure.update_layout(LAYOUT, barmode="overlay", xaxis_title="|magnetic moment| of Fe (µB)", yaxis_title="number of sites")
+    for (name, (x, y)), colour, dash in zip(curves.items(), ("#0072B2", "#009E73", "#D55E00"), ("solid", "dash", "dot")):
+        figure.add_scatter(x=x, y=y, name=name, mode="lines", line={"color": colour, "dash": dash, "width": 3, "shape": "hv"})
+    figure.add_vline(x=chosen, line={"color": "#000000", "width": 2})
+    figure.update_layout(LAYOUT, xaxis_title="threshold: an Fe with more than this is called 3+ (µB)", yaxis_title="cells that balance (%)")
+    figure.update_yaxes(range=[-4, 104])
+    return figure
+
+
+def moments(frames, references=None):
+    """Histogram of the moments on the redox sites of frames, by oxidation state, with the references drawn in.
+
+    Parameters
+    ----------
+    frames : list of ase.Atoms
+        With moments and ``arrays["oxi_states"]``.
+    references : iterable of mlipkit.Reference, optional
+        By default those that `mlipkit.infer_oxidation_states` takes; a dashed line each, the band is the spread.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+    """
+    references = references_for("magmom", references)
+    values = {}
+    for atoms in frames:
+        magmoms = np.abs(required_label(atoms, "magmoms", "plots.moments"))
+        for element in sorted({r.element for r in references} & set(atoms.get_chemical_symbols())):
+            for state in np.unique(atoms.arrays["oxi_states"][atoms.symbols == element]):
+                here = (atoms.symbols == element) & (atoms.arrays["oxi_states"] == state)
+                values.setdefault((element, int(state)), []).extend(magmoms[here])
+    low, high = min(map(min, values.values())), max(map(max, values.values()))
+    figure = go.Figure()
+    for (element, state), found in sorted(values.items()):
+        figure.add_histogram(x=found, name=f"{element}<sup>{state}+</sup>", xbins={"size": 0.02},
+                             marker={"color": VALENCE.get(state, "#777777"), "pattern": {"shape": "/" if state == 3 else ""}})
+    near = [r for r in references if (r.element, r.state) in values and low - 0.3 < r.value < high + 0.3]
+    for r in near:
+        colour = VALENCE.get(r.state, "#777777")
+        figure.add_vrect(x0=r.value - r.spread, x1=r.value + r.spread, fillcolor=colour, opacity=0.15, line_width=0)
+        figure.add_vline(x=r.value, line={"color": colour, "dash": "dash", "width": 2},
+                         annotation_text=f"{r.element}{r.state}+ {r.value:.2f}", annotation_position="top")
+    figure.update_layout(LAYOUT, barmode="overlay", xaxis_title="|magnetic moment| (µB)", yaxis_title="number of sites")
+    figure.update_layout(legend={"x": 1, "xanchor": "right", "y": 1, "yanchor": "top", "orientation": "v"})
+    edges = [low, high, *(r.value - r.spread for r in near), *(r.value + r.spread for r in near)]
+    figure.update_xaxes(range=[min(edges) - 0.05, max(edges) + 0.05])
     return figure

@@ -6,14 +6,17 @@ import numpy as np
 
 from mlipkit.frames import label
 from mlipkit.plots import VALENCE
+from mlipkit.reference_moments import REFERENCES
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")     # nglview 3 imports the deprecated pkg_resources
     import nglview as nv
 
-COLOURS = {"Na": "#F0E442", "P": "#B8A9C9", "O": "#E3E3E3", "Fe": "#777777"}
-RADII = {"Na": 0.70, "Fe": 0.62, "P": 0.36, "O": 0.28}       # Å; drawn, not physical
-BONDS = {("Fe", "O"): 2.6, ("P", "O"): 1.8}                  # Å
+REDOX = tuple(dict.fromkeys(r.element for r in REFERENCES))
+COLOURS = {"Na": "#F0E442", "Li": "#F0E442", "P": "#B8A9C9", "S": "#D9C9A0", "Si": "#A9B8C9", "O": "#E3E3E3",
+           **dict.fromkeys(REDOX, "#777777")}
+RADII = {"Na": 0.70, "Li": 0.60, "P": 0.36, "S": 0.36, "Si": 0.36, "O": 0.28, **dict.fromkeys(REDOX, 0.62)}     # Å; drawn, not physical
+BONDS = {**{(m, "O"): 2.6 for m in REDOX}, ("P", "O"): 1.8, ("S", "O"): 1.8, ("Si", "O"): 1.9}                  # Å
 STICK = 0.09                                                 # Å
 ARROW, EDGE = "#111111", "#777777"
 SAME_ARROW = 0.05       # µB, 0.03 Å in the picture: arrows this close are not drawn anew
@@ -21,9 +24,9 @@ _scheme = itertools.count()
 
 
 def atom_colours(atoms):
-    """One '#rrggbb' per atom: Fe by `oxi_states` (grey where unknown), the rest by element."""
+    """One '#rrggbb' per atom: redox metals by `oxi_states` (grey where unknown), the rest by element."""
     states = atoms.arrays.get("oxi_states", np.zeros(len(atoms), int))
-    return [VALENCE.get(int(q), COLOURS["Fe"]) if s == "Fe" else COLOURS.get(s, "#9E9E9E")
+    return [VALENCE.get(int(q), COLOURS[s]) if s in REDOX else COLOURS.get(s, "#9E9E9E")
             for s, q in zip(atoms.get_chemical_symbols(), states)]
 
 
@@ -82,7 +85,7 @@ def draw(view, atoms):
 
 
 def bonds(atoms):
-    """NGL shapes: a stick from each Fe and P to its O, and the O that lie in the next cell."""
+    """NGL shapes: a stick from each cation to its O, and the O that lie in the next cell."""
     from ase.neighborlist import neighbor_list
     i, j, vectors, offsets = neighbor_list("ijDS", atoms, BONDS)
     colours, shapes, outside = atom_colours(atoms), [], set()
@@ -122,11 +125,11 @@ def _rgb(colour):
 def legend(atoms):
     """The legend of `structure_view` as HTML."""
     states = atoms.arrays.get("oxi_states")
-    present = [s for s in ("Fe", "Na", "P", "O") if s in atoms.get_chemical_symbols()]
+    present = [s for s in COLOURS if s in atoms.get_chemical_symbols()]
     entries = []
-    for s in present:
-        if s == "Fe" and states is not None:
-            entries += [(VALENCE[q], f"Fe<sup>{q}+</sup>") for q in sorted({int(q) for q in states[atoms.symbols == "Fe"]}) if q in VALENCE]
+    for s in sorted(present, key=lambda s: s not in REDOX):
+        if s in REDOX and states is not None:
+            entries += [(VALENCE[q], f"{s}<sup>{q}+</sup>") for q in sorted({int(q) for q in states[atoms.symbols == s]}) if q in VALENCE]
         else:
             entries.append((COLOURS[s], s))
     dot = "display:inline-block;width:12px;height:12px;border-radius:6px;border:1px solid #666;margin-right:5px;vertical-align:-1px"

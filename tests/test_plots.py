@@ -28,10 +28,20 @@ def test_choose_shows_only_what_is_named(ends):
     assert [t.visible for t in figure.data] == [True, True, False, False, True, True]
 
 
-def test_histogram_counts_every_site(frames):
+def test_histogram_counts_every_site_and_draws_the_references(frames):
     figure = plots.moments(frames)
     assert sum(len(t.x) for t in figure.data) == 4 * len(frames)
     assert max(figure.data[0].x) < min(figure.data[1].x)        # Fe2+ below Fe3+: two groups, no overlap
+    assert sorted(shape.x0 for shape in figure.layout.shapes if shape.type == "line") == [3.73, 4.31]
+    assert [a.text for a in figure.layout.annotations if a.text] == ["Fe2+ 3.73", "Fe3+ 4.31"]
+
+
+def test_other_metals_get_colour_legend_and_histogram(mixed):
+    mixed.symbols[mixed.symbols == "Fe"] = "Mn"
+    colours = np.array(structure_view.atom_colours(mixed))
+    assert set(colours[mixed.symbols == "Mn"]) == {plots.VALENCE[2], plots.VALENCE[3]}
+    assert "Mn<sup>2+</sup>" in structure_view.legend(mixed) and "Mn<sup>3+</sup>" in structure_view.legend(mixed)
+    assert [t.name for t in plots.moments([mixed]).data] == ["Mn<sup>2+</sup>", "Mn<sup>3+</sup>"]
 
 
 def test_colours_follow_the_oxidation_states(mixed):

@@ -1,0 +1,124 @@
+"""Bring your own DFT result: drop in an OUTCAR (or any other file that `read_frames` knows), see its table and its charges."""
+import html
+import tempfile
+import warnings
+from pathlib import Path
+
+import ipywidgets as w
+import traitlets as t
+
+from mlipkit.files import InputError
+from mlipkit.frames import frame_table
+from mlipkit.oxidation import infer_oxidation_states
+from mlipkit.readers import read_frames
+from mlipkit.structure_view import draw, legend, structure_view
+
+SHOWN = ["step", "formula", "n_atoms", "energy", "max_force", "converged"]
+
+
+class UploadState(t.HasTraits):
+    """The frames of one file.
+
+    Attributes
+    ----------
+    frames : list of ase.Atoms
+        Empty until a file has been read.
+    index : int
+        The frame that is looked at.
+    message : str
+        What went wrong, or what a reader warned of.
+    """
+    frames = t.List()
+    index = t.Int()
+    message = t.Unicode()
+
+    def load(self, name, content):
+        """Read a file that a person handed over; an error becomes the message and leaves no frames."""
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            path = Path(folder) / (Path(name).name or "file")
+            path.write_bytes(content)
+            try:
+                frames, message = read_frames(path, progress=False), ""
+            except InputError as reason:
+                frames, message = [], str(reason)
+            notes = [str(c.message) for c in caught if issubclass(c.category, UserWarning)]
+            self.message = " ".join(dict.fromkeys([message, *notes])).replace(f"{folder}/", "").strip()
+        for atoms in frames:
+            atoms.info["source"] = path.name
+        self.index = 0                      # before the frames: an observer must not look beyond their end
+        self.frames = frames
+        self.index = max(0, len(frames) - 1)
+
+    @property
+    def states(self):
+        """Oxidation states of the frame looked at, or None with the reason in `message`."""
+        try:
+            return infer_oxidation_states(self.frames[self.index])
+        except InputError as reason:
+            self.message = str(reason)
+            return None
+
+
+class UploadView(w.VBox):
+    """Widgets over an `UploadState`."""
+
+    def __init__(self, state):
+        self.state = state
+        self.button = w.FileUpload(multiple=False, description="DFT result", layout={"width": "200px"})
+        self.frame = w.IntSlider(min=0, max=0, description="frame", continuous_update=False)
+        self.message, self.table, self.charges, self.key = w.HTML(), w.HTML(), w.HTML(), w.HTML()
+        self.picture = w.VBox(layout={"width": "520px"})
+        self.button.observe(self._uploaded, "value")
+        t.link((state, "index"), (self.frame, "value"))
+        state.observe(self._frames, "frames")
+        state.observe(self._frame, "index")
+        state.observe(self._say, "message")
+        super().__init__([w.HBox([self.button, self.frame]), self.message,
+                          w.HBox([self.picture, w.VBox([self.charges, self.table])], layout={"flex_flow": "row wrap"})])
+        self.add_class("mlipkit-upload")
+        self._frames()
+
+    def _uploaded(self, change):
+        if change["new"]:
+            file = change["new"][0]
+            self.state.load(file["name"], bytes(file["content"]))
+
+    def _frames(self, change=None):
+        frames = self.state.frames
+        self.frame.max = max(0, len(frames) - 1)
+        table = frame_table(frames)
+        shown = table[[c for c in SHOWN if c in table]]
+        self.table.value = "" if not frames else shown.to_html(index=False, max_rows=12, float_format=lambda x: f"{x:.4f}", border=0)
+        self._frame()
+
+    def _frame(self, change=None):
+        if not self.state.frames:
+            self.picture.children, self.charges.value = (), ""
+        else:
+            found = self.state.states
+            atoms = self.state.frames[self.state.index].copy()
+            atoms.calc = self.state.frames[self.state.index].calc
+            self.charges.value = ""
+            if found is not None:
+                atoms.set_array("oxi_states", found.states)
+                self.charges.value = found._repr_html_()
+            if change and change["name"] == "index" and self.picture.children:
+                draw(self.picture.children[0], atoms)       # the camera stays as the person left it
+            else:
+                self.picture.children = (structure_view(atoms, height="340px"), self.key)
+            self.key.value = legend(atoms)
+
+    def _say(self, change):
+        self.message.value = f'<p style="font:13px Arial,sans-serif">{html.escape(change["new"])}</p>' if change["new"] else ""
+
+
+def upload():
+    """Open the upload widget.
+
+    Returns
+    -------
+    UploadView
+        ``.state.frames`` holds what was read.
+    """
+    return UploadView(UploadState())
