@@ -51,10 +51,12 @@ def write_outcar(path, frames, version="6.3.0", moments=True, nelm=60, unconverg
         out += [f" POTCAR:    PAW_PBE {title} 06Sep2000                  ", f"   VRHFIN ={symbol}:  d7 s1", "   LEXCH  = PE",
                 "", f"   TITEL  = PAW_PBE {title} 06Sep2000", "   LULTRA =        F    use ultrasoft PP ?", ""]
     out += [" Dimension of arrays:", "   k-points           NKPTS =      1   k-points in BZ     NKDIM =      1   number of bands    NBANDS=      2",
+            "   dimension x,y,z NGX =    50 NGY =   30 NGZ =   24", "   total plane-waves  NPLWV =  36000",
             f"   number of dos      NEDOS =    301   number of ions     NIONS = {len(frames[0]):6d}",
             *_wrapped("   ions per type =            ", [f"{n:4d}" for _, n in species], 10), "",
             f"   ISPIN  = {ispin:6d}    spin polarized calculation?",
             f"   NELM   = {nelm:6d};   NELMIN=  6; NELMDL= -5     # of ELM steps ",
+            "   NSW    =     99    number of steps for IOM", "   IBRION =      2    ionic relax: 0-MD 1-quasi-New 2-CG",
             f"   NUPDOWN= {nupdown:12.4f}    fix difference up-down", "   LORBIT =     11    0 simple, 1 ext, 2 COOP (PROOUT)", ""]
     if u:
         out += [" LDA+U is selected, type is set to LDAUTYPE =  2",
@@ -155,7 +157,7 @@ def write_vasprun(path, frames, nelm=60, unconverged=(), u=None, nupdown=-1, isp
         labels = a.calc.results
         energy, free = labels["energy"], labels.get("free_energy", labels["energy"])
         out.append(" <calculation>")
-        for cycle in range(nelm if i in unconverged else 3):
+        for _ in range(nelm if i in unconverged else 3):
             out += ["  <scstep>", *_energies(free - 0.5, energy - 0.5, energy - 0.5), "  </scstep>"]        # - 0.5: dispersion comes later
         out += _structure(a, "")
         out += ['  <varray name="forces" >', *(f"   <v>{x:16.8f}{y:16.8f}{z:16.8f} </v>" for x, y, z in labels["forces"]), "  </varray>"]

@@ -20,7 +20,7 @@ KBAR = 0.1 * units.GPa                  # eV/Å^3
 VOIGT_OF_VASP = [0, 1, 2, 4, 5, 3]      # VASP prints xx yy zz xy yz zx
 
 _OF_INTEREST = re.compile(
-    r"Iteration|aborting loop|TOTAL-FORCE|direct lattice vectors|magnetization \(|in kB |FREE ENERGIE OF|TITEL|ions per type"
+    r"Iteration|aborting loop|TOTAL-FORCE|direct lattice vectors|magnetization \(|in kB |FREE ENERGIE OF|TITEL|POTCAR:|ions per type"
     r"|NELM |NUPDOWN|LDAUU|LDAUJ|ML TOTEN")
 _NUMBER_RUN = re.compile(r"(?<=[0-9])-(?=[0-9])")       # Fortran leaves no blank before a wide negative number
 
@@ -99,7 +99,7 @@ def _frame(symbols, step, header, path, i):
 
 def _parse(lines, path):
     header = {"species": [], "counts": [], "nelm": None, "nupdown": None, "hubbard_u": {}, "machine_learned": False}
-    u, steps, cell = {}, [], None
+    listed, u, steps, cell = {"TITEL": [], "POTCAR:": []}, {}, [], None
     step = _new_step()                  # what stands before the first cycle of the SCF is read into a step that is not kept
     for line in lines:
         found = _OF_INTEREST.search(line)
@@ -149,8 +149,9 @@ def _parse(lines, path):
             header["machine_learned"] |= "ML TOTEN" in text
         elif steps:
             continue                    # what follows is written once, before the first cycle
-        elif what == "TITEL":
-            header["species"].append(_element(line, path))
+        elif what in ("TITEL", "POTCAR:"):
+            listed[what].append(_element(line, path))
+            header["species"] = listed["TITEL"] or listed["POTCAR:"][:(len(listed["POTCAR:"]) + 1) // 2]    # POTCAR: comes twice each
         elif what == "ions per type":
             header["counts"] = _values(line, lines, len(header["species"]), int)
         elif what == "NELM " and (nelm := re.search(r"NELM\s*=\s*(\d+)", line)):
@@ -160,7 +161,7 @@ def _parse(lines, path):
         elif what in ("LDAUU", "LDAUJ") and "=" in line:
             u[what] = _values(line, lines, len(header["species"]), float)
     if not header["species"] or len(header["counts"]) != len(header["species"]):
-        raise InputError(f"{path}: lacks the species (TITEL) or how many ions there are of each (ions per type); "
+        raise InputError(f"{path}: lacks the species (TITEL, POTCAR) or how many ions there are of each (ions per type); "
                          "is it a whole OUTCAR, with its head?")
     js = u.get("LDAUJ", [0.0] * len(header["species"]))
     for element, value, j in zip(header["species"], u.get("LDAUU", []), js):
@@ -203,7 +204,7 @@ def _values(line, lines, n, kind):
 
 def _element(line, path):
     """The element of ``TITEL  = PAW_PBE Fe_pv 02Aug2007``, ``PAW H1.25 07Sep2000`` or ``H  1/r potential``."""
-    words = line.split("=", 1)[-1].split()
+    words = re.split("[=:]", line, maxsplit=1)[-1].split()
     for word in words[1:2] + words[:1]:
         symbol = re.match(r"[A-Za-z]*", word.split("_")[0])[0]
         if atomic_numbers.get(symbol):
@@ -249,9 +250,10 @@ def read_vasprun(path):
             continue
         structure, last = step["structure"], cycles[-1]
         # VASP writes the entropy where the energy(sigma->0) of the step belongs; that of the last cycle is right but lacks
-        # what is added after the SCF (dispersion): take the difference from there
-        energy = step["e_fr_energy"] + last["e_0_energy"] - last["e_fr_energy"]
-        labels = {"energy": energy, "free_energy": step["e_fr_energy"], "forces": np.array(step["forces"], float)}
+        # what is added after the SCF (dispersion): take the difference from there. With PSTRESS it writes E + pV
+        free = step["e_fr_energy"] - run.parameters.get("PSTRESS", 0.0) * KBAR * structure.volume
+        energy = free + last["e_0_energy"] - last["e_fr_energy"]
+        labels = {"energy": energy, "free_energy": free, "forces": np.array(step["forces"], float)}
         if "stress" in step:
             xx, yy, zz, yz, xz, xy = -KBAR * np.array(step["stress"], float)[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
             labels["stress"] = [xx, yy, zz, yz, xz, xy]
