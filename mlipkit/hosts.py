@@ -1,6 +1,8 @@
 """The undecorated crystal behind a frame (its host): symmetry, supercells, and which host site each atom sits on."""
+import functools
 import itertools
 import math
+import warnings
 from collections import Counter
 
 import numpy as np
@@ -103,6 +105,11 @@ def permutations(host, sites, symprec=1e-2):
         d = np.linalg.norm((d - np.rint(d)) @ host.cell.array, axis=2)
         d[numbers[:, None] != numbers] = np.inf
         result.append(d.argmin(1) if len(sites) else np.empty(0, int))
+    looser = spglib.get_symmetry((host.cell.array, s, host.numbers), symprec=0.1) if symprec < 0.1 else None
+    if looser is not None and len(looser["rotations"]) > len(found["rotations"]):
+        warnings.warn(f"the host {host.get_chemical_formula()} has {len(found['rotations'])} symmetry operations within {symprec:g} Å "
+                      f"and {len(looser['rotations'])} within 0.1 Å: if it should have the latter, find_host(host) makes it exact",
+                      stacklevel=2)
     result = np.unique(np.array(result), axis=0)
     if not _is_group(result):
         raise InputError(f"{host.get_chemical_formula()}: the operations found at symprec={symprec} Å are not a group; "
@@ -139,6 +146,11 @@ def _lattice_matches(cell, host_cell, multiple):
         yield from matrices[np.abs(np.abs(np.linalg.det(matrices)) - multiple) < 0.5] if len(third) else ()
 
 
+def without_vacancies(atoms):
+    """The frame less the placeholders (X) by which some files mark vacant sites."""
+    return atoms[atoms.numbers > 0]
+
+
 def _counts(atoms, mobile):
     return {s: n for s, n in Counter(atoms.get_chemical_symbols()).items() if s != mobile}
 
@@ -163,33 +175,46 @@ def _fits(atoms, host, mobile):
     """
     multiple, symbols = _multiple(atoms, host, mobile), np.array(atoms.get_chemical_symbols())
     s, cell = atoms.get_scaled_positions(), atoms.cell.array
-    counts = _counts(host, mobile)
+    counts, framework = _counts(host, mobile), symbols != mobile
     rarest = min(counts, key=lambda e: (counts[e], e))
-    mine = {e: np.flatnonzero(symbols == e) for e in sorted(set(symbols), key=lambda e: (e == mobile, counts.get(e, 0), e))}
-    cells = {}
-    for matrix in _lattice_matches(cell, host.cell.array, multiple):
-        lattice = superlattice(matrix)
-        if (key := tuple(lattice.ravel())) not in cells:
-            big = supercell(host, lattice)
+    mine, cells = {e: np.flatnonzero(symbols == e) for e in sorted(set(symbols))}, {}
+    matrices = [(tuple(superlattice(m).ravel().tolist()), m) for m in _lattice_matches(cell, host.cell.array, multiple)]
+    for key, matrix in sorted(matrices, key=lambda item: item[0]):
+        if key not in cells:
+            big = supercell(host, np.reshape(key, (3, 3)))
             r = np.linalg.solve(host.cell.array.T, big.positions.T).T
             cells[key] = r, {e: np.flatnonzero(big.symbols == e) for e in mine}
         r, theirs = cells[key]
         t = r @ np.linalg.inv(matrix)
-        for start, here in itertools.product(mine[rarest][:2], theirs[rarest]):
-            origin = s[start] - t[here]
-            for _ in range(3):
+        for origin in _origins(s[mine[rarest]], t[theirs[rarest]], cell):
+            for _ in range(2):
                 sites, d = np.full(len(s), -1), np.full((len(s), 3), np.inf)
                 for e in mine:
-                    if not len(theirs[e]):
-                        continue
-                    delta = s[mine[e]][:, None] - t[theirs[e]] - origin
-                    delta -= np.rint(delta)
-                    vectors = delta @ cell
-                    best = (vectors**2).sum(-1).argmin(1)
-                    sites[mine[e]], d[mine[e]] = theirs[e][best], delta[np.arange(len(best)), best]
-                drift = np.median(d[symbols != mobile], axis=0)
+                    if len(theirs[e]):
+                        best, d[mine[e]] = _nearest(s[mine[e]] - origin, t[theirs[e]], cell)
+                        sites[mine[e]] = theirs[e][best]
+                drift = np.median(d[framework], axis=0)
                 origin = origin + drift
             yield key, matrix, origin, sites, (d - drift) @ cell
+
+
+def _nearest(s, t, cell):
+    """For each of the points `s` (of shape (..., n, 3)) which of `t` is nearest, and the fractional vector from there."""
+    d = s[..., None, :] - t
+    d -= np.rint(d)
+    best = ((d @ cell)**2).sum(-1).argmin(-1)
+    return best, np.take_along_axis(d, best[..., None, None], axis=-2)[..., 0, :]
+
+
+def _origins(s, t, cell):
+    """Shifts that bring the points `s` near points of `t` in the mean; at least the best one."""
+    origins = (s[:2, None] - t).reshape(-1, 3)          # two atoms, as one may have left its place
+    for _ in range(2):
+        d = _nearest(s - origins[:, None], t, cell)[1]
+        origins = origins + np.median(d, axis=1)
+    misfit = np.minimum(np.linalg.norm(d @ cell, axis=2), FAR).mean(axis=1)
+    good = origins[(misfit < 0.7 * FAR) | (misfit == misfit.min())]
+    return good[np.sort(np.unique(np.round(good % 1, 6) % 1, axis=0, return_index=True)[1])]
 
 
 def tilings(small, large):
@@ -219,16 +244,40 @@ def _reduced(atoms, name):
     return Atoms(atoms.numbers, atoms.positions, cell=minkowski_reduce(atoms.cell.array)[0], pbc=True)
 
 
-def _best_fit(atoms, host, mobile):
-    frame = _reduced(atoms, "frame")
-    fits = [(math.sqrt((np.minimum(np.linalg.norm(vectors, axis=1), FAR)**2).mean()), key, rest, vectors)
-            for key, *rest, vectors in _fits(frame, host, mobile)]
+def _misfit(vectors):
+    """Root mean square displacement in Å, of which no atom counts for more than `FAR`."""
+    return math.sqrt((np.minimum(np.linalg.norm(vectors, axis=1), FAR)**2).mean())
+
+
+@functools.lru_cache(maxsize=32)
+def _ambiguity(numbers, positions, cell, mobile):
+    """The least misfit of a host laid on itself in another way than its symmetry does.
+
+    A frame that fits to less than half of this fits no other way as well, but for symmetry (triangle inequality).
+    """
+    host = Atoms(np.frombuffer(numbers, int), np.frombuffer(positions).reshape(-1, 3), cell=np.frombuffer(cell).reshape(3, 3), pbc=True)
+    return min((m for *_, vectors in _fits(host, host, mobile) if (m := _misfit(vectors)) > 0.02), default=FAR)
+
+
+def _best_fit(atoms, host, mobile, quick=True):
+    """The frame in its reduced cell, and the one of its `_fits` that has the least misfit (of equal ones the first superlattice).
+
+    `quick`: find out once how ambiguous the host is, and from then on stop at the first fit that no other can beat.
+    """
+    frame, least, fits = _reduced(atoms, "frame"), np.inf, []
+    for fit in _fits(frame, host, mobile):
+        misfit = _misfit(fit[-1])
+        if misfit < least + 1e-3:
+            least, fits = min(least, misfit), [*fits, (misfit, fit)]
+            if quick and misfit < 0.45 * FAR:
+                big = _reduced(supercell(host, np.reshape(fit[0], (3, 3))), "host")
+                if misfit < 0.45 * _ambiguity(big.numbers.tobytes(), big.positions.tobytes(), big.cell.array.tobytes(), mobile):
+                    return frame, fit
     if not fits:
         raise InputError(f"frame {atoms.get_chemical_formula()}: no supercell of the host has its cell "
                          f"({', '.join(f'{v:.2f}' for v in frame.cell.lengths())} Å when reduced; the host {host.get_chemical_formula()} "
                          f"has {', '.join(f'{v:.2f}' for v in host.cell.lengths())} Å); is it the right host?")
-    least = min(fit[0] for fit in fits)
-    return frame, min((fit for fit in fits if fit[0] < least + 1e-3), key=lambda fit: fit[1])
+    return frame, min((fit for misfit, fit in fits if misfit < least + 1e-3), key=lambda fit: fit[0])
 
 
 def map_onto_host(atoms, host, mobile="Na", max_distance=FAR):
@@ -260,7 +309,7 @@ def map_onto_host(atoms, host, mobile="Na", max_distance=FAR):
     InputError
         When the frame is not of this host, an atom is far from every site, or two atoms share one; names the atoms.
     """
-    frame, (_, key, (_, _, sites), vectors) = _best_fit(atoms, host, mobile)
+    frame, (key, _, _, sites, vectors) = _best_fit(atoms, host, mobile)
     distance, symbols, name = np.linalg.norm(vectors, axis=1), frame.symbols, frame.get_chemical_formula()
     worst = int(distance.argmax())
     if not distance[worst] <= max_distance:
@@ -301,7 +350,7 @@ def find_host(frames, mobile="Na", tolerance=0.7):
     InputError
         When no frame holds a mobile ion, or the frames are not of one crystal and cell.
     """
-    frames = [frames] if isinstance(frames, Atoms) else list(frames)
+    frames = [without_vacancies(a) for a in ([frames] if isinstance(frames, Atoms) else frames)]
     fullest = max(frames, key=lambda a: int((a.symbols == mobile).sum()), default=None)
     if fullest is None or (mobile and mobile not in fullest.symbols):
         raise InputError(f"find_host: no frame holds {mobile}, so its sites cannot be told; give the crystal with all {mobile} sites "
@@ -326,7 +375,7 @@ def find_host(frames, mobile="Na", tolerance=0.7):
         if len(rest) != len(framework):
             raise InputError(f"find_host: {atoms.get_chemical_formula()} has another cell than {fullest.get_chemical_formula()}; "
                              "frames of different sizes need a common host=")
-        _, (_, _, (matrix, origin, _), _) = _best_fit(rest, framework, None)
+        _, (_, matrix, origin, *_) = _best_fit(rest, framework, None, quick=len(frames) > 1)
         for r in (ions.get_scaled_positions() - origin) @ matrix:
             if not len(found) or _distances(found, r, cell).min() > FAR:
                 found = np.vstack([found, _orbit(r, operations, cell)])

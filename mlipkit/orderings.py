@@ -19,7 +19,7 @@ from ase import Atoms
 
 from mlipkit.files import InputError
 from mlipkit.frames import label
-from mlipkit.hosts import find_host, map_onto_host, permutations, supercell, superlattice, tilings
+from mlipkit.hosts import find_host, map_onto_host, permutations, supercell, superlattice, tilings, without_vacancies
 
 REDOX = ("V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu")       # elements whose oxidation states count in a name
 FIXED = {"H": 1, "Li": 1, "Na": 1, "K": 1, "Rb": 1, "Cs": 1, "Mg": 2, "Ca": 2, "Sr": 2, "Ba": 2, "Zn": 2, "Al": 3, "Ga": 3,
@@ -87,12 +87,16 @@ def _cached_sites(numbers, positions, cell, matrix, mobile, redox, symprec):
                          "filled (or say mobile=None)")
     both = np.concatenate([mobile_sites, redox_sites])
     perms, n = permutations(atoms, both, symprec) if len(both) else np.zeros((1, 0), int), len(mobile_sites)
-    lattice = superlattice(matrix if np.ndim(matrix) == 2 else np.diag(np.broadcast_to(matrix, 3)))
+    name = _lattice_name(superlattice(matrix if np.ndim(matrix) == 2 else np.diag(np.broadcast_to(matrix, 3))))
+    framework = Counter(s for s in symbols.tolist() if s != mobile)
+    return _Sites(atoms, name, mobile, mobile_sites, redox_sites, perms[:, :n], perms[:, n:] - n,
+                  math.gcd(*framework.values()))
+
+
+def _lattice_name(lattice):
     diagonal = np.array_equal(lattice, np.diag(lattice.diagonal()))
     name = "x".join(map(str, lattice.diagonal() if diagonal else lattice[np.triu_indices(3)]))
-    framework = Counter(s for s in symbols.tolist() if s != mobile)
-    return _Sites(atoms, "" if name == "1x1x1" else f"_{name}", mobile, mobile_sites, redox_sites, perms[:, :n], perms[:, n:] - n,
-                  math.gcd(*framework.values()))
+    return "" if name == "1x1x1" else f"_{name}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,6 +145,8 @@ class Ordering:
     @property
     def label(self):
         sites = self._problem.sites
+        if sites.name and not self._problem.first_of_its_shape:
+            return ordering_label(self._decorated(), self._problem.host, sites.mobile_element, {*REDOX, *self._problem.redox})
         return sites.label(np.isin(np.arange(len(sites.mobile)), self.mobile_sites), self.oxi_states)
 
     def __str__(self):
@@ -156,19 +162,22 @@ class Ordering:
             ``degeneracy`` and the sites as in the embedded set: ``na_sites``, ``fe3_sites`` (one for every element and state above
             its lowest), counted per element.
         """
-        sites, problem = self._problem.sites, self._problem
-        result, states = sites.atoms.copy(), self.oxi_states
-        if problem.redox:
-            charges = np.array([problem.fixed.get(s, 0) for s in result.symbols])
-            charges[sites.redox] = states
-            result.set_array("oxi_states", charges)
+        sites, result = self._problem.sites, self._decorated()
         result.info = {"x": self.x, "ordering": self.label, "degeneracy": self.degeneracy}
         if sites.mobile_element:
             result.info[f"{sites.mobile_element.lower()}_sites"] = self.mobile_sites
-        elements = np.array(sites.elements)
-        for e, options in problem.redox.items():
+        elements, states = np.array(sites.elements), self.oxi_states
+        for e, options in self._problem.redox.items():
             for q in options[1:]:
                 result.info[f"{e.lower()}{q}_sites"] = tuple(np.flatnonzero(states[elements == e] == q).tolist())
+        return result
+
+    def _decorated(self):
+        sites, result = self._problem.sites, self._problem.sites.atoms.copy()
+        if self._problem.redox:
+            charges = np.array([self._problem.fixed.get(s, 0) for s in result.symbols])
+            charges[sites.redox] = self.oxi_states
+            result.set_array("oxi_states", charges)
         del result[np.delete(sites.mobile, list(self.mobile_sites))]
         return result
 
@@ -176,6 +185,7 @@ class Ordering:
 @dataclass(frozen=True, eq=False)
 class _Problem:
     """What `enumerate_orderings` and `count_orderings` were asked for, checked."""
+    host: Atoms
     sites: _Sites
     redox: dict         # {element: its states, lowest first}
     options: list       # the states that each redox site may have, lowest first
@@ -183,6 +193,12 @@ class _Problem:
     fixed: dict         # {element: charge}, the mobile ion included
     charges: dict       # {number of mobile ions: what the redox sites have to sum to}
     given: int | None   # code of the arrangement asked for
+
+    @functools.cached_property
+    def first_of_its_shape(self):
+        """Whether no equivalent superlattice (2x1x1 for 1x2x1 of a cubic host) gives the orderings of this cell their names."""
+        lattice, _ = map_onto_host(self.sites.atoms, self.host, self.sites.mobile_element)
+        return self.sites.name == _lattice_name(lattice)
 
 
 def _problem(host, mobile, redox, n_mobile, supercell, mobile_sites, fixed, total_charge, symprec):
@@ -216,13 +232,15 @@ def _problem(host, mobile, redox, n_mobile, supercell, mobile_sites, fixed, tota
     low, high = (sum(pick(o) for o in options) for pick in (min, max))
     rest = total_charge - sum(charge_of.get(s, 0) for s in np.delete(sites.atoms.symbols, np.append(sites.mobile, sites.redox)))
     charges = {int(n): rest - n * charge_of.get(mobile, 0) if redox else 0 for n in wanted}
-    reachable = {n: int(q) for n, q in charges.items() if not redox or (q == int(q) and _ways(options, int(q))[0].get(int(q)))}
+    reachable = {n: int(q) for n, q in charges.items() if not redox or (q == int(q) and _ways(options)[0].get(int(q)))}
     if not reachable or (single and not len(reachable)):
         asked = ", ".join(f"{q:g} with {n} {mobile}" for n, q in list(charges.items())[:4])
         raise InputError(f"{sites.atoms.get_chemical_formula()}: no charge ordering has the total charge {total_charge:g}: the redox sites "
                          f"would have to sum to {asked}{', ...' if len(charges) > 4 else ''}, and can to {low} to {high}; "
                          "check redox= and fixed=")
-    return _Problem(sites, redox, options, bits, charge_of, reachable, given)
+    if max(_ways(options)[0].values()) > 2**62:
+        raise InputError(f"{sites.atoms.get_chemical_formula()} has too many charge orderings to go through; take a smaller supercell")
+    return _Problem(host, sites, redox, options, bits, charge_of, reachable, given)
 
 
 def _fixed_charges(host, redox, given):
@@ -241,8 +259,8 @@ def _fixed_charges(host, redox, given):
     return {e: int(q) for e, q in charges.items()}
 
 
-def _ways(options, total):
-    """For every site, in how many ways it and those after it can sum to a charge: list of ``{charge: ways}``."""
+def _ways(options):
+    """For every site, in how many ways it and those after it can sum to a charge: list of ``{charge: ways}``, {0: 1} at its end."""
     ways = [{0: 1}]
     for states in reversed(options):
         ways.append({})
@@ -258,10 +276,8 @@ def _codes(options, bits, total):
     The first site is in the highest bits; a digit is the rank of the state. The r-th code is found without those before it:
     site by site, by how many codes go on with the highest state, the second highest, and so on.
     """
-    ways = _ways(options, total)
+    ways = _ways(options)
     count = ways[0].get(total, 0)
-    if count > 2**62:
-        raise InputError(f"{count:.1e} configurations cannot be gone through; take a smaller supercell or fix the arrangement")
     tables = []
     for table in ways[1:]:
         low = min(table)
@@ -372,7 +388,7 @@ def _orderings(problem, progress):
 
 def _configurations(problem):
     n_sites = len(problem.sites.mobile)
-    return {n: (1 if problem.given is not None else math.comb(n_sites, n)) * _ways(problem.options, charge)[0].get(charge, 0)
+    return {n: (1 if problem.given is not None else math.comb(n_sites, n)) * _ways(problem.options)[0].get(charge, 0)
             for n, charge in problem.charges.items()}
 
 
@@ -403,8 +419,8 @@ def count_orderings(host, mobile="Na", redox={"Fe": (2, 3)}, n_mobile=None, supe
         if filled is not None and not np.array_equal(filled[perm], filled):
             continue
         n_ops += 1
-        arrangements = {sum(filled): 1} if filled is not None else _ways([(0, len(c)) for c in _cycles(perm)], None)[0]
-        charges = _ways([[q * len(c) for q in problem.options[c[0]]] for c in _cycles(redox_perm)], None)[0]
+        arrangements = {sum(filled): 1} if filled is not None else _ways([(0, len(c)) for c in _cycles(perm)])[0]
+        charges = _ways([[q * len(c) for q in problem.options[c[0]]] for c in _cycles(redox_perm)])[0]
         for n, charge in problem.charges.items():
             unchanged[n] += arrangements.get(n, 0) * charges.get(charge, 0)
     rows = [{"n_mobile": n, "x": n / sites.n_units, "configurations": total[n], "orderings": unchanged[n] // n_ops} for n in total]
@@ -458,7 +474,8 @@ def ordering_label(atoms, host=None, mobile="Na", redox=REDOX, max_distance=1.0,
 
 
 def _located(atoms, host, mobile, redox, max_distance, symprec):
-    """Label, degeneracy and mobile ions per formula unit of a frame."""
+    """Label, degeneracy, mobile ions per formula unit, and the superlattice's part of the label."""
+    atoms = without_vacancies(atoms)
     redox = {e for e in redox if e in atoms.symbols}
     states = _states(atoms, redox)
     host = find_host([atoms], mobile) if host is None else host
@@ -468,20 +485,25 @@ def _located(atoms, host, mobile, redox, max_distance, symprec):
     charge[at] = states
     filled, charge = np.isin(sites.mobile, at), charge[sites.redox]
     same = (filled[sites.mobile_perms] == filled).all(axis=1) & (charge[sites.redox_perms] == charge).all(axis=1)
-    return sites.label(filled, charge), len(same) // int(same.sum()), float(filled.sum() / sites.n_units)
+    return sites.label(filled, charge), len(same) // int(same.sum()), float(filled.sum() / sites.n_units), sites.name
 
 
 def _states(atoms, redox):
-    if not redox:
-        return np.zeros(len(atoms), int)
+    """Oxidation states of the redox-active atoms, 0 for the others."""
     if "oxi_states" not in atoms.arrays:
+        if not redox:
+            return np.zeros(len(atoms), int)
         raise InputError(f"{atoms.get_chemical_formula()}: an ordering needs atoms.arrays['oxi_states']; "
                          "set them by hand, or take them from infer_oxidation_states(atoms).states")
-    states = np.asarray(atoms.arrays["oxi_states"], float)
-    counts = np.isin(atoms.get_chemical_symbols(), sorted(redox))
+    states, symbols = np.asarray(atoms.arrays["oxi_states"], float), np.array(atoms.get_chemical_symbols())
+    counts = np.isin(symbols, sorted(redox))
     if len(bad := np.flatnonzero(counts & (states != np.rint(states)))):
-        raise InputError(f"{atoms.get_chemical_formula()}: atom {bad[0]} ({atoms.symbols[bad[0]]}) has the oxidation state "
+        raise InputError(f"{atoms.get_chemical_formula()}: atom {bad[0]} ({symbols[bad[0]]}) has the oxidation state "
                          f"{states[bad[0]]:g}; an ordering needs whole numbers, such as infer_oxidation_states(atoms).states")
+    for e in sorted(set(symbols) - redox):
+        if len(found := np.unique(states[symbols == e])) > 1:
+            raise InputError(f"{atoms.get_chemical_formula()}: {e} has the oxidation states {', '.join(f'{q:g}' for q in found)}; "
+                             f"name it in redox= for them to count")
     return np.where(counts, states, 0).astype(int)
 
 
@@ -503,21 +525,20 @@ def same_ordering(a, b, host=None, mobile="Na", redox=REDOX, max_distance=1.0, s
     Raises
     ------
     InputError
-        As `ordering_label`, and when neither cell is a supercell of the other.
+        As `ordering_label`, and when the cells are different supercells of the host, neither a multiple of the other.
     """
-    small, large = sorted((a, b), key=len)
+    small, large = sorted((without_vacancies(a), without_vacancies(b)), key=len)
     times = len(large) / len(small)
     if {e: times * n for e, n in Counter(small.symbols).items()} != Counter(large.symbols):
         return False
-    if host is None and mobile not in (None, *small.symbols):
-        raise InputError(f"same_ordering: {small.get_chemical_formula()} holds no {mobile}, so the {mobile} sites cannot be told; "
-                         f"give the crystal with all {mobile} sites filled as host=")
     if host is None:
         host = find_host([a, b] if times == 1 else [small], mobile)
-    wanted = _located(large, host, mobile, redox, max_distance, symprec)[0]
-    if times == 1:
-        return _located(small, host, mobile, redox, max_distance, symprec)[0] == wanted
-    return any(_located(tiled, host, mobile, redox, max_distance, symprec)[0] == wanted for tiled in tilings(small, large))
+    located = [_located(atoms, host, mobile, redox, max_distance, symprec)
+               for atoms in (large, *(tilings(small, large) if times > 1 else [small]))]
+    if not any(found[3] == located[0][3] for found in located[1:]):
+        raise InputError(f"{a.get_chemical_formula()} and {b.get_chemical_formula()} have different supercells of the host; "
+                         "to compare them, repeat both to a common cell")
+    return any(found[0] == located[0][0] for found in located[1:])
 
 
 def orderings_table(frames, host=None, mobile="Na", redox=REDOX, max_distance=1.0, symprec=1e-2, progress=True):
@@ -546,7 +567,7 @@ def orderings_table(frames, host=None, mobile="Na", redox=REDOX, max_distance=1.
     host = find_host(frames, mobile) if host is None and frames else host
     for i, atoms in enumerate(tqdm(frames, unit=" frames", delay=3, disable=not progress)):
         try:
-            name, degeneracy, x = _located(atoms, host, mobile, redox, max_distance, symprec)
+            name, degeneracy, x, _ = _located(atoms, host, mobile, redox, max_distance, symprec)
         except InputError as reason:
             raise InputError(f"orderings_table: frame {i}: {reason}") from None
         energy, n_units = label(atoms, "energy"), math.gcd(*(n for e, n in Counter(atoms.symbols).items() if e != mobile))
