@@ -185,7 +185,8 @@ def _layout(properties):
     shapes = {name: (kind, columns) for name, kind, _, columns in layout}
     if len(fields) % 3 or len(shapes) < len(layout) or shapes.get("positions") not in (("R", 3), ("I", 3)) \
             or not (shapes.get("symbols") == ("S", 1) or shapes.get("numbers") == ("I", 1)):
-        raise InputError(f"Properties={_short(properties)} must be name:type:columns triples without repeats, with pos:R:3 and species:S:1")
+        raise InputError(f"Properties={_short(properties)} must be name:type:columns triples without repeats, with pos:R:3 and "
+                         "species:S:1; is the line complete?")
     return tuple(layout), start
 
 
