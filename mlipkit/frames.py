@@ -38,8 +38,9 @@ def checked_frame(atoms, source, i):
         When there is no atom, a position or the cell is not finite, or a label has the wrong shape.
     """
     from ase.calculators.singlepoint import SinglePointCalculator
-    where = f"{source}: frame {i}"
-    real = atoms.numbers != 0
+    where, real = f"{source}: frame {i}", atoms.numbers != 0
+    if not ((atoms.numbers >= 0) & (atoms.numbers <= 118)).all():
+        raise InputError(f"{where}: there is no element of atomic number {max(atoms.numbers, key=abs)}")
     if not real.any():
         raise InputError(f"{where}: holds no atom")
     if not np.isfinite(atoms.positions).all():

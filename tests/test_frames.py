@@ -4,8 +4,10 @@ import sys
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 
 import mlipkit as mk
+from mlipkit.frames import checked_frame, label, well_converged
 
 
 def test_embedded_set_has_what_it_promises(frames):
@@ -58,6 +60,36 @@ def test_missing_file(tmp_path):
 def test_unlabelled_frame_in_table_is_nan(frames):
     row = mk.frame_table([frames[0].copy()]).iloc[0]
     assert np.isnan(row["energy"]) and np.isnan(row["max_force"])
+
+
+def test_unconverged_frames_are_dropped():
+    frames = [Atoms("Fe", info=info) for info in ({}, {"converged": True}, {"converged": False}, {"density": 1e-3}, {"density": 5e-4})]
+    assert [a.info for a in well_converged(frames)] == [{}, {"converged": True}, {"density": 5e-4}]
+
+
+def test_forces_in_arrays_become_labels_and_survive_a_round_trip(tmp_path):
+    atoms = Atoms("FeO", positions=[[0, 0, 0], [0, 0, 2.0]], cell=[5, 5, 5], pbc=True)
+    atoms.set_array("forces", np.array([[0, 0, 1.5], [0, 0, -1.5]]))
+    atoms.calc = SinglePointCalculator(atoms, energy=-3.0)
+    mk.write_frames(tmp_path / "a.extxyz", [atoms])
+    for got in (checked_frame(atoms.copy(), "here", 0), *mk.read_frames(tmp_path / "a.extxyz")):
+        assert label(got, "forces").tolist() == [[0, 0, 1.5], [0, 0, -1.5]] and "forces" not in got.arrays
+    assert label(got, "energy") == -3.0 and label(got, "magmoms") is None
+
+
+@pytest.mark.parametrize("change, says", [
+    (lambda a: a.positions.__setitem__((1, 2), np.nan), "atom 1: a position is not a finite number"),
+    (lambda a: a.set_cell([5, 5, np.inf]), "the cell is not finite"),
+    (lambda a: a.numbers.__setitem__(0, 119), "no element of atomic number 119"),
+    (lambda a: a.numbers.__setitem__(slice(None), 0), "holds no atom"),
+    (lambda a: setattr(a, "calc", SinglePointCalculator(a, energy=[1, 2])), "energy must be one number"),
+    (lambda a: setattr(a, "calc", SinglePointCalculator(a, forces=[[1, 2, 3]])), r"forces of shape \(1, 3\) do not fit 2 atoms"),
+])
+def test_frames_that_cannot_be(change, says):
+    atoms = Atoms("FeO", positions=[[0, 0, 0], [0, 0, 2.0]], cell=[5, 5, 5], pbc=True)
+    change(atoms)
+    with pytest.raises(mk.InputError, match=f"here: frame 7: .*{says}"):
+        checked_frame(atoms, "here", 7)
 
 
 def test_end_points_are_final_or_relaxed_and_the_lowest(frames, ends):

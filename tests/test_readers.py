@@ -140,6 +140,29 @@ def test_numbers_that_ran_into_each_other_or_over(run, tmp_path):
         assert [a.info["step"] for a in read_frames(tmp_path / "OUTCAR")] == [1, 2, 3]
 
 
+def test_unreadable_labels_are_absent_and_said_to_be(run, tmp_path):
+    write_outcar(tmp_path / "OUTCAR", run)
+    text = (tmp_path / "OUTCAR").read_text()
+    at = text.index("magnetization (x)", text.index("Iteration    2("))
+    (tmp_path / "OUTCAR").write_text(text[:at] + re.sub(r"    3 .*\n", "", text[at:], count=1))
+    with pytest.warns(UserWarning, match="magmoms of some ionic steps cannot be read"):
+        got = read_frames(tmp_path / "OUTCAR")
+    assert [label(a, "magmoms") is None for a in got] == [False, True, False, False]
+    (tmp_path / "OUTCAR").write_text(re.sub(r"in kB  ( *\S+)", "in kB  ************", text, count=1))
+    with pytest.warns(UserWarning, match="stress of some ionic steps cannot be read"):
+        assert [label(a, "stress") is None for a in read_frames(tmp_path / "OUTCAR")] == [True, False, False, False]
+
+
+def test_wrong_counts_give_no_wrong_frames(run, tmp_path):
+    write_outcar(tmp_path / "OUTCAR", run)
+    text = (tmp_path / "OUTCAR").read_text()
+    for counts in ("   2   4   4  15", "   2   4   4  17", "   2   4   4", "   2   4   4  -1", "   2   4   4999999999999"):
+        (tmp_path / "OUTCAR").write_text(text.replace("   2   4   4  16", counts))
+        with pytest.raises(mk.InputError, match="OUTCAR"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            read_frames(tmp_path / "OUTCAR")
+
+
 def test_no_moments_is_none_not_zero(run, tmp_path):
     write_outcar(tmp_path / "OUTCAR", run, moments=False)
     write_outcar(tmp_path / "OUTCAR_nospin", run, ispin=1)         # LORBIT = 11 writes charges alone

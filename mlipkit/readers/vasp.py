@@ -5,7 +5,7 @@ Why an own parser for the OUTCAR: pymatgen's `Outcar` holds the moments of the l
 """
 import re
 import warnings
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +67,10 @@ def read_outcar(path):
     if cut and not header["machine_learned"]:
         _warn(f"{path}: the last ionic step ({cut[0]}) is cut off and was left out: no {', '.join(left_out[-1][1])}")
         left_out.pop()
+    unreadable = {what for step in steps for what in step["unreadable"]}
+    if unreadable:
+        _warn(f"{path}: {' and '.join(sorted(unreadable))} of some ionic steps cannot be read (cut off, or **** for numbers too wide) "
+              "and are absent there")
     if left_out:
         why = " (those of VASP's machine-learned force field are not DFT)" if header["machine_learned"] else ""
         _warn(f"{path}: {len(left_out)} ionic step(s) have no readable {', '.join(left_out[0][1])} and were left out{why}; "
@@ -124,20 +128,22 @@ def _parse(lines, path):
             cell = step["cell"] = None if cell is None else cell[:, :3]
         elif what == "in kB ":
             stress = _rows([line.split("in kB", 1)[1]], 1, 6)
-            step["stress"] = None if stress is None else -KBAR * stress[0, VOIGT_OF_VASP]
+            if stress is None:
+                step["unreadable"].add("stress")
+            else:
+                step["stress"] = -KBAR * stress[0, VOIGT_OF_VASP]
         elif what == "magnetization (":
-            axis, n = line.split("(", 1)[1][:1], sum(header["counts"])
-            next(lines, None), next(lines, None), next(lines, None)
-            table = _rows(islice(lines, n), n)
-            if axis in "xyz" and table is not None and table.shape[1] > 2:
+            axis = line.split("(", 1)[1][:1]
+            table = _table(islice(lines, 3, None), sum(header["counts"]))
+            if table is not None and table.shape[1] > 2:
                 step["moments"][axis] = table[:, -1]
+            elif axis not in step["moments"]:
+                step["unreadable"].add("magmoms")
         elif what == "TOTAL-FORCE":
-            n = sum(header["counts"])
-            next(lines, None)
             if "(ML)" in line:
                 header["machine_learned"] = True
             else:
-                step["forces"] = _rows(islice(lines, n), n, 6)
+                step["forces"] = _table(islice(lines, 1, None), sum(header["counts"]), 6)
         elif what == "FREE ENERGIE OF":
             text = "".join(islice(lines, 5))
             free = re.search(r"TOTEN\s*=\s*(\S+)", text)
@@ -176,11 +182,16 @@ def _warn(text):
 
 def _new_step(number=None, cell=None):
     return {"number": number, "cycles": 0, "converged": None, "cell": cell, "stress": None, "moments": {}, "forces": None,
-            "energy": None, "free_energy": None}
+            "energy": None, "free_energy": None, "unreadable": set()}
+
+
+def _table(lines, n, columns=None):
+    """What stands up to the next rule of dashes, when it is n rows of numbers, else None."""
+    return _rows(takewhile(lambda line: line.strip() and not line.lstrip().startswith("--"), lines), n, columns)
 
 
 def _rows(lines, n, columns=None):
-    """An array of n rows, or None when one is cut off or holds what VASP could not print (****)."""
+    """An array of n rows, or None when one is missing, cut off or holds what VASP could not print (****)."""
     try:
         rows = [[float(word) for word in _NUMBER_RUN.sub(" -", line).split()] for line in lines]
         table = np.array(rows)
@@ -239,7 +250,10 @@ def read_vasprun(path):
     from pymatgen.io.vasp.outputs import Vasprun
     with uncompressed(path) as plain, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        run = Vasprun(str(plain), parse_dos=False, parse_eigen=False, parse_potcar_file=False, exception_on_bad_xml=False)
+        try:
+            run = Vasprun(str(plain), parse_dos=False, parse_eigen=False, parse_potcar_file=False, exception_on_bad_xml=False)
+        except (AttributeError, IndexError):        # pymatgen asks the last step whether it converged
+            raise InputError(f"{path}: holds no complete ionic step; was the run killed before, or is the file damaged?") from None
     cut = any("malformed" in str(w.message) for w in caught)
     frames, hubbard_u = [], {element: u for element, u in run.hubbards.items() if u}
     nupdown, nelm = run.parameters.get("NUPDOWN", run.incar.get("NUPDOWN")), run.parameters.get("NELM")
