@@ -7,11 +7,14 @@ from collections import Counter
 
 import numpy as np
 from ase import Atoms
+from ase.cell import Cell
 
 from mlipkit.files import InputError
 
 FAR = 1.0           # Å: an atom farther than this from every site of its element has no site
 LENGTHS, ANGLES = 0.15, 10.0      # how much a frame's cell may differ from the host's: share of a length, degrees
+
+WAVES = np.array([[0.71, -0.29, 0.43], [0.37, 0.83, -0.61], [0.53, 0.47, 0.97]])      # 1/Å; any numbers without a pattern
 
 
 def superlattice(matrix):
@@ -63,6 +66,8 @@ def supercell(host, matrix=None):
     if matrix.shape != (3, 3) or not np.array_equal(matrix, np.rint(matrix)) or abs(np.linalg.det(matrix)) < 0.5:
         raise InputError(f"supercell: give three integers or a 3x3 matrix of integers that spans a volume, not {matrix.tolist()}")
     matrix, plain = np.rint(matrix).astype(int), Atoms(host.numbers, host.positions, cell=host.cell, pbc=True)
+    if np.array_equal(matrix, np.eye(3)):
+        return plain
     result = make_supercell(plain, superlattice(matrix))
     result.set_cell(matrix @ host.cell.array)
     result.wrap(eps=1e-6)
@@ -325,7 +330,7 @@ def map_onto_host(atoms, host, mobile="Na", max_distance=FAR):
     return np.array(key).reshape(3, 3), sites
 
 
-def find_host(frames, mobile="Na", tolerance=0.7):
+def find_host(frames, mobile="Na", tolerance=0.9):
     """The host behind frames that have one cell: their framework made symmetric, with every site on which a mobile ion was seen.
 
     Symmetry takes the mobile ions of each frame to all equivalent sites, so one frame with one ion may be enough. A set of sites
@@ -419,38 +424,56 @@ def _pseudo_symmetry(crystal, tolerance):
 
 
 def _canonical_setting(host, mobile):
-    """The host in its Niggli cell, a mobile site as origin, sites in an order that depends on the crystal only.
+    """The host in a reduced cell, a mobile site as origin, its atoms in an order that depends on the crystal only.
 
-    Of all origins and all choices of axes the one whose sorted list of sites comes first; choices that tie are symmetry.
+    Every origin and every choice of axes is scored by a smooth function without symmetry of the surroundings of the origin; the
+    best is taken, and those that tie with it are symmetry. Being smooth, the score hardly minds small displacements.
     """
+    from ase.neighborlist import neighbor_list
     host.set_cell(host.cell.niggli_reduce(eps=1e-4)[0])
-    metric = host.cell.array @ host.cell.array.T
+    counts, cell = Counter(host.get_chemical_symbols()), host.cell.array
     axes = np.array(list(itertools.product((-1, 0, 1), repeat=9))).reshape(-1, 3, 3)
     axes = axes[np.abs(np.abs(np.linalg.det(axes)) - 1) < 0.1]
-    axes = axes[(np.abs(axes @ metric @ axes.transpose(0, 2, 1) - metric) < 1e-3 * metric.max()).all(axis=(1, 2))]
-    counts = Counter(host.get_chemical_symbols())
+    metric = axes @ cell @ cell.T @ axes.transpose(0, 2, 1)
+    lengths = np.sqrt(np.diagonal(metric, axis1=1, axis2=2))
+    angles = np.degrees(np.arccos(np.clip(metric / lengths[:, None] / lengths[..., None], -1, 1)))
+    axes = axes[(np.abs(lengths / host.cell.lengths() - 1) < 0.1).all(axis=1) &
+                (np.abs(angles[:, [1, 0, 0], [2, 2, 1]] - host.cell.angles()) < ANGLES).all(axis=1)]
     rank = np.array([(symbol != mobile, counts[symbol], number) for symbol, number in zip(host.symbols, host.numbers)])
-    first = np.flatnonzero((rank == min(map(tuple, rank))).all(axis=1))
-    s, best = host.get_scaled_positions(), None
-    for w, origin in itertools.product(axes, first):
-        place = _snapped((s - s[origin]) @ np.linalg.inv(w))
-        order = np.lexsort((*place.T[::-1], *rank.T[::-1]))
-        if best is None or _comes_first(place[order], best[0]):
-            best = place[order], order
-    return Atoms(host.numbers[best[1]], cell=host.cell.cellpar(), scaled_positions=best[0], pbc=True)
+    first = (rank == min(map(tuple, rank))).all(axis=1)
+    i, j, distance, vector = neighbor_list("ijdD", host, reach := 6.0)      # Å
+    i, j, distance, vector = (v[first[i]] for v in (i, j, distance, vector))
+    weight = host.numbers[j] * (1 - (distance / reach)**2)**2
+    best = -np.inf
+    for w in axes:
+        standard = Cell.fromcellpar(Cell(w @ cell).cellpar()).array
+        waves = np.sin(vector @ np.linalg.inv(w @ cell) @ standard @ WAVES + [0.3, 1.1, 2.3])
+        score = np.bincount(i, weight * waves.sum(1), minlength=len(host))
+        score[~first] = -np.inf
+        if score.max() > best:
+            best, origin, basis = score.max(), int(score.argmax()), w @ cell
+    s = (host.positions - host.positions[origin]) @ np.linalg.inv(basis)
+    steps = np.zeros(s.shape)
+    for group, axis in itertools.product(np.unique(rank, axis=0), range(3)):
+        these = (rank == group).all(axis=1)
+        steps[these, axis] = _steps(s[these, axis], 0.4 / np.linalg.norm(basis[axis]))
+    order = np.lexsort((*(s % 1).T[::-1], *steps.T[::-1], *rank.T[::-1]))
+    return Atoms(host.numbers[order], cell=Cell(basis).cellpar(), scaled_positions=s[order] % 1, pbc=True)
 
 
-def _snapped(s, eps=1e-4):
-    """Fractional coordinates in [0, 1) in which values closer than `eps` are equal, so that sorting does not follow noise."""
-    s = (s + eps) % 1 - eps
-    for column in s.T:
-        order = np.argsort(column)
-        groups = np.split(order, np.flatnonzero(np.diff(column[order]) > eps) + 1)
-        for group in groups:
-            column[group] = column[group].mean()
-    return s
-
-
-def _comes_first(a, b, eps=1e-3):
-    differ = np.flatnonzero(np.abs(a - b).ravel() > eps)
-    return len(differ) > 0 and a.ravel()[differ[0]] < b.ravel()[differ[0]]
+def _steps(values, eps):
+    """Number the groups of periodic coordinates (period 1) that lie within `eps` of the next, from the one nearest to 0."""
+    order = np.argsort(values % 1)
+    sorted_ = values[order] % 1
+    jumps = np.diff(sorted_, append=sorted_[0] + 1) > eps
+    if jumps.sum() < 2:
+        return np.zeros(len(values), int)
+    start = int(np.flatnonzero(jumps)[0]) + 1
+    order, group = np.roll(order, -start), np.cumsum(np.roll(jumps, -start)) - np.roll(jumps, -start)
+    unrolled = np.roll(sorted_ + (np.arange(len(values)) < start), -start)
+    mean = np.array([unrolled[group == g].mean() for g in range(group[-1] + 1)])
+    mean -= np.rint(mean)
+    near = np.flatnonzero(np.abs(mean) < np.abs(mean).min() + eps)
+    result = np.empty(len(values), int)
+    result[order] = (group - near[mean[near].argmax()]) % len(mean)
+    return result
