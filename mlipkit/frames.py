@@ -9,9 +9,9 @@ PER_ATOM = ("forces", "magmoms", "charges", "energies", "stresses")     # labels
 
 
 def read_frames(path, *args, **kwargs):
-    """`mlipkit.readers.read_frames`, under the name it had before."""
-    from mlipkit.readers import read_frames
-    return read_frames(path, *args, **kwargs)
+    """`mlipkit.readers.read_frames`, under the name it had before; gone once nobody imports it from here."""
+    import importlib
+    return importlib.import_module("mlipkit.readers").read_frames(path, *args, **kwargs)
 
 
 def checked_frame(atoms, source, i):

@@ -84,10 +84,10 @@ def damaged(content, rng):
         n = len(content)
         a, b = sorted(rng.integers(0, n + 1, 2))
         b = min(b, a + rng.integers(1, 200))
-        lines = content.splitlines(keepends=True)
-        numbers = [match.span() for match in re.finditer(rb"-?\d+\.?\d*", content)]
         binary = content.startswith((b"SQLite", b"- of Ulm", b"\x1f\x8b"))
         way = rng.integers(0, 13)
+        lines = content.splitlines(keepends=True) if way in (5, 6, 7) else []
+        numbers = [match.span() for match in re.finditer(rb"-?\d+\.?\d*", content)] if way in (8, 9, 10) else []
         if way == 0:
             content = content[:a]
         elif way == 1:
