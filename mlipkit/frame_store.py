@@ -301,15 +301,15 @@ def _fits_column(value, shape, per_atom):
 
 
 def _encode(value):
-    if isinstance(value, np.ndarray):
+    if isinstance(value, (np.ndarray, np.generic)):
         return {"array": value.tolist(), "dtype": value.dtype.str, "shape": value.shape}
-    return {"value": value.item() if isinstance(value, np.generic) else value}
+    return {"value": value}
 
 
 def _decode(stored):
     if "array" not in stored:
         return stored["value"]
-    return np.array(stored["array"], np.dtype(stored["dtype"])).reshape(stored["shape"])
+    return np.array(stored["array"], np.dtype(stored["dtype"])).reshape(stored["shape"])[()]
 
 
 def _mapped(path, dataset):

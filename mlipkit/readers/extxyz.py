@@ -135,7 +135,7 @@ def _raw(head, lines):
     if comment is None:
         raise InputError("the file ends after the number of atoms; it is cut off")
     info = _key_values(comment.strip())
-    layout, atoms = _layout(info.pop("Properties", "species:S:1:pos:R:3")), []
+    layout, atoms = _layout(str(info.pop("Properties", "species:S:1:pos:R:3"))), []
     while len(atoms) < count:        # in portions: a wrong count must not pull a whole file into memory
         portion = list(itertools.islice(lines, min(count - len(atoms), BLOCK)))
         if not portion:
@@ -176,7 +176,7 @@ def _frame(raw, numbers, arrays):
 @functools.lru_cache(64)
 def _layout(properties):
     """(ASE name, kind, first column, number of columns) of each property, and the number of columns of all."""
-    fields, start, layout = str(properties).split(":"), 0, []
+    fields, start, layout = properties.split(":"), 0, []
     for name, kind, columns in zip(fields[::3], fields[1::3], fields[2::3]):
         if kind not in ("R", "I", "S", "L") or not columns.isdecimal() or not 1 <= int(columns[:6]) <= 9999 or len(columns) > 4:
             raise InputError(f"Properties: {_short(f'{name}:{kind}:{columns}')} is not name:type:columns with type R, I, S or L")
@@ -236,7 +236,7 @@ def _columns(rows, layout):
             if kind == "R":
                 values = np.array([list(map(float, column)) for column in texts])
             elif kind == "I":
-                values = np.array([list(map(int, column)) for column in texts], np.int32)
+                values = np.array([list(map(_whole, column)) for column in texts], np.int32)
             elif kind == "L":
                 values = np.array([[FLAGS[text] for text in column] for column in texts], bool)
             else:
@@ -249,8 +249,17 @@ def _columns(rows, layout):
     return _numbers(arrays.pop("symbols", None), arrays.pop("numbers", None)), arrays
 
 
+def _whole(text):
+    try:
+        return int(text)
+    except ValueError:
+        if float(text).is_integer():    # 3.0, as some programs write
+            return int(float(text))
+        raise
+
+
 def _wrong_cell(columns, layout):
-    means = {"R": (float, "a number"), "I": (lambda text: np.int32(int(text)), "a whole number (32 bit)"),
+    means = {"R": (float, "a number"), "I": (lambda text: np.int32(_whole(text)), "a whole number (32 bit)"),
              "L": (FLAGS.__getitem__, "T or F")}
     for name, kind, start, width in layout:
         for column in columns[start:start + width] if kind in means else ():
