@@ -59,8 +59,7 @@ def supercell(host, matrix=None):
         When the matrix is not of integers or spans no volume, or the host has no cell.
     """
     from ase.build import make_supercell
-    if not host.cell.volume > 1e-6:
-        raise InputError(f"the host {host.get_chemical_formula()} has no cell")
+    check_crystal(host, "host")
     matrix = np.eye(3) if matrix is None else np.asarray(matrix, float)
     matrix = np.diag(np.broadcast_to(matrix, 3)) if matrix.ndim < 2 and matrix.size in (1, 3) else matrix
     if matrix.shape != (3, 3) or not np.array_equal(matrix, np.rint(matrix)) or abs(np.linalg.det(matrix)) < 0.5:
@@ -134,6 +133,8 @@ def _lattice_matches(cell, host_cell, multiple):
     """Integer 3x3 matrices of determinant ±multiple that take the host's cell to `cell`, up to rotation, mirror and strain."""
     reach = np.linalg.norm(cell, axis=1).max() * (1 + LENGTHS)
     bound = np.floor(reach * np.linalg.norm(np.linalg.inv(host_cell), axis=0) + 1e-9).astype(int)
+    if np.prod(2 * bound + 1.0) > 1e6:
+        return                      # a needle or a sheet of many host cells
     grid = np.stack(np.meshgrid(*(np.arange(-b, b + 1) for b in bound), indexing="ij"), -1).reshape(-1, 3)
     vectors = grid @ host_cell
     lengths = np.linalg.norm(vectors, axis=1)
@@ -165,6 +166,8 @@ def _multiple(atoms, host, mobile):
     mine, whole, n = _counts(atoms, mobile), _counts(host, mobile), atoms.get_chemical_formula()
     multiple = max((mine.get(s, 0) / whole[s] for s in whole), default=0)
     wrong = [f"{mine.get(s, 0)} {s}" for s in sorted(set(mine) | set(whole)) if mine.get(s, 0) != multiple * whole.get(s, 0)]
+    if not whole:
+        raise InputError(f"the host {host.get_chemical_formula()} has no atoms but {mobile}")
     if wrong or multiple != int(multiple):
         raise InputError(f"{n} is no multiple of the host {host.get_chemical_formula()} (found {', '.join(wrong) or 'part of a cell'}): "
                          f"apart from {mobile} every site of the host must be filled; is it the right host?")
@@ -222,6 +225,15 @@ def _origins(s, t, cell):
     return good[np.sort(np.unique(np.round(good % 1, 6) % 1, axis=0, return_index=True)[1])]
 
 
+def check_crystal(atoms, name):
+    """Raise an InputError for what is no crystal: no atoms, no cell, numbers that are not finite or absurd."""
+    size = np.abs(np.concatenate([atoms.positions, atoms.cell.array]))
+    volume = atoms.cell.volume if np.isfinite(size).all() and size.max() < 1e6 else np.nan
+    if not len(atoms) or not 0.5 < volume / len(atoms) < 1e4:
+        raise InputError(f"the {name} {atoms.get_chemical_formula()} is no crystal: it has no atoms, no cell (or one of an absurd volume), "
+                         "or positions that are not finite numbers")
+
+
 def tilings(small, large):
     """The supercells of a frame, arrays included, that have the cell of another, up to rotation and strain.
 
@@ -244,9 +256,12 @@ def tilings(small, large):
 def _reduced(atoms, name):
     """Number, position and cell only, in the Minkowski-reduced cell; raises when there is no cell to reduce."""
     from ase.geometry import minkowski_reduce
-    if not atoms.cell.volume > 1e-6 or not np.isfinite(atoms.positions).all():
-        raise InputError(f"{name} {atoms.get_chemical_formula()} has no cell, or a position that is not a finite number")
-    return Atoms(atoms.numbers, atoms.positions, cell=minkowski_reduce(atoms.cell.array)[0], pbc=True)
+    check_crystal(atoms, name)
+    try:
+        cell = minkowski_reduce(atoms.cell.array)[0]
+    except RuntimeError:
+        cell = atoms.cell.array
+    return Atoms(atoms.numbers, atoms.positions, cell=cell, pbc=True)
 
 
 def _misfit(vectors):
@@ -417,6 +432,8 @@ def _pseudo_symmetry(crystal, tolerance):
         distance = np.linalg.norm(vectors, axis=1).max()
         if distance < tolerance and len(set(sites)) == len(sites) and distance < found.get(sites.tobytes(), (np.inf,))[0]:
             found[sites.tobytes()] = distance, (np.rint(np.linalg.inv(matrix)).astype(int), origin, sites)
+    if not found:
+        raise InputError(f"find_host: {crystal.get_chemical_formula()} has two atoms on one place")
     found = sorted(found.values(), key=lambda item: item[0])
     while not _is_group(np.array([op[2] for _, op in found]), len(found)):
         found.pop()
@@ -448,7 +465,7 @@ def _canonical_setting(host, mobile):
     for w in axes:
         standard = Cell.fromcellpar(Cell(w @ cell).cellpar()).array
         waves = np.sin(vector @ np.linalg.inv(w @ cell) @ standard @ WAVES + [0.3, 1.1, 2.3])
-        score = np.bincount(i, weight * waves.sum(1), minlength=len(host))
+        score = np.bincount(i, weight * waves.sum(1), minlength=len(host)).astype(float)
         score[~first] = -np.inf
         if score.max() > best:
             best, origin, basis = score.max(), int(score.argmax()), w @ cell

@@ -188,7 +188,7 @@ class _Problem:
     host: Atoms
     sites: _Sites
     redox: dict         # {element: its states, lowest first}
-    options: list       # the states that each redox site may have, lowest first
+    options: tuple      # the states that each redox site may have, lowest first
     bits: int           # of the code of a charge ordering, per site
     fixed: dict         # {element: charge}, the mobile ion included
     charges: dict       # {number of mobile ions: what the redox sites have to sum to}
@@ -209,7 +209,7 @@ def _problem(host, mobile, redox, n_mobile, supercell, mobile_sites, fixed, tota
                          "and the mobile ion cannot be one of them")
     sites = _sites(host, supercell, mobile, {*REDOX, *redox} if redox else (), symprec)
     charge_of = _fixed_charges(host, set(redox), fixed) if redox else {}
-    options = [redox.get(e) or (charge_of[e],) for e in sites.elements]
+    options = tuple(redox.get(e) or (charge_of[e],) for e in sites.elements)
     bits = max((len(o) - 1 for o in options), default=1).bit_length() or 1
     n_sites = len(sites.mobile)
     if n_sites > BITS or bits * len(options) > BITS:
@@ -254,11 +254,12 @@ def _fixed_charges(host, redox, given):
         if not found and e not in FIXED:
             raise InputError(f"which charge does {e} have? Give fixed={{'{e}': ...}}, or name it in redox=")
         charges[e] = found.pop() if found else FIXED[e]
-    if odd := [e for e, q in charges.items() if q != int(q)]:
-        raise InputError(f"the oxidation state of {odd[0]}, {charges[odd[0]]:g}, is not a whole number")
+    if odd := [e for e, q in charges.items() if not isinstance(q, (int, float, np.number)) or not float(q).is_integer()]:
+        raise InputError(f"the oxidation state of {odd[0]}, {charges[odd[0]]}, is not a whole number")
     return {e: int(q) for e, q in charges.items()}
 
 
+@functools.lru_cache(maxsize=8)
 def _ways(options):
     """For every site, in how many ways it and those after it can sum to a charge: list of ``{charge: ways}``, {0: 1} at its end."""
     ways = [{0: 1}]
@@ -378,9 +379,9 @@ def _orderings(problem, progress):
     with tqdm(total=configurations, unit=" configurations", delay=3, disable=not progress) as bar:
         for n, charge in problem.charges.items():
             arrangements = [(problem.given, 1)] if problem.given is not None else \
-                _distinct(_codes([(0, 1)] * len(sites.mobile), 1, n), arranged)
+                _distinct(_codes(((0, 1),) * len(sites.mobile), 1, n), arranged)
             for arrangement, size in arrangements:
-                images = np.array([_apply(table, np.uint64(arrangement)) for table in arranged])
+                images = _apply(arranged.transpose(1, 2, 0), np.uint64(arrangement))
                 for states, degeneracy in _distinct(_codes(problem.options, problem.bits, charge), charged[images == arrangement]):
                     yield Ordering(size * degeneracy, arrangement, states, problem)
                     bar.update(size * degeneracy)
@@ -419,8 +420,8 @@ def count_orderings(host, mobile="Na", redox={"Fe": (2, 3)}, n_mobile=None, supe
         if filled is not None and not np.array_equal(filled[perm], filled):
             continue
         n_ops += 1
-        arrangements = {sum(filled): 1} if filled is not None else _ways([(0, len(c)) for c in _cycles(perm)])[0]
-        charges = _ways([[q * len(c) for q in problem.options[c[0]]] for c in _cycles(redox_perm)])[0]
+        arrangements = {sum(filled): 1} if filled is not None else _ways(tuple((0, len(c)) for c in _cycles(perm)))[0]
+        charges = _ways(tuple(tuple(q * len(c) for q in problem.options[c[0]]) for c in _cycles(redox_perm)))[0]
         for n, charge in problem.charges.items():
             unchanged[n] += arrangements.get(n, 0) * charges.get(charge, 0)
     rows = [{"n_mobile": n, "x": n / sites.n_units, "configurations": total[n], "orderings": unchanged[n] // n_ops} for n in total]
@@ -528,7 +529,7 @@ def same_ordering(a, b, host=None, mobile="Na", redox=REDOX, max_distance=1.0, s
         As `ordering_label`, and when the cells are different supercells of the host, neither a multiple of the other.
     """
     small, large = sorted((without_vacancies(a), without_vacancies(b)), key=len)
-    times = len(large) / len(small)
+    times = len(large) / max(len(small), 1)
     if {e: times * n for e, n in Counter(small.symbols).items()} != Counter(large.symbols):
         return False
     if host is None:

@@ -19,6 +19,7 @@ from mlipkit.orderings import count_orderings, enumerate_orderings, ordering_lab
 
 HOST = olivine.host(1.0)
 ALL = list(enumerate_orderings(HOST))
+FOUND = [ordering_label(o.atoms(), find_host(HOST)) for o in ALL]       # numbered as in a host found from a frame
 LAYERED = crystal(["Na", "Fe", "O"], [(0, 0, 0.5), (0, 0, 0), (0, 0, 0.235)], spacegroup=166, cellpar=[3.02, 3.02, 16.1, 90, 90, 120],
                   primitive_cell=True)      # alpha-NaFeO2, rhombohedral
 FE34 = {"Fe": (3, 4)}
@@ -202,7 +203,7 @@ def test_errors_come_at_the_call():
     }.items():
         with pytest.raises(mk.InputError, match=message):
             enumerate_orderings(HOST, **arguments)
-    with pytest.raises(mk.InputError, match="no cell"):
+    with pytest.raises(mk.InputError, match="no crystal"):
         enumerate_orderings(Atoms("NaFeO2", positions=np.random.default_rng(0).random((4, 3)) * 5))
     twice = HOST + HOST[:1]
     with pytest.raises(mk.InputError, match="spglib finds no symmetry"):
@@ -273,11 +274,11 @@ def test_disguise_does_not_matter(seed, i):
 
 
 @settings(max_examples=10, deadline=None)
-@given(st.integers(0, 2**32 - 1))
-def test_disguise_does_not_matter_without_a_host(seed):
-    rng = np.random.default_rng(seed)
-    named = [ordering_label(disguised(o.atoms(), rng)) for o in ALL if o.mobile_sites]
-    assert named == [ordering_label(o.atoms()) for o in ALL if o.mobile_sites] and len(set(named)) == len(named)
+@given(st.integers(0, 2**32 - 1), st.integers(1, len(ALL) - 1))
+def test_disguise_does_not_matter_without_a_host(seed, i):
+    """235 and 10: Fe nearly on the mirror of another setting, where sorting by coordinates numbered sites by noise."""
+    for k, j in ((seed, i), (235, 10)):
+        assert ordering_label(disguised(ALL[j].atoms(), np.random.default_rng(k))) == FOUND[j]
 
 
 def test_disguise_of_the_host():
@@ -398,7 +399,7 @@ def test_bad_frames_name_atom_and_distance(mixed):
         ordering_label(mixed, HOST, redox=())
     flat = mixed.copy()
     flat.cell[:] = 0
-    with pytest.raises(mk.InputError, match="no cell"):
+    with pytest.raises(mk.InputError, match="no crystal"):
         ordering_label(flat, HOST)
     squeezed = mixed.copy()
     squeezed.set_cell(mixed.cell.array * [0.7, 1, 1.5], scale_atoms=True)
