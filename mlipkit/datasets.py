@@ -91,7 +91,7 @@ def load_predictions():
 
 
 def _olivine():
-    from mlipkit.frames import read_frames
+    from mlipkit.readers import read_frames
     frames = read_frames(embedded("dft/olivine.extxyz"))
     for atoms in frames:
         info = atoms.info

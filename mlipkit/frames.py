@@ -8,12 +8,6 @@ from mlipkit.files import InputError, write_atomically
 PER_ATOM = ("forces", "magmoms", "charges", "energies", "stresses")     # labels with a row per atom
 
 
-def read_frames(path, *args, **kwargs):
-    """`mlipkit.readers.read_frames`, under the name it had before; gone once nobody imports it from here."""
-    import importlib
-    return importlib.import_module("mlipkit.readers").read_frames(path, *args, **kwargs)
-
-
 def checked_frame(atoms, source, i):
     """Bring a frame from any reader to the conventions of the package: labels checked, vacancies dropped, origin noted.
 

@@ -1,20 +1,16 @@
 """The undecorated crystal behind a frame (its host): symmetry, supercells, and which host site each atom sits on."""
 import functools
-import itertools
 import math
 import warnings
 from collections import Counter
 
 import numpy as np
 from ase import Atoms
-from ase.cell import Cell
 
 from mlipkit.files import InputError
 
 FAR = 1.0           # Å: an atom farther than this from every site of its element has no site
 LENGTHS, ANGLES = 0.15, 10.0      # how much a frame's cell may differ from the host's: share of a length, degrees
-
-WAVES = np.array([[0.71, -0.29, 0.43], [0.37, 0.83, -0.61], [0.53, 0.47, 0.97]])      # 1/Å; any numbers without a pattern
 
 
 def superlattice(matrix):
@@ -115,13 +111,13 @@ def permutations(host, sites, symprec=1e-2):
                       f"and {len(looser['rotations'])} within 0.1 Å: if it should have the latter, find_host(host) makes it exact",
                       stacklevel=2)
     result = np.unique(np.array(result), axis=0)
-    if not _is_group(result):
+    if not is_group(result):
         raise InputError(f"{host.get_chemical_formula()}: the operations found at symprec={symprec} Å are not a group; "
                          "make the host exactly symmetric (find_host does), or give another symprec")
     return result
 
 
-def _is_group(perms, checked=64):
+def is_group(perms, checked=64):
     """Whether permutations are a group; of large sets, products with `checked` members only are looked at."""
     known = {p.tobytes() for p in perms}
     right = perms[np.unique(np.linspace(0, len(perms) - 1, checked).astype(int))]
@@ -143,10 +139,10 @@ def _lattice_matches(cell, host_cell, multiple):
     def angles(u, v):
         return np.degrees(np.arccos(np.clip((u * v).sum(-1) / np.linalg.norm(u, axis=-1) / np.linalg.norm(v, axis=-1), -1, 1)))
 
-    fits = {(i, j): np.abs(angles(vectors[near[i]][:, None], vectors[near[j]][None]) - angles(cell[i], cell[j])) < ANGLES
+    fit = {(i, j): np.abs(angles(vectors[near[i]][:, None], vectors[near[j]][None]) - angles(cell[i], cell[j])) < ANGLES
             for i, j in ((0, 1), (0, 2), (1, 2))}
-    for i, j in np.argwhere(fits[0, 1]):
-        third = near[2][fits[0, 2][i] & fits[1, 2][j]]
+    for i, j in np.argwhere(fit[0, 1]):
+        third = near[2][fit[0, 2][i] & fit[1, 2][j]]
         matrices = np.stack([np.broadcast_to(grid[near[0][i]], (len(third), 3)), np.broadcast_to(grid[near[1][j]], (len(third), 3)),
                              grid[third]], axis=1)
         yield from matrices[np.abs(np.abs(np.linalg.det(matrices)) - multiple) < 0.5] if len(third) else ()
@@ -174,7 +170,7 @@ def _multiple(atoms, host, mobile):
     return int(multiple)
 
 
-def _fits(atoms, host, mobile):
+def fits(atoms, host, mobile):
     """All ways to lay a frame on its host that a lattice match and an atom of the rarest framework element suggest.
 
     Yields (superlattice, matrix, origin, sites, vectors): ``s = r @ inv(matrix) + origin`` takes fractional coordinates of the
@@ -243,7 +239,7 @@ def tilings(small, large):
         When the other cell is no supercell.
     """
     from ase.build import make_supercell
-    cell, unit = _reduced(large, "frame").cell.array, _reduced(small, "frame").cell.array
+    cell, unit = reduced(large, "frame").cell.array, reduced(small, "frame").cell.array
     to_unit = np.rint(unit @ np.linalg.inv(small.cell.array)).astype(int)
     found = {tuple(superlattice(m @ to_unit).ravel()) for m in _lattice_matches(cell, unit, len(large) // len(small))}
     if not found:
@@ -253,7 +249,7 @@ def tilings(small, large):
         yield make_supercell(small, np.array(matrix).reshape(3, 3))
 
 
-def _reduced(atoms, name):
+def reduced(atoms, name):
     """Number, position and cell only, in the Minkowski-reduced cell; raises when there is no cell to reduce."""
     from ase.geometry import minkowski_reduce
     check_crystal(atoms, name)
@@ -276,28 +272,28 @@ def _ambiguity(numbers, positions, cell, mobile):
     A frame that fits to less than half of this fits no other way as well, but for symmetry (triangle inequality).
     """
     host = Atoms(np.frombuffer(numbers, int), np.frombuffer(positions).reshape(-1, 3), cell=np.frombuffer(cell).reshape(3, 3), pbc=True)
-    return min((m for *_, vectors in _fits(host, host, mobile) if (m := _misfit(vectors)) > 0.02), default=FAR)
+    return min((m for *_, vectors in fits(host, host, mobile) if (m := _misfit(vectors)) > 0.02), default=FAR)
 
 
-def _best_fit(atoms, host, mobile, quick=True):
-    """The frame in its reduced cell, and the one of its `_fits` that has the least misfit (of equal ones the first superlattice).
+def best_fit(atoms, host, mobile, quick=True):
+    """The frame in its reduced cell, and the one of its `fits` that has the least misfit (of equal ones the first superlattice).
 
     `quick`: find out once how ambiguous the host is, and from then on stop at the first fit that no other can beat.
     """
-    frame, least, fits = _reduced(atoms, "frame"), np.inf, []
-    for fit in _fits(frame, host, mobile):
+    frame, least, found = reduced(atoms, "frame"), np.inf, []
+    for fit in fits(frame, host, mobile):
         misfit = _misfit(fit[-1])
         if misfit < least + 1e-3:
-            least, fits = min(least, misfit), [*fits, (misfit, fit)]
+            least, found = min(least, misfit), [*found, (misfit, fit)]
             if quick and misfit < 0.45 * FAR:
-                big = _reduced(supercell(host, np.reshape(fit[0], (3, 3))), "host")
+                big = reduced(supercell(host, np.reshape(fit[0], (3, 3))), "host")
                 if misfit < 0.45 * _ambiguity(big.numbers.tobytes(), big.positions.tobytes(), big.cell.array.tobytes(), mobile):
                     return frame, fit
-    if not fits:
+    if not found:
         raise InputError(f"frame {atoms.get_chemical_formula()}: no supercell of the host has its cell "
                          f"({', '.join(f'{v:.2f}' for v in frame.cell.lengths())} Å when reduced; the host {host.get_chemical_formula()} "
                          f"has {', '.join(f'{v:.2f}' for v in host.cell.lengths())} Å); is it the right host?")
-    return frame, min((fit for misfit, fit in fits if misfit < least + 1e-3), key=lambda fit: fit[0])
+    return frame, min((fit for misfit, fit in found if misfit < least + 1e-3), key=lambda fit: fit[0])
 
 
 def map_onto_host(atoms, host, mobile="Na", max_distance=FAR):
@@ -329,7 +325,7 @@ def map_onto_host(atoms, host, mobile="Na", max_distance=FAR):
     InputError
         When the frame is not of this host, an atom is far from every site, or two atoms share one; names the atoms.
     """
-    frame, (key, _, _, sites, vectors) = _best_fit(atoms, host, mobile)
+    frame, (key, _, _, sites, vectors) = best_fit(atoms, host, mobile)
     distance, symbols, name = np.linalg.norm(vectors, axis=1), frame.symbols, frame.get_chemical_formula()
     worst = int(distance.argmax())
     if not distance[worst] <= max_distance:
@@ -343,154 +339,3 @@ def map_onto_host(atoms, host, mobile="Na", max_distance=FAR):
         raise InputError(f"{name}: atoms {a} and {b} ({symbols[a]}) sit on one site of the host, {distance[a]:.2f} and "
                          f"{distance[b]:.2f} Å from it; is it the right host?")
     return np.array(key).reshape(3, 3), sites
-
-
-def find_host(frames, mobile="Na", tolerance=0.9):
-    """The host behind frames that have one cell: their framework made symmetric, with every site on which a mobile ion was seen.
-
-    Symmetry takes the mobile ions of each frame to all equivalent sites, so one frame with one ion may be enough. A set of sites
-    that is empty in all frames stays unknown: then give the host by hand. Sites are numbered by their place, not by the order
-    of the atoms, so another choice of frames of the same crystal gives (nearly always) the same numbers.
-
-    Parameters
-    ----------
-    frames : list of ase.Atoms
-        Relaxed or not; the one with the most mobile ions is made symmetric.
-    mobile : str or None
-    tolerance : float
-        Å. Operations are taken that move no framework atom farther than this from the place of another.
-
-    Returns
-    -------
-    ase.Atoms
-        Mobile ions first.
-
-    Raises
-    ------
-    InputError
-        When no frame holds a mobile ion, or the frames are not of one crystal and cell.
-    """
-    frames = [without_vacancies(a) for a in ([frames] if isinstance(frames, Atoms) else frames)]
-    fullest = max(frames, key=lambda a: int((a.symbols == mobile).sum()), default=None)
-    if fullest is None or (mobile and mobile not in fullest.symbols):
-        raise InputError(f"find_host: no frame holds {mobile}, so its sites cannot be told; give the crystal with all {mobile} sites "
-                         "filled as host=")
-    fullest = _reduced(fullest, "frame")
-    framework = fullest[[symbol != mobile for symbol in fullest.symbols]]
-    operations = _pseudo_symmetry(framework, tolerance)
-    s = framework.get_scaled_positions()
-    images = [s[sites] @ w + origin for w, origin, sites in operations]
-    s = s + np.mean([d - np.rint(d) for d in images - s], axis=0)
-    operations = [(w, _mean(s - s[sites] @ w), sites) for w, _, sites in operations]
-    metric = fullest.cell.array @ fullest.cell.array.T
-    metric = np.mean([w @ metric @ w.T for w, *_ in operations], axis=0)
-    cell = np.linalg.cholesky(metric)
-    framework = Atoms(framework.numbers, cell=cell, scaled_positions=s, pbc=True)
-    found = np.empty((0, 3))
-    for atoms in frames if mobile else ():
-        if mobile not in atoms.symbols:
-            continue
-        whole = _reduced(atoms, "frame")
-        ions, rest = (whole[np.flatnonzero((whole.symbols == mobile) == here)] for here in (True, False))
-        if len(rest) != len(framework):
-            raise InputError(f"find_host: {atoms.get_chemical_formula()} has another cell than {fullest.get_chemical_formula()}; "
-                             "frames of different sizes need a common host=")
-        _, (_, matrix, origin, *_) = _best_fit(rest, framework, None, quick=len(frames) > 1)
-        for r in (ions.get_scaled_positions() - origin) @ matrix:
-            if not len(found) or _distances(found, r, cell).min() > FAR:
-                found = np.vstack([found, _orbit(r, operations, cell)])
-    host = Atoms([mobile] * len(found), cell=cell, scaled_positions=found, pbc=True) + framework
-    return _canonical_setting(host, mobile)
-
-
-def _distances(s, point, cell):
-    d = s - point
-    return np.linalg.norm((d - np.rint(d)) @ cell, axis=1)
-
-
-def _mean(s):
-    """Mean of fractional vectors that are equal up to noise and whole numbers."""
-    return s[0] + np.mean(s - s[0] - np.rint(s - s[0]), axis=0)
-
-
-def _orbit(point, operations, cell):
-    """The places to which symmetry takes a point, after the operations that hardly move it have centred it."""
-    images = np.array([point @ w + origin for w, origin, _ in operations])
-    point = point + np.mean([d - np.rint(d) for d in (images - point)[_distances(images, point, cell) < FAR]], axis=0)
-    orbit = []
-    for w, origin, _ in operations:
-        image = point @ w + origin
-        if not orbit or _distances(np.array(orbit), image, cell).min() > 0.1:
-            orbit.append(image)
-    return np.array(orbit)
-
-
-def _pseudo_symmetry(crystal, tolerance):
-    """The largest group of operations (matrix, origin, sites) that move no atom farther than `tolerance` from a like one."""
-    found = {}
-    for _, matrix, origin, sites, vectors in _fits(crystal, crystal, None):
-        distance = np.linalg.norm(vectors, axis=1).max()
-        if distance < tolerance and len(set(sites)) == len(sites) and distance < found.get(sites.tobytes(), (np.inf,))[0]:
-            found[sites.tobytes()] = distance, (np.rint(np.linalg.inv(matrix)).astype(int), origin, sites)
-    if not found:
-        raise InputError(f"find_host: {crystal.get_chemical_formula()} has two atoms on one place")
-    found = sorted(found.values(), key=lambda item: item[0])
-    while not _is_group(np.array([op[2] for _, op in found]), len(found)):
-        found.pop()
-    return [op for _, op in found]
-
-
-def _canonical_setting(host, mobile):
-    """The host in a reduced cell, a mobile site as origin, its atoms in an order that depends on the crystal only.
-
-    Every origin and every choice of axes is scored by a smooth function without symmetry of the surroundings of the origin; the
-    best is taken, and those that tie with it are symmetry. Being smooth, the score hardly minds small displacements.
-    """
-    from ase.neighborlist import neighbor_list
-    host.set_cell(host.cell.niggli_reduce(eps=1e-4)[0])
-    counts, cell = Counter(host.get_chemical_symbols()), host.cell.array
-    axes = np.array(list(itertools.product((-1, 0, 1), repeat=9))).reshape(-1, 3, 3)
-    axes = axes[np.abs(np.abs(np.linalg.det(axes)) - 1) < 0.1]
-    metric = axes @ cell @ cell.T @ axes.transpose(0, 2, 1)
-    lengths = np.sqrt(np.diagonal(metric, axis1=1, axis2=2))
-    angles = np.degrees(np.arccos(np.clip(metric / lengths[:, None] / lengths[..., None], -1, 1)))
-    axes = axes[(np.abs(lengths / host.cell.lengths() - 1) < 0.1).all(axis=1) &
-                (np.abs(angles[:, [1, 0, 0], [2, 2, 1]] - host.cell.angles()) < ANGLES).all(axis=1)]
-    rank = np.array([(symbol != mobile, counts[symbol], number) for symbol, number in zip(host.symbols, host.numbers)])
-    first = (rank == min(map(tuple, rank))).all(axis=1)
-    i, j, distance, vector = neighbor_list("ijdD", host, reach := 6.0)      # Å
-    i, j, distance, vector = (v[first[i]] for v in (i, j, distance, vector))
-    weight = host.numbers[j] * (1 - (distance / reach)**2)**2
-    best = -np.inf
-    for w in axes:
-        standard = Cell.fromcellpar(Cell(w @ cell).cellpar()).array
-        waves = np.sin(vector @ np.linalg.inv(w @ cell) @ standard @ WAVES + [0.3, 1.1, 2.3])
-        score = np.bincount(i, weight * waves.sum(1), minlength=len(host)).astype(float)
-        score[~first] = -np.inf
-        if score.max() > best:
-            best, origin, basis = score.max(), int(score.argmax()), w @ cell
-    s = (host.positions - host.positions[origin]) @ np.linalg.inv(basis)
-    steps = np.zeros(s.shape)
-    for group, axis in itertools.product(np.unique(rank, axis=0), range(3)):
-        these = (rank == group).all(axis=1)
-        steps[these, axis] = _steps(s[these, axis], 0.4 / np.linalg.norm(basis[axis]))
-    order = np.lexsort((*(s % 1).T[::-1], *steps.T[::-1], *rank.T[::-1]))
-    return Atoms(host.numbers[order], cell=Cell(basis).cellpar(), scaled_positions=s[order] % 1, pbc=True)
-
-
-def _steps(values, eps):
-    """Number the groups of periodic coordinates (period 1) that lie within `eps` of the next, from the one nearest to 0."""
-    order = np.argsort(values % 1)
-    sorted_ = values[order] % 1
-    jumps = np.diff(sorted_, append=sorted_[0] + 1) > eps
-    if jumps.sum() < 2:
-        return np.zeros(len(values), int)
-    start = int(np.flatnonzero(jumps)[0]) + 1
-    order, group = np.roll(order, -start), np.cumsum(np.roll(jumps, -start)) - np.roll(jumps, -start)
-    unrolled = np.roll(sorted_ + (np.arange(len(values)) < start), -start)
-    mean = np.array([unrolled[group == g].mean() for g in range(group[-1] + 1)])
-    mean -= np.rint(mean)
-    near = np.flatnonzero(np.abs(mean) < np.abs(mean).min() + eps)
-    result = np.empty(len(values), int)
-    result[order] = (group - near[mean[near].argmax()]) % len(mean)
-    return result

@@ -15,6 +15,10 @@ LAYOUT = {"template": "simple_white", "font": {"family": "Arial, sans-serif", "s
           "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}}
 
 
+# Figures hold lists: a FigureWidget sends an array as a binary buffer, and one that JupyterLab draws late (its cell was out of
+# sight) then comes out empty.
+
+
 def parity(label, predicted, text=None, held_out=None, quantity="formation energy (eV/f.u.)"):
     """Predicted against DFT, with the diagonal.
 
@@ -42,7 +46,7 @@ def parity(label, predicted, text=None, held_out=None, quantity="formation energ
     for name, values in predicted.items():
         colour, symbol = SERIES.get(name, OTHER)
         symbols = symbol if held_out is None else [symbol if full else f"{symbol}-open" for full in held_out]
-        figure.add_scatter(x=label, y=values, text=text, name=name, mode="markers",
+        figure.add_scatter(x=list(label), y=list(values), text=text, name=name, mode="markers",
                            marker={"size": 9, "color": colour, "symbol": symbols, "line": {"width": 1.5, "color": colour}},
                            hovertemplate="%{text}<br>DFT %{x:.3f}<br>" + name + " %{y:.3f}<extra></extra>")
     figure.add_scatter(x=ends, y=ends, mode="lines", line={"color": "#999999", "dash": "dash"}, hoverinfo="skip", showlegend=False, name="")
@@ -69,10 +73,11 @@ def hull(tables):
     for name, table in tables.items():
         colour, symbol = SERIES.get(name, OTHER)
         vertices = table[table["on_hull"]].drop_duplicates("x").sort_values("x")
-        figure.add_scatter(x=table["x"], y=table["formation_energy"], text=table["ordering"], mode="markers", name=name, legendgroup=name,
-                           marker={"color": colour, "symbol": symbol, "size": 9, "line": {"width": 1, "color": "white"}},
+        points, line = ({c: t[c].tolist() for c in ("x", "formation_energy", "ordering")} for t in (table, vertices))
+        figure.add_scatter(x=points["x"], y=points["formation_energy"], text=points["ordering"], mode="markers", name=name,
+                           legendgroup=name, marker={"color": colour, "symbol": symbol, "size": 9, "line": {"width": 1, "color": "white"}},
                            hovertemplate="%{text}<br>x = %{x:.2f}<br>%{y:.4f} eV/f.u.<extra>" + name + "</extra>")
-        figure.add_scatter(x=vertices["x"], y=vertices["formation_energy"], mode="lines", name=name, legendgroup=name, showlegend=False,
+        figure.add_scatter(x=line["x"], y=line["formation_energy"], mode="lines", name=name, legendgroup=name, showlegend=False,
                            hoverinfo="skip", line={"color": colour, "width": 2, "dash": "solid" if name == "DFT" else "dot"})
     figure.update_layout(LAYOUT, xaxis_title="x in Na<sub>x</sub>FePO<sub>4</sub>", yaxis_title="formation energy (eV/f.u.)")
     figure.update_xaxes(range=[-0.05, 1.05], tickvals=[0, 0.25, 0.5, 0.75, 1])
@@ -119,7 +124,8 @@ def thresholds(curves, chosen):
     """
     figure = go.Figure()
     for (name, (x, y)), colour, dash in zip(curves.items(), ("#0072B2", "#009E73", "#D55E00"), ("solid", "dash", "dot")):
-        figure.add_scatter(x=x, y=y, name=name, mode="lines", line={"color": colour, "dash": dash, "width": 3, "shape": "hv"})
+        figure.add_scatter(x=[float(v) for v in x], y=list(y), name=name, mode="lines",
+                           line={"color": colour, "dash": dash, "width": 3, "shape": "hv"})
     figure.add_vline(x=chosen, line={"color": "#000000", "width": 2})
     figure.update_layout(LAYOUT, xaxis_title="threshold: an Fe with more than this is called 3+ (µB)", yaxis_title="cells that balance (%)")
     figure.update_yaxes(range=[-4, 104])

@@ -3,10 +3,10 @@
 Every architecture takes it without surgery: the model sees Ga where the crystal has Fe3+. People never do:
 `from_proxies` restores the real elements.
 """
-import numpy as np
 from ase.data import atomic_numbers
 
 from mlipkit.files import InputError
+from mlipkit.frames import decode_proxies
 
 PROXIES = {("Fe", 3): "Ga"}     # as in the published record (doi 10.11583/DTU.31812499); others use Rh or Tc
 
@@ -53,12 +53,4 @@ def from_proxies(atoms, proxies=None):
         was there for the others (0 where nothing was known).
     """
     proxies = PROXIES if proxies is None else proxies
-    result, numbers = atoms.copy(), atoms.numbers.copy()
-    states = np.array(atoms.arrays.get("oxi_states", np.zeros(len(atoms))), int)
-    for (element, state), proxy in proxies.items():
-        here = atoms.numbers == atomic_numbers[proxy]
-        numbers[here], states[here] = atomic_numbers[element], state
-    result.numbers = numbers
-    result.set_array("oxi_states", states)
-    result.calc = atoms.calc
-    return result
+    return decode_proxies(atoms, {proxy: ion for ion, proxy in proxies.items()})

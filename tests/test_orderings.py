@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 import mlipkit as mk
 import mlipkit.hosts
-from mlipkit.hosts import find_host, map_onto_host, permutations, supercell, superlattice
-from mlipkit.orderings import count_orderings, enumerate_orderings, ordering_label, orderings_table, same_ordering
+from mlipkit.enumeration import count_orderings, enumerate_orderings
+from mlipkit.host_search import find_host
+from mlipkit.hosts import map_onto_host, permutations, supercell, superlattice
+from mlipkit.orderings import ordering_label, orderings_table, same_ordering
 
 HOST = olivine.host(1.0)
 ALL = list(enumerate_orderings(HOST))

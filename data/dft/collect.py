@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from mlipkit.files import data_folder, describe, write_atomically
-from mlipkit.frames import read_frames, write_frames
+from mlipkit.frames import write_frames
 from mlipkit.oxidation import infer_oxidation_states
+from mlipkit.readers import read_frames
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))

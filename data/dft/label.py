@@ -21,7 +21,7 @@ FINAL = {"energy": 4e-6, "density": 5e-5, "eigenstates": 2e-5}    # end points
 CUTOFF = 600                      # eV
 PULAY = 2 / 3 * CUTOFF * 0.0239   # eV: basis-set stress times volume; 0.0239 = -dE/d(cutoff) per cell, from 570 and 630 eV, FePO4
 BIAS = 2.0                        # eV, see sixth_electron
-FMAX, LARGE = 0.05, 0.8           # eV/Å: relaxed; LOOSE above
+FMAX, NEAR, LARGE = 0.05, 0.2, 0.8      # eV/Å: relaxed; short steps below; LOOSE above
 HERE = Path(__file__).parent
 
 
@@ -146,7 +146,8 @@ def optimizer_of(atoms, history):
     class FixedStep(PreconLBFGS):
         def line_search(self, r, g, e, previously_reset_hessian):
             longest = np.linalg.norm(self.p.reshape(-1, 3), axis=1).max()
-            self.alpha_k = min(1.0, self.maxstep / longest)
+            near = np.linalg.norm(np.reshape(g, (-1, 3)), axis=1).max() < NEAR      # a long step along a soft mode would leave the minimum
+            self.alpha_k = min(1.0, (0.25 if near else 1.0) * self.maxstep / longest)
 
         def update(self, r, f, r0, f0):
             # noise in the forces over a short step looks like a soft or negative curvature, and the next step goes astray

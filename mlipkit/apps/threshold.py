@@ -9,7 +9,7 @@ from mlipkit.datasets import load_dft
 from mlipkit.frames import required_label
 from mlipkit.oxidation import infer_oxidation_states
 
-GRID = np.arange(3.3, 4.6001, 0.01)      # µB
+GRID = np.arange(330, 461) / 100      # µB
 SMALLER, SMEARED = 0.35, 0.25            # µB less in other spheres; part of the difference from the mean that a smeared hole keeps
 
 
@@ -78,13 +78,15 @@ class ThresholdView(w.VBox):
 
     def _refresh(self, change=None):
         s = self.state
-        self.figure.layout.shapes = [{**self.figure.layout.shapes[0].to_plotly_json(), "x0": s.threshold, "x1": s.threshold}]
+        if change:          # a relayout sent before the figure has been drawn leaves it empty
+            self.figure.layout.shapes = [{**self.figure.layout.shapes[0].to_plotly_json(), "x0": s.threshold, "x1": s.threshold}]
         head = "".join(f'<th style="padding:2px 12px">{h}</th>' for h in (
-            f"{len(s.cells)} mixed cells", f"balanced by the threshold {s.threshold:.2f} µB", "balanced by neutrality", "and right", "and sure"))
+            f"{len(s.cells)} mixed cells", f"balanced by threshold {s.threshold:.2f} µB", "by neutrality", "and right", "and sure"))
         rows = ""
         for name in s.moments:
             shares = (s.balanced(name, s.threshold), *self.neutral[name])
-            rows += f"<tr><td>{name}</td>" + "".join(f'<td style="text-align:center">{x:.0f} %</td>' for x in shares) + "</tr>"
+            row = "".join(f'<td style="text-align:center">{x:.0f} %</td>' for x in shares)
+            rows += f"<tr><td>{name}</td>{row}</tr>"
         self.table.value = f'<table style="font:13px Arial,sans-serif"><tr>{head}</tr>{rows}</table>'
 
 

@@ -72,7 +72,7 @@ def test_notebook_runs_and_shows(open_notebook, name):
     canvases = notebook.page.query_selector_all(".jp-OutputArea canvas")
     views = [c for c in canvases if (c.bounding_box() or {}).get("height", 0) > 100]
     text = (ROOT / "notebooks" / name).read_text()
-    assert len(views) == text.count("mk.show(") + text.count("mk.explore("), "one 3D canvas per view"
+    assert len(views) == text.count("mk.show(") + text.count("mk.explore(") + text.count("mk.upload("), "one 3D canvas per view"
     for view in views:
         view.scroll_into_view_if_needed()
         notebook.page.wait_for_timeout(1500)
@@ -81,7 +81,7 @@ def test_notebook_runs_and_shows(open_notebook, name):
         assert share_of(image, VALENCE[2]) + share_of(image, VALENCE[3]) > 0.002, "no Fe in its colour"
     for k, plot in enumerate(notebook.page.query_selector_all(".js-plotly-plot")):
         plot.scroll_into_view_if_needed()
-        assert pixels(plot).std() > 5, f"plot {k} is blank"
+        assert pixels(plot).std() > 5 and plot.evaluate("g => g.data.length") > 0, f"plot {k} is blank"
     assert notebook.console == []
     for k, area in enumerate(notebook.page.query_selector_all(".jp-Cell-outputWrapper")):
         box = area.bounding_box()
@@ -155,3 +155,49 @@ def test_explorer_answers_to_clicks(open_notebook):
     assert "x025_na0_fe012" in page.inner_text(".mlipkit-explorer")
     assert notebook.errors() == [] and notebook.console == []
     explorer.screenshot(path=str(ROOT / "screenshots" / "explorer_x025.png"))
+
+
+def test_threshold_slider_moves_the_line(open_notebook):
+    notebook = open_notebook("02_charge_ordering.ipynb")
+    notebook.run()
+    app = notebook.page.wait_for_selector(".mlipkit-threshold")
+    app.scroll_into_view_if_needed()
+    line = "() => document.querySelector('.mlipkit-threshold .js-plotly-plot')?.layout?.shapes?.[0]?.x0"
+    notebook.page.wait_for_function(f"({line})() === 4")
+    before = app.inner_text()
+    handle = app.query_selector(".noUi-handle")
+    handle.focus()
+    for _ in range(20):
+        notebook.page.keyboard.press("ArrowLeft")
+    notebook.page.wait_for_timeout(2500)
+    moved = notebook.page.evaluate(line)
+    assert moved < 4 and f"{moved:.2f} µB" in app.inner_text() and app.inner_text() != before
+    assert notebook.errors() == [] and notebook.console == []
+    app.screenshot(path=str(ROOT / "screenshots" / "threshold.png"))
+
+
+def test_a_file_dropped_in_is_read_and_shown(open_notebook, tmp_path):
+    """An OUTCAR, and a file that is no calculation."""
+    from make_vasp import write_outcar
+    atoms = next(a for a in mk.end_points(mk.load_dft()) if a.info["ordering"] == "x050_na01_fe02")
+    write_outcar(tmp_path / "OUTCAR", [atoms])
+    (tmp_path / "notes.txt").write_text("not a calculation")
+    notebook = open_notebook("01_dft_data.ipynb")
+    page = notebook.page
+    notebook.run()
+    app = page.wait_for_selector(".mlipkit-upload")
+    app.scroll_into_view_if_needed()
+    for name, says in (("OUTCAR", "2 Fe2+, 2 Fe3+"), ("notes.txt", "notes.txt")):
+        with page.expect_file_chooser() as chooser:
+            app.query_selector("button").click()
+        chooser.value.set_files(str(tmp_path / name))
+        page.wait_for_timeout(4000)
+        assert says in app.inner_text(), app.inner_text()
+        if name == "OUTCAR":
+            canvas = app.query_selector("canvas")
+            canvas.scroll_into_view_if_needed()
+            page.wait_for_timeout(1500)
+            image = pixels(canvas)
+            assert share_of(image, VALENCE[2]) > 0.002 and share_of(image, VALENCE[3]) > 0.002
+            app.screenshot(path=str(ROOT / "screenshots" / "upload.png"))
+    assert app.query_selector("canvas") is None and notebook.errors() == [] and notebook.console == []
