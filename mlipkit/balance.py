@@ -41,13 +41,25 @@ def runner_up(costs, levels, total):
     It differs at some site; over all sites and levels the least cost with that level forced is looked up, and solved for.
     """
     costs = np.array(costs, float)
-    forced = _with_level(costs, total, np.minimum)
-    forced[np.arange(len(costs)), levels] = np.inf
+    forced = _others(costs, levels, total)
     i, k = np.unravel_index(np.argmin(forced), forced.shape)
     if not np.isfinite(forced[i, k]):
         return None, np.inf
     costs[i, np.arange(costs.shape[1]) != k] = np.inf
     return assign(costs, total)
+
+
+def margins(costs, levels, total):
+    """How much more than the optimum `levels` the best assignment costs that has another level at a site, (n_sites,)."""
+    costs = np.asarray(costs, float)
+    return _others(costs, levels, total).min(axis=1) - costs[np.arange(len(costs)), levels].sum()
+
+
+def _others(costs, levels, total):
+    """Entry (i, k): the least cost when site i takes level k; inf for the level that it has."""
+    forced = _with_level(costs, total, np.minimum)
+    forced[np.arange(len(costs)), levels] = np.inf
+    return forced
 
 
 def probabilities(costs, total):

@@ -64,6 +64,36 @@ def error_table(frames, predictions):
             "magmoms": np.mean(moments), "valence_right": 100 * np.mean(right)}
 
 
+def predictions_for(frames, predictions):
+    """The rows of a table of predictions that belong to frames, model by model.
+
+    Parameters
+    ----------
+    frames : list of ase.Atoms
+        With ``info["job"]`` and ``info["step"]``.
+    predictions : pandas.DataFrame
+        As `mlipkit.load_predictions` gives them.
+
+    Returns
+    -------
+    dict of pandas.DataFrame
+        By model, in the order of the frames.
+
+    Raises
+    ------
+    InputError
+        Naming model, job and step, when a prediction is missing.
+    """
+    table, keys = predictions.set_index(["model", "job", "step"]), [(a.info["job"], a.info["step"]) for a in frames]
+    result = {}
+    for model in predictions["model"].unique():
+        wanted = [(model, *key) for key in keys]
+        if missing := [key for key in wanted if key not in table.index]:
+            raise InputError("no prediction of {} for job {}, step {}; predict again (make models)".format(*missing[0]))
+        result[model] = table.loc[wanted]
+    return result
+
+
 def compare_models(frames, predictions, split="test"):
     """One row of `error_table` per model, on the frames of one split.
 
@@ -87,9 +117,5 @@ def compare_models(frames, predictions, split="test"):
     chosen = [a for a in well_converged(frames) if a.info["split"] == split]
     if not chosen:
         raise InputError(f"compare_models: no frame belongs to the split {split!r}")
-    table, keys = predictions.set_index(["model", "job", "step"]), [(a.info["job"], a.info["step"]) for a in chosen]
-    missing = [(m, *key) for m in predictions["model"].unique() for key in keys if (m, *key) not in table.index]
-    if missing:
-        raise InputError("compare_models: no prediction of {} for job {}, step {}; predict again (make models)".format(*missing[0]))
-    rows = {model: error_table(chosen, table.loc[[(model, *key) for key in keys]]) for model in predictions["model"].unique()}
+    rows = {model: error_table(chosen, found) for model, found in predictions_for(chosen, predictions).items()}
     return pd.DataFrame(rows).T.rename_axis("model")

@@ -149,11 +149,21 @@ def required_label(atoms, name, purpose):
     value = label(atoms, name)
     what = atoms.info.get("job", atoms.get_chemical_formula())
     if value is None:
+        alike = [key for key in atoms.arrays if name == "magmoms" and "mag" in key.lower()]
+        hint = f"; arrays[{alike[0]!r}] may hold them: give magmoms=atoms.arrays[{alike[0]!r}]" if alike else (
+            "; VASP writes them with ISPIN = 2 and LORBIT >= 10" if name == "magmoms" else "")
         raise InputError(f"{what}: the frame has no {name}, which {purpose} needs; "
-                         "a geometry file such as POSCAR or CIF has none: read a DFT result (OUTCAR, extxyz, ASE db) instead")
+                         f"a geometry file such as POSCAR or CIF has none: read a DFT result (OUTCAR, extxyz, ASE db) instead{hint}")
     if not np.isfinite(value).all():
         raise InputError(f"{what}: {name} of the frame is not finite (NaN or infinite), so {purpose} is not possible")
     return value
+
+
+def unknown_state(atoms, i):
+    """What to say of a redox-active atom whose ``oxi_states`` is 0."""
+    element = atoms.symbols[i]
+    return (f"the oxidation state of atom {i} ({element}) is 0, not known (were proxies decoded that name some ions only? Then name "
+            f"the others as well, proxies={{..., {element!r}: ({element!r}, 2)}}); or take all from infer_oxidation_states(atoms).states")
 
 
 def well_converged(frames):
@@ -180,7 +190,7 @@ def frame_table(frames):
     """
     import pandas as pd
     rows = []
-    for atoms in frames:
+    for atoms in [frames] if hasattr(frames, "get_chemical_formula") else frames:
         energy, forces = label(atoms, "energy"), label(atoms, "forces")
         rows.append({"formula": atoms.get_chemical_formula(), "n_atoms": len(atoms),
                      "energy": np.nan if energy is None else float(energy),

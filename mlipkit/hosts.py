@@ -166,7 +166,7 @@ def _multiple(atoms, host, mobile):
         raise InputError(f"the host {host.get_chemical_formula()} has no atoms but {mobile}")
     if wrong or multiple != int(multiple):
         raise InputError(f"{n} is no multiple of the host {host.get_chemical_formula()} (found {', '.join(wrong) or 'part of a cell'}): "
-                         f"apart from {mobile} every site of the host must be filled; is it the right host?")
+                         f"{f'apart from {mobile} ' if mobile else ''}every site of the host must be filled; is it the right host?")
     return int(multiple)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from ase import Atoms
 
 from mlipkit.files import InputError
-from mlipkit.frames import label
+from mlipkit.frames import label, unknown_state
 from mlipkit.host_search import find_host
 from mlipkit.hosts import map_onto_host, permutations, supercell, superlattice, tilings, without_vacancies
 
@@ -158,6 +158,8 @@ def _states(atoms, redox):
     if len(bad := np.flatnonzero(counts & (states != np.rint(states)))):
         raise InputError(f"{atoms.get_chemical_formula()}: atom {bad[0]} ({symbols[bad[0]]}) has the oxidation state "
                          f"{states[bad[0]]:g}; an ordering needs whole numbers, such as infer_oxidation_states(atoms).states")
+    if len(unknown := np.flatnonzero(counts & (states == 0))):
+        raise InputError(f"{atoms.get_chemical_formula()}: {unknown_state(atoms, unknown[0])}")
     for e in sorted(set(symbols) - redox):
         if len(found := np.unique(states[symbols == e])) > 1:
             raise InputError(f"{atoms.get_chemical_formula()}: {e} has the oxidation states {', '.join(f'{q:g}' for q in found)}; "
@@ -221,7 +223,7 @@ def orderings_table(frames, host=None, mobile="Na", redox=REDOX, max_distance=1.
     import pandas as pd
     from tqdm.auto import tqdm
     columns = ["ordering", "x", "formula", "degeneracy", "n_frames", "energy_per_fu", "above_lowest", "lowest_frame"]
-    frames, rows = list(frames), {}
+    frames, rows = [frames] if isinstance(frames, Atoms) else list(frames), {}
     host = find_host(frames, mobile) if host is None and frames else host
     for i, atoms in enumerate(tqdm(frames, unit=" frames", delay=3, disable=not progress)):
         try:

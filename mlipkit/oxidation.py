@@ -6,12 +6,14 @@ import numpy as np
 from mlipkit import balance
 from mlipkit.evidence import EVIDENCE, finite
 from mlipkit.files import InputError
+from mlipkit.frames import unknown_state
 from mlipkit.reference_moments import references_for
 
 FIXED = {"H": 1, "Li": 1, "Na": 1, "K": 1, "Rb": 1, "Cs": 1, "Ag": 1, "Be": 2, "Mg": 2, "Ca": 2, "Sr": 2, "Ba": 2, "Zn": 2, "Cd": 2,
          "B": 3, "Al": 3, "Ga": 3, "In": 3, "Sc": 3, "Y": 3, "La": 3, "Si": 4, "Ge": 4, "Ti": 4, "Zr": 4, "Hf": 4,
          "P": 5, "Nb": 5, "Ta": 5, "Mo": 6, "W": 6, "O": -2, "F": -1, "Cl": -1, "Br": -1, "I": -1}      # ions of one valence
 OXYANION = {"S": (6, -2), "Se": (6, -2), "Te": (6, -2), "N": (5, -3), "As": (5, -3), "C": (4, None)}  # bonded to O, and not
+PROXY_HINT = "where an element stands for another ion, read the file with proxies={...}"
 BONDED = 2.0                    # Å: S-O 1.5, N-O 1.2, C-O 1.3, As-O 1.7
 SCALE = {"magmom": 0.15, "bond-valence": 0.3, "bader": 0.12}    # µB, v.u., e: unit of misfit, one for all states: the nearest fits best
 NAME = {"magmom": "|moment| (µB)", "bond-valence": "bond valence sum", "bader": "Bader charge (e)", "given": "given"}
@@ -34,8 +36,9 @@ class OxidationStates:
     evidence : numpy.ndarray, shape (n_sites,)
         What was assigned from: |moment| in µB, bond valence sum, or Bader charge in e.
     confidence : numpy.ndarray, shape (n_sites,)
-        From 0 to 1: the probability of the state among all balanced assignments, times how well the value fits the
-        reference of that state (1 on it, 0.95 at 1.9 spreads, 0.5 at 3).
+        From 0 to 1: the probability of the state among all balanced assignments, or against the best of those that give the
+        site another state if that is less (0.5 in a tie, however many sites share it), times how well the value fits the
+        reference of the state (1 on it, 0.95 at 1.9 spreads, 0.5 at 3).
     ambiguous : numpy.ndarray of int
         Indices of the atoms whose confidence is below 0.95.
     balanced : bool
@@ -119,7 +122,8 @@ def infer_oxidation_states(atoms, total_charge=0, references=None, method="magmo
         defaults (`mlipkit.reference_table`) of the elements they name.
     method : str
         ``"magmom"``; ``"bond-valence"``, from bond valence sums (pymatgen) of the geometry alone; ``"bader"``, from
-        ``arrays["bader_charge"]`` of either sign; ``"given"``, ``arrays["oxi_states"]`` taken as they are and checked.
+        ``arrays["bader_charge"]`` of either sign; ``"given"``, ``arrays["oxi_states"]`` taken as they are and checked (0, not
+        known: filled in for ions of one valence, an error at a redox site).
     magmoms : array_like, shape (n_atoms,) or (n_atoms, 3), optional
         Moments in µB, signs do not matter; by default those stored with the frame.
     fixed : dict, optional
@@ -134,17 +138,19 @@ def infer_oxidation_states(atoms, total_charge=0, references=None, method="magmo
     InputError
         When the evidence is missing or not finite, an element is not known, or no assignment has the charge.
     """
+    if not hasattr(atoms, "get_chemical_formula"):
+        raise InputError(f"infer_oxidation_states: takes one frame (ase.Atoms), not a {type(atoms).__name__}; give one at a time")
     what = f"infer_oxidation_states: {atoms.get_chemical_formula()}"
     if method not in NAME:
         raise InputError(f"infer_oxidation_states: method {method!r} is not one of {', '.join(map(repr, NAME))}")
-    if isinstance(total_charge, bool) or total_charge != int(total_charge):
+    if isinstance(total_charge, bool) or not isinstance(total_charge, int | float | np.number) or not float(total_charge).is_integer():
         raise InputError(f"infer_oxidation_states: total_charge is a whole number of e, not {total_charge!r}")
     refs = references_for("magmom" if method == "given" else method, references)
     symbols = np.array(atoms.get_chemical_symbols())
     states, sites = _fixed_states(atoms, symbols, {r.element for r in refs} - set(fixed or {}), fixed, what)
     elements = symbols[sites].tolist()
     if method == "given":
-        return _given(atoms, sites, elements, int(total_charge), what)
+        return _given(atoms, states, sites, elements, int(total_charge), what)
     values = EVIDENCE[method](atoms, symbols, sites, magmoms, what)
     needed = int(total_charge) - int(states.sum())
     costs, lowest = _costs([[r for r in refs if r.element == e and r.common] for e in elements], values, SCALE[method])
@@ -165,6 +171,7 @@ def infer_oxidation_states(atoms, total_charge=0, references=None, method="magmo
         second = states.copy()
         second[sites] = other + lowest
     probability = balance.probabilities(costs, total)[np.arange(len(sites)), levels]
+    probability = np.minimum(probability, 1 / (1 + np.exp(-balance.margins(costs, levels, total))))
     return OxidationStates(states, sites, elements, values, probability * _fit(elements, states[sites], values, refs), True, second,
                            other_cost - cost if second is not None else np.inf, method, atoms.get_chemical_formula())
 
@@ -172,24 +179,32 @@ def infer_oxidation_states(atoms, total_charge=0, references=None, method="magmo
 def _fixed_states(atoms, symbols, redox, fixed, what):
     """States with zeros at the redox sites, and those sites."""
     known = {**FIXED, **(fixed or {})}
+    if odd := [e for e, q in known.items() if not isinstance(q, int | float | np.number) or not float(q).is_integer()]:
+        raise InputError(f"{what}: fixed={{{odd[0]!r}: {known[odd[0]]!r}}} is not a whole number; states that differ from atom to atom "
+                         "can be given one by one, method='given'")
     sites = np.flatnonzero(np.isin(symbols, list(redox)))
     if not len(sites):
-        raise InputError(f"{what} has no redox-active element (of {', '.join(sorted(redox))}), so nothing can change valence")
+        raise InputError(f"{what} has no redox-active element (of {', '.join(sorted(redox))}), so nothing can change valence; "
+                         f"{PROXY_HINT}")
     states = np.zeros(len(atoms), int)
-    for element in sorted(set(symbols) - redox):
+    for element in sorted(set(symbols.tolist()) - redox):
         here = np.flatnonzero(symbols == element)
         if element in known:
             states[here] = known[element]
         elif element in OXYANION:
             states[here] = _oxyanion(atoms, symbols, element, here, what)
         else:
-            raise InputError(f"{what}: the oxidation state of {element} is not known; give it, fixed={{{element!r}: ...}}")
+            raise InputError(f"{what}: the oxidation state of {element} is not known; give it, fixed={{{element!r}: ...}}; {PROXY_HINT}")
     return states, sites
 
 
 def _oxyanion(atoms, symbols, element, here, what):
-    oxygen, (bonded, alone) = np.flatnonzero(symbols == "O"), OXYANION[element]
-    near = [len(oxygen) > 0 and atoms.get_distances(i, oxygen, mic=atoms.cell.rank == 3).min() < BONDED for i in here]
+    from ase import Atoms
+    from ase.neighborlist import neighbor_list
+    bonded, alone = OXYANION[element]
+    these = np.append(here, np.flatnonzero(symbols == "O"))
+    pair = Atoms(symbols[these], atoms.positions[these], cell=atoms.cell, pbc=atoms.pbc & (atoms.cell.rank == 3))
+    near = np.isin(np.arange(len(here)), neighbor_list("i", pair, {(element, "O"): BONDED})).tolist()
     if alone is None and not all(near):
         raise InputError(f"{what}: the oxidation state of {element} (atom {here[near.index(False)]}), which has no O within "
                          f"{BONDED:g} Å, is not known; give it, fixed={{{element!r}: ...}}")
@@ -218,10 +233,13 @@ def _fit(elements, states, values, refs):
     return result
 
 
-def _given(atoms, sites, elements, total_charge, what):
+def _given(atoms, usual, sites, elements, total_charge, what):
     if "oxi_states" not in atoms.arrays:
         raise InputError(f"{what}: method 'given' needs atoms.arrays['oxi_states'], one whole number per atom")
     given = np.asarray(atoms.arrays["oxi_states"], float)
+    if (given[sites] == 0).any():
+        raise InputError(f"{what}: {unknown_state(atoms, sites[given[sites] == 0][0])}")
+    given = np.where(given == 0, usual, given)
     finite(given, np.array(atoms.get_chemical_symbols()), np.arange(len(atoms)), "oxidation state", what)
     states = np.rint(given).astype(int)
     whole = np.abs(given - states) < 1e-6
@@ -250,12 +268,16 @@ def fit_references(frames, references=None, method="magmom", total_charge=0, fix
         those they replace; a state seen on fewer than three sites keeps its spread.
     """
     start = refs = references_for(method, references)
+    frames = [frames] if hasattr(frames, "get_chemical_formula") else frames
     if not len(frames):
         raise InputError("fit_references: there are no frames to fit to")
     for _ in range(20):
         seen = {}
-        for atoms in frames:
-            found = infer_oxidation_states(atoms, total_charge, refs, method, fixed=fixed)
+        for i, atoms in enumerate(frames):
+            try:
+                found = infer_oxidation_states(atoms, total_charge, refs, method, fixed=fixed)
+            except InputError as reason:
+                raise InputError(f"fit_references: frame {i}: {reason}") from None
             for e, q, value in zip(found.elements, found.states[found.sites], found.evidence):
                 nearest = min((r for r in refs if (r.element, r.state) == (e, q)), key=lambda r: abs(r.value - value))
                 seen.setdefault((e, int(q), nearest.spin), []).append(value)
@@ -313,7 +335,7 @@ def compare_methods(atoms, methods=("magmom", "bond-valence", "bader", "given"),
         columns |= {"element": found.elements, method: found.states[found.sites], f"{method} confidence": found.confidence.round(3)}
         index = found.sites
     if not columns:
-        raise InputError("compare_methods: no method could be used: " + "; ".join(unavailable.values()))
+        raise InputError("compare_methods: no method could be used: " + "; ".join(dict.fromkeys(unavailable.values())))
     table = pd.DataFrame(columns, index=pd.Index(index, name="atom"))
     table["agree"] = table[[m for m in methods if m in table]].nunique(axis=1) == 1
     table.attrs = {"unavailable": unavailable, "disagree": table.index[~table["agree"]].tolist()}

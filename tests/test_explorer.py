@@ -39,21 +39,23 @@ def test_atoms_carry_what_the_model_predicts(state):
         fe = state.atoms.symbols == "Fe"
         assert state.atoms.get_magnetic_moments()[fe] == pytest.approx(row[[f"magmom_{i}" for i in range(4)]].to_numpy(float))
         assert state.atoms.arrays["oxi_states"].sum() == 0
-        assert [r[3] for r in state.summary] == end.arrays["oxi_states"][fe].tolist()
+        assert [r[3] for r in state.summary(state.atoms)] == end.arrays["oxi_states"][fe].tolist()
 
 
 def test_missing_predictions_are_named(frames):
-    with pytest.raises(mk.InputError, match="no predictions for x000"):
-        mk.ExplorerState(frames, mk.load_predictions().query("job == 'none'"))
+    with pytest.raises(mk.InputError, match="no prediction of pretrained for job x000"):
+        mk.ExplorerState(frames, mk.load_predictions().query("job != 'x000_na-_fe0123'"))
+    with pytest.raises(mk.InputError, match="no predictions of aware, blind"):
+        mk.ExplorerState(frames, mk.load_predictions().query("model == 'pretrained'"))
 
 
 def test_toggle_changes_the_figures():
     app = mk.explore(ordering="x050_na01_fe01", model="blind")
-    shown = lambda figure: {t.name for t in figure.data if t.visible is not False and t.name}    # noqa: E731
-    assert shown(app.hull) == {"DFT", "blind"} and shown(app.parity) == {"blind"}
+    shown = lambda: [t.name for t in app.figure.data if t.visible is not False and t.name]    # noqa: E731
+    assert shown() == ["DFT", "DFT", "blind", "blind", "blind"]      # points and line of the hull, twice, and the parity plot
     app.model.value = "aware"
-    assert app.state.model == "aware" and shown(app.hull) == {"DFT", "aware"} and shown(app.parity) == {"aware"}
-    marked = app.hull.layout.shapes[1].yanchor
+    assert app.state.model == "aware" and shown() == ["DFT", "DFT", "aware", "aware", "aware"]
+    marked = app.figure.layout.shapes[1].yanchor
     assert marked == pytest.approx(app.state.hulls["aware"]["formation_energy"][app.state.index])
 
 
@@ -69,7 +71,7 @@ def test_widgets_and_state_agree_after_every_choice():
 
 def test_toggling_leaves_nothing_behind():
     app = mk.explore(ordering="x050_na01_fe01")
-    count = lambda: (len(app.structure._ngl_component_ids), len(app.hull.data), len(app.parity.data),     # noqa: E731
+    count = lambda: (len(app.structure._ngl_component_ids), len(app.figure.data),     # noqa: E731
                      sum(len(v) for per_trait in app.state._trait_notifiers.values() for v in per_trait.values()))
     before = count()
     for k in range(60):

@@ -370,3 +370,71 @@ def test_html_table_has_a_row_per_site_and_marks_doubt(mixed):
     moments = np.abs(mixed.get_magnetic_moments())
     moments[np.flatnonzero(mixed.symbols == "Fe")[0]] = 4.0
     assert mk.infer_oxidation_states(mixed, magmoms=moments)._repr_html_().count("background") == 1
+
+
+# as in published files
+
+def test_an_electron_shared_by_all_sites_is_doubted_on_all_of_them(ends):
+    """One Na in 24 formula units, every Fe at 4.295: no site is the Fe2+, though each is 3+ in 23 of 24 assignments."""
+    full = next(a for a in ends if a.info["ordering"] == "x100_na0123_fe-").repeat((1, 3, 2))
+    del full[np.flatnonzero(full.symbols == "Na")[1:]]
+    fe, magmoms = np.flatnonzero(full.symbols == "Fe"), np.where(full.symbols == "Fe", 4.295, 0)
+    found = mk.infer_oxidation_states(full, magmoms=magmoms)
+    assert found.ambiguous.tolist() == fe.tolist() and found.states[fe].sum() == 71 and found.runner_up_cost == pytest.approx(0, abs=1e-9)
+    magmoms[fe[5]] = 3.76
+    found = mk.infer_oxidation_states(full, magmoms=magmoms)
+    assert found.clear and found.states[fe[5]] == 2
+
+
+@given(st.integers(0, 10**6))
+def test_margin_of_a_site_is_that_of_brute_force(seed):
+    rng = np.random.default_rng(seed)
+    costs, total = rng.exponential(2, (5, 3)), int(rng.integers(0, 11))
+    every = [(sum(costs[i, k] for i, k in enumerate(levels)), levels) for levels in itertools.product(range(3), repeat=5) if sum(levels) == total]
+    least, best = min(every)
+    expected = [min((c for c, levels in every if levels[i] != best[i]), default=np.inf) - least for i in range(5)]
+    assert balance.margins(costs, np.array(best), total) == pytest.approx(expected)
+
+
+def test_states_that_proxies_leave_open(mixed):
+    """Ga marks Fe3+ and nothing else, as in the published record: 0 elsewhere means not known, never Fe0."""
+    from mlipkit.frames import decode_proxies
+    file = mixed.copy()
+    file.numbers = mk.to_proxies(mixed)
+    del file.arrays["oxi_states"]
+    some = decode_proxies(file, {"Ga": ("Fe", 3)})
+    all_ = decode_proxies(file, {"Ga": ("Fe", 3), "Fe": ("Fe", 2)})
+    for ask in (lambda a: mk.infer_oxidation_states(a, method="given"), mk.ordering_label):
+        with pytest.raises(mk.InputError, match=r"state of atom 4 \(Fe\) is 0, not known.*'Fe': \('Fe', 2\)"):
+            ask(some)
+    found = mk.infer_oxidation_states(all_, method="given")
+    assert found.balanced and np.array_equal(found.states, mixed.arrays["oxi_states"])
+    assert mk.ordering_label(all_) == mk.ordering_label(mixed)
+    assert "given" in mk.compare_methods(some, magmoms=mixed.get_magnetic_moments()).attrs["unavailable"]
+
+
+def test_sulphate_or_sulphide_across_the_cell_border():
+    """S at a corner, its O behind the periodic border in a skewed cell; the other S has Fe only."""
+    cell = np.array([[9, 0, 0], [4, 8, 0], [1, 2, 9]])
+    atoms = Atoms("SO4FeFeS", positions=[[0, 0, 0], [.85, .85, .85], [-.85, -.85, .85], [.85, -.85, -.85], [-.85, .85, -.85], [3, 0, 3],
+                                         [6, 4, 4.5], [7, 5, 6.3]], cell=cell, pbc=True)
+    atoms.wrap()
+    assert mk.infer_oxidation_states(atoms, magmoms=[0] * 5 + [3.75, 3.75, 0]).states.tolist() == [6, -2, -2, -2, -2, 2, 2, -2]
+
+
+def test_mistakes_at_the_call_are_told(mixed):
+    for call in (lambda: mk.infer_oxidation_states([mixed]), lambda: mk.infer_oxidation_states(mixed, total_charge=None),
+                 lambda: mk.infer_oxidation_states(mixed, total_charge=np.nan), lambda: mk.infer_oxidation_states(mixed, fixed={"P": 4.5})):
+        with pytest.raises(mk.InputError, match="one frame|whole number"):
+            call()
+    bare = mixed.copy()
+    bare.set_array("initial_magmoms", mixed.get_magnetic_moments())
+    with pytest.raises(mk.InputError, match=r"magmoms=atoms.arrays\['initial_magmoms'\]"):
+        mk.infer_oxidation_states(bare)
+    with pytest.raises(mk.InputError, match="fit_references: frame 1: .*has no magmoms"):
+        mk.fit_references([mixed, mixed.copy()[:20]])
+    assert mk.fit_references(mixed) == mk.fit_references([mixed])
+    undecoded = mixed.copy()
+    undecoded.symbols[mixed.arrays["oxi_states"] == 3] = "Rh"
+    with pytest.raises(mk.InputError, match=r"Rh is not known; give it, fixed=\{'Rh': ...\}; .*proxies="):
+        mk.infer_oxidation_states(undecoded, magmoms=mixed.get_magnetic_moments())

@@ -28,6 +28,16 @@ def test_choose_shows_only_what_is_named(ends):
     assert [t.visible for t in figure.data] == [True, True, False, False, True, True]
 
 
+def test_beside_keeps_both_figures(ends):
+    table = mk.hull(ends)
+    energy = table["formation_energy"].tolist()
+    left, right = plots.hull({"DFT": table, "aware": table}), plots.parity(energy, {"aware": energy})
+    both = plots.beside(left, right)
+    assert [(t.name, t.xaxis) for t in both.data] == [("DFT", "x")] * 2 + [("aware", "x")] * 2 + [("aware", "x2"), ("", "x2")]
+    assert both.layout.yaxis2.range == right.layout.yaxis.range and both.layout.xaxis.title.text == left.layout.xaxis.title.text
+    assert [t.name for t in both.data if t.showlegend is not False] == ["DFT", "aware"]
+
+
 def test_histogram_counts_every_site_and_draws_the_references(frames):
     figure = plots.moments(frames)
     assert sum(len(t.x) for t in figure.data) == 4 * len(frames)

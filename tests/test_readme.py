@@ -12,11 +12,12 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
-def test_snippet_runs(tmp_path):
-    code = re.search(r"```python\n(.*?)```", README, re.S)[1]
+@pytest.mark.parametrize("number, says", [(0, ("aware", "0.25")), (1, ("balanced", "agree", "x050_na01_fe02 (degeneracy 4)"))])
+def test_snippet_runs(tmp_path, number, says):
+    code = re.findall(r"```python\n(.*?)```", README, re.S)[number]
     ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr[-2000:]
-    assert "aware" in ran.stdout and "0.25" in ran.stdout
+    assert all(text in ran.stdout for text in says), ran.stdout
 
 
 def test_table_of_errors(frames):

@@ -9,6 +9,7 @@ import traitlets as t
 
 from mlipkit import plots, thermo
 from mlipkit.datasets import load_dft, load_predictions
+from mlipkit.errors import predictions_for
 from mlipkit.files import InputError
 from mlipkit.frames import end_points, label
 from mlipkit.oxidation import infer_oxidation_states
@@ -43,14 +44,11 @@ class ExplorerState(t.HasTraits):
 
     def __init__(self, frames=None, predictions=None, **kwargs):
         self.ends = end_points(load_dft() if frames is None else frames)
-        rows = (load_predictions() if predictions is None else predictions).set_index(["model", "job", "step"])
-        missing = [a.info["ordering"] for a in self.ends for m in MODELS if (m, a.info["job"], a.info["step"]) not in rows.index]
-        if missing:
-            raise InputError(f"explore: no predictions for {missing[0]}; make them with data/make_models.py predict")
-        self.predictions = {m: [rows.loc[(m, a.info["job"], a.info["step"])] for a in self.ends] for m in MODELS}
-        self.hulls = {"DFT": thermo.hull(self.ends)}
-        for m in MODELS:
-            self.hulls[m] = thermo.hull(self.ends, [row["energy"] for row in self.predictions[m]])
+        found = predictions_for(self.ends, load_predictions() if predictions is None else predictions)
+        if missing := set(MODELS) - set(found):
+            raise InputError(f"explore: no predictions of {', '.join(sorted(missing))}; make them with data/make_models.py predict")
+        self.predictions = {m: found[m].to_dict("records") for m in MODELS}
+        self.hulls = {"DFT": thermo.hull(self.ends), **{m: thermo.hull(self.ends, found[m]["energy"].tolist()) for m in MODELS}}
         self.names = [a.info["ordering"] for a in self.ends]
         self.held_out = [a.info["split"] != "train" for a in self.ends]
         if "ordering" not in kwargs:
@@ -112,10 +110,9 @@ class ExplorerState(t.HasTraits):
         atoms.arrays["oxi_states"] = infer_oxidation_states(atoms).states
         return atoms
 
-    @property
-    def summary(self):
-        """Rows (Fe index, DFT moment, model moment, DFT state, model state) of the chosen ordering."""
-        reference, now = self.ends[self.index], self.atoms
+    def summary(self, now):
+        """Rows (Fe index, DFT moment, model moment, DFT state, model state) of the chosen ordering, `now` being its `atoms`."""
+        reference = self.ends[self.index]
         return [(int(i), float(d), float(m), int(reference.arrays["oxi_states"][i]), int(now.arrays["oxi_states"][i]))
                 for i, d, m in zip(np.flatnonzero(now.symbols == "Fe"), self.moments(), self.moments(self.model))]
 
@@ -132,14 +129,13 @@ class ExplorerView(w.VBox):
                                      style={"button_width": "auto"})
         self.structure = structure_view(state.atoms, height="310px")
         self.legend, self.table, self.picked = w.HTML(), w.HTML(), w.HTML()
-        self.hull = go.FigureWidget(plots.hull(state.hulls))
         energies = {name: table["formation_energy"] for name, table in state.hulls.items()}
-        self.parity = go.FigureWidget(plots.parity(energies.pop("DFT"), energies, state.names, state.held_out))
-        for figure in (self.hull, self.parity):
-            figure.update_layout(width=PANE, height=360)
-            for trace in figure.data:
-                if trace.mode == "markers":
-                    trace.on_click(self._click)
+        parity = plots.parity(energies.pop("DFT"), energies, state.names, state.held_out)
+        self.figure = go.FigureWidget(plots.beside(plots.hull(state.hulls), parity))
+        self.figure.update_layout(width=2 * PANE, height=360)
+        for trace in self.figure.data:
+            if trace.mode == "markers":
+                trace.on_click(self._click)
         t.link((state, "x"), (self.composition, "value"))
         t.link((state, "model"), (self.model, "value"))
         self.ordering.observe(self._choose, "value")
@@ -149,7 +145,7 @@ class ExplorerView(w.VBox):
         super().__init__([
             w.HBox([self.composition, self.ordering], layout=row), self.model,
             w.HBox([w.VBox([self.structure, self.legend], layout=pane), w.VBox([self.table, self.picked], layout=pane)], layout=row),
-            w.HBox([self.hull, self.parity], layout=row)])
+            self.figure])
         self.add_class("mlipkit-explorer")
         self._refresh({"name": "ordering"})
         self._refresh({"name": "model"})
@@ -186,23 +182,22 @@ class ExplorerView(w.VBox):
                 self.ordering.observe(self._choose, "value")
             self.ordering.value = s.ordering
             self.chosen = None
-        atoms, i = s.atoms, s.index
-        self._tell(atoms)
+        i = s.index
         dft, model = s.hulls["DFT"]["formation_energy"][i], s.hulls[s.model]["formation_energy"][i]
-        with self.hull.batch_update(), self.parity.batch_update():      # one message, one redraw per figure
+        with self.figure.batch_update():            # one message, one redraw; before the rest, which is seen less
             if change["name"] == "model":
-                plots.choose(self.hull, ("DFT", s.model))
-                plots.choose(self.parity, (s.model,))
-            self.hull.layout.shapes = [plots.ring(s.x, dft), plots.ring(s.x, model)]
-            self.parity.layout.shapes = [plots.ring(dft, model)]
-        self.table.value = self._html(dft, model)
+                plots.choose(self.figure, ("DFT", s.model))
+            self.figure.layout.shapes = [plots.ring(s.x, dft), plots.ring(s.x, model), plots.ring(dft, model, axes=2)]
+        atoms = s.atoms
+        self._tell(atoms)
+        self.table.value = self._html(atoms, dft, model)
         self.legend.value = legend(atoms)
         draw(self.structure, atoms)
 
-    def _html(self, dft, model):
+    def _html(self, atoms, dft, model):
         s = self.state
         rows = _row("th", ("Fe", "DFT µB", "model µB", "DFT", "model")) + "".join(
-            _row("td", (i, f"{d:.2f}", f"{m:.2f}", _ion(qd), _ion(qm, wrong=qd != qm))) for i, d, m, qd, qm in s.summary)
+            _row("td", (i, f"{d:.2f}", f"{m:.2f}", _ion(qd), _ion(qm, wrong=qd != qm))) for i, d, m, qd, qm in s.summary(atoms))
         above = {name: table["energy_above_hull"][s.index] for name, table in s.hulls.items()}
         error = 1e3 * np.abs(s.hulls[s.model]["formation_energy"] - s.hulls["DFT"]["formation_energy"]).mean()
         held = "held out of training" if s.held_out[s.index] else "in the training split"

@@ -23,8 +23,8 @@ def open_bytes(path):
 
 
 def open_text(path):
-    """Open a text file, compressed or not, for reading lines with any line ends; what is not UTF-8 is replaced."""
-    return _opener(path)(path, "rt", encoding="utf-8", errors="replace")
+    """Open a text file, compressed or not, for reading lines with any line ends; what is not UTF-8 is replaced, a BOM skipped."""
+    return _opener(path)(path, "rt", encoding="utf-8-sig", errors="replace")
 
 
 @contextmanager
