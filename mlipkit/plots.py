@@ -116,8 +116,8 @@ def beside(left, right):
 
 def ring(x, y, axes=""):
     """A layout shape: a circle of fixed size on the screen at a data point; ``axes=2`` for axes ``x2``, ``y2``."""
-    return {"type": "circle", "xref": f"x{axes}", "yref": f"y{axes}", "xsizemode": "pixel", "ysizemode": "pixel", "xanchor": x, "yanchor": y,
-            "x0": -10, "x1": 10, "y0": -10, "y1": 10,
+    return {"type": "circle", "xref": f"x{axes}", "yref": f"y{axes}", "xsizemode": "pixel", "ysizemode": "pixel",
+            "xanchor": x, "yanchor": y, "x0": -10, "x1": 10, "y0": -10, "y1": 10,
             "line": {"color": "#000000", "width": 2}, "fillcolor": "rgba(0,0,0,0)"}
 
 
