@@ -159,11 +159,15 @@ def required_label(atoms, name, purpose):
     return value
 
 
-def unknown_state(atoms, i):
-    """What to say of a redox-active atom whose ``oxi_states`` is 0."""
-    element = atoms.symbols[i]
-    return (f"the oxidation state of atom {i} ({element}) is 0, not known (were proxies decoded that name some ions only? Then name "
-            f"the others as well, proxies={{..., {element!r}: ({element!r}, 2)}}); or take all from infer_oxidation_states(atoms).states")
+def require_states(atoms, sites):
+    """Raise an InputError where ``oxi_states`` of one of `sites` is not known: 0, as is everything else that is no proxy."""
+    states = np.asarray(atoms.arrays["oxi_states"])
+    unknown, others = np.asarray(sites, int)[states[sites] == 0], np.delete(states, sites)
+    if len(unknown) and len(others) and not others.any():
+        i, element = unknown[0], atoms.symbols[unknown[0]]
+        raise InputError(f"{atoms.get_chemical_formula()}: the oxidation state of atom {i} ({element}) is not known (0): the proxies "
+                         f"decoded name other ions only. Name it as well, proxies={{..., {element!r}: ({element!r}, 2)}}, or take all from "
+                         "infer_oxidation_states(atoms).states")
 
 
 def well_converged(frames):

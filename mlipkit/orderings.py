@@ -17,7 +17,7 @@ import numpy as np
 from ase import Atoms
 
 from mlipkit.files import InputError
-from mlipkit.frames import label, unknown_state
+from mlipkit.frames import label, require_states
 from mlipkit.host_search import find_host
 from mlipkit.hosts import map_onto_host, permutations, supercell, superlattice, tilings, without_vacancies
 
@@ -158,8 +158,7 @@ def _states(atoms, redox):
     if len(bad := np.flatnonzero(counts & (states != np.rint(states)))):
         raise InputError(f"{atoms.get_chemical_formula()}: atom {bad[0]} ({symbols[bad[0]]}) has the oxidation state "
                          f"{states[bad[0]]:g}; an ordering needs whole numbers, such as infer_oxidation_states(atoms).states")
-    if len(unknown := np.flatnonzero(counts & (states == 0))):
-        raise InputError(f"{atoms.get_chemical_formula()}: {unknown_state(atoms, unknown[0])}")
+    require_states(atoms, np.flatnonzero(counts))
     for e in sorted(set(symbols) - redox):
         if len(found := np.unique(states[symbols == e])) > 1:
             raise InputError(f"{atoms.get_chemical_formula()}: {e} has the oxidation states {', '.join(f'{q:g}' for q in found)}; "

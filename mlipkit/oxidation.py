@@ -6,7 +6,7 @@ import numpy as np
 from mlipkit import balance
 from mlipkit.evidence import EVIDENCE, finite
 from mlipkit.files import InputError
-from mlipkit.frames import unknown_state
+from mlipkit.frames import require_states
 from mlipkit.reference_moments import references_for
 
 FIXED = {"H": 1, "Li": 1, "Na": 1, "K": 1, "Rb": 1, "Cs": 1, "Ag": 1, "Be": 2, "Mg": 2, "Ca": 2, "Sr": 2, "Ba": 2, "Zn": 2, "Cd": 2,
@@ -122,8 +122,8 @@ def infer_oxidation_states(atoms, total_charge=0, references=None, method="magmo
         defaults (`mlipkit.reference_table`) of the elements they name.
     method : str
         ``"magmom"``; ``"bond-valence"``, from bond valence sums (pymatgen) of the geometry alone; ``"bader"``, from
-        ``arrays["bader_charge"]`` of either sign; ``"given"``, ``arrays["oxi_states"]`` taken as they are and checked (0, not
-        known: filled in for ions of one valence, an error at a redox site).
+        ``arrays["bader_charge"]`` of either sign; ``"given"``, ``arrays["oxi_states"]`` taken as they are and checked (where
+        it is 0, as where only proxies were named, ions of one valence get theirs).
     magmoms : array_like, shape (n_atoms,) or (n_atoms, 3), optional
         Moments in µB, signs do not matter; by default those stored with the frame.
     fixed : dict, optional
@@ -237,8 +237,7 @@ def _given(atoms, usual, sites, elements, total_charge, what):
     if "oxi_states" not in atoms.arrays:
         raise InputError(f"{what}: method 'given' needs atoms.arrays['oxi_states'], one whole number per atom")
     given = np.asarray(atoms.arrays["oxi_states"], float)
-    if (given[sites] == 0).any():
-        raise InputError(f"{what}: {unknown_state(atoms, sites[given[sites] == 0][0])}")
+    require_states(atoms, sites)
     given = np.where(given == 0, usual, given)
     finite(given, np.array(atoms.get_chemical_symbols()), np.arange(len(atoms)), "oxidation state", what)
     states = np.rint(given).astype(int)

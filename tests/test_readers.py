@@ -525,6 +525,14 @@ def test_odd_names_are_told_by_content(run, tmp_path, kind, ending):
     assert np.allclose([label(a, "forces") for a in quietly(odd)], [label(a, "forces") for a in run], atol=1e-6)
 
 
+@pytest.mark.parametrize("text", ["1\n\nFe 0 0 0\n", '[{"structure": {"lattice": {"matrix": [[5, 0, 0], [0, 5, 0], [0, 0, 5]]}, '
+                         '"sites": [{"species": [{"element": "Fe"}], "abc": [0, 0, 0]}]}, "energy_per_atom": -1}]'])
+def test_the_byte_order_mark_of_windows_editors_is_skipped(tmp_path, text):
+    path = tmp_path / ("a.json" if text[0] == "[" else "a.xyz")
+    path.write_text(text, encoding="utf-8-sig")
+    assert [str(atoms.symbols) for atoms in mk.read_frames(path)] == ["Fe"]
+
+
 def test_unknown_files_are_refused_in_a_sentence(tmp_path):
     (tmp_path / "POSCAR").write_text("Fe\n1.0\n1 0 0\n0 1 0\n0 0 1\nFe\n1\nDirect\n0 0 0\n")
     with pytest.raises(mk.InputError, match="cannot tell what this file is; known are VASP OUTCAR"):
