@@ -24,14 +24,14 @@ def moments(atoms, symbols, sites, magmoms, what):
 def bond_valence_sums(atoms, symbols, sites, magmoms, what):
     from pymatgen.analysis.bond_valence import calculate_bv_sum
     from pymatgen.io.ase import AseAtomsAdaptor
-    bare = atoms.copy()
+    bare, mine = atoms[atoms.numbers > 0], (np.cumsum(atoms.numbers > 0) - 1)[sites].tolist()       # without vacancies
     for name in set(bare.arrays) - {"numbers", "positions"}:
         del bare.arrays[name]
     if bare.cell.rank < 3:
         raise InputError(f"{what}: bond valence sums need a periodic cell")
     structure = AseAtomsAdaptor.get_structure(bare)
-    around = structure.get_all_neighbors(4.0, sites=[structure[int(i)] for i in sites])
-    sums = [calculate_bv_sum(structure[int(i)], near, GGA) if near else np.nan for i, near in zip(sites, around)]
+    around = structure.get_all_neighbors(4.0, sites=[structure[i] for i in mine])
+    sums = [calculate_bv_sum(structure[i], near, GGA) if near else np.nan for i, near in zip(mine, around)]
     return finite(np.array(sums, float), symbols, sites, "bond valence sum", what)
 
 

@@ -9,9 +9,10 @@ from mlipkit.files import InputError
 from mlipkit.frames import require_states
 from mlipkit.reference_moments import references_for
 
+# Ions of one valence
 FIXED = {"H": 1, "Li": 1, "Na": 1, "K": 1, "Rb": 1, "Cs": 1, "Ag": 1, "Be": 2, "Mg": 2, "Ca": 2, "Sr": 2, "Ba": 2, "Zn": 2, "Cd": 2,
          "B": 3, "Al": 3, "Ga": 3, "In": 3, "Sc": 3, "Y": 3, "La": 3, "Si": 4, "Ge": 4, "Ti": 4, "Zr": 4, "Hf": 4,
-         "P": 5, "Nb": 5, "Ta": 5, "Mo": 6, "W": 6, "O": -2, "F": -1, "Cl": -1, "Br": -1, "I": -1}      # ions of one valence
+         "P": 5, "Nb": 5, "Ta": 5, "Mo": 6, "W": 6, "O": -2, "F": -1, "Cl": -1, "Br": -1, "I": -1, "X": 0}  # X: a vacancy
 OXYANION = {"S": (6, -2), "Se": (6, -2), "Te": (6, -2), "N": (5, -3), "As": (5, -3), "C": (4, None)}  # bonded to O, and not
 PROXY_HINT = "where an element stands for another ion, read the file with proxies={...}"
 BONDED = 2.0                    # Å: S-O 1.5, N-O 1.2, C-O 1.3, As-O 1.7
@@ -76,8 +77,10 @@ class OxidationStates:
         ions = [f"{e}{q}+" for e, q in zip(self.elements, self.states[self.sites])]
         counted = ", ".join(f"{ions.count(ion)} {ion}" for ion in sorted(set(ions)))
         text = f"{self.formula}: {counted} from {self.method}; " + ("balanced" if self.balanced else "NOT balanced") + ". "
-        text += (f"All {len(self.sites)} sites are clear (lowest confidence {self.confidence.min():.2f})." if self.clear else
-                 f"Ambiguous: {', '.join(f'{e} {i} ({c:.2f})' for i, e, c in self._doubts())}.")
+        doubts = [f"{e} {i} ({c:.2f})" for i, e, c in self._doubts()]
+        clear = f"All {len(self.sites)} sites are clear" if len(self.sites) > 1 else "Its one site is clear"
+        text += (f"{clear} (lowest confidence {self.confidence.min():.2f})." if self.clear else
+                 f"Ambiguous: {', '.join(doubts[:12])}{f' and {len(doubts) - 12} more' if len(doubts) > 12 else ''}.")
         if self.runner_up is not None:
             moved = [f"atom {i} {self.states[i]}+ to {self.runner_up[i]}+" for i in np.flatnonzero(self.runner_up != self.states)]
             changes = ", ".join(moved[:6]) + (" ..." if len(moved) > 6 else "")

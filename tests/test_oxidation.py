@@ -381,6 +381,7 @@ def test_an_electron_shared_by_all_sites_is_doubted_on_all_of_them(ends):
     fe, magmoms = np.flatnonzero(full.symbols == "Fe"), np.where(full.symbols == "Fe", 4.295, 0)
     found = mk.infer_oxidation_states(full, magmoms=magmoms)
     assert found.ambiguous.tolist() == fe.tolist() and found.states[fe].sum() == 71 and found.runner_up_cost == pytest.approx(0, abs=1e-9)
+    assert found.summary.count("(0.50)") == 12 and "and 12 more. Runner-up" in found.summary
     magmoms[fe[5]] = 3.76
     found = mk.infer_oxidation_states(full, magmoms=magmoms)
     assert found.clear and found.states[fe[5]] == 2
@@ -422,6 +423,14 @@ def test_sulphate_or_sulphide_across_the_cell_border():
     assert mk.infer_oxidation_states(atoms, magmoms=[0] * 5 + [3.75, 3.75, 0]).states.tolist() == [6, -2, -2, -2, -2, 2, 2, -2]
 
 
+@pytest.mark.parametrize("method", ["magmom", "bond-valence"])
+def test_vacancies_of_a_frame_that_another_reader_left_in_count_nothing(mixed, method):
+    """`ase.io.read` keeps the X that published files have on vacant sites."""
+    magmoms = np.append(mixed.get_magnetic_moments(), [0, 0])
+    found = mk.infer_oxidation_states(mixed + Atoms("X2", positions=[[0.1, 0.2, 0.3], [5, 3, 2.4]]), method=method, magmoms=magmoms)
+    assert found.states.tolist() == [*mixed.arrays["oxi_states"], 0, 0]
+
+
 def test_mistakes_at_the_call_are_told(mixed):
     for call in (lambda: mk.infer_oxidation_states([mixed]), lambda: mk.infer_oxidation_states(mixed, total_charge=None),
                  lambda: mk.infer_oxidation_states(mixed, total_charge=np.nan), lambda: mk.infer_oxidation_states(mixed, fixed={"P": 4.5})):
@@ -438,3 +447,27 @@ def test_mistakes_at_the_call_are_told(mixed):
     undecoded.symbols[mixed.arrays["oxi_states"] == 3] = "Rh"
     with pytest.raises(mk.InputError, match=r"Rh is not known; give it, fixed=\{'Rh': ...\}; .*proxies="):
         mk.infer_oxidation_states(undecoded, magmoms=mixed.get_magnetic_moments())
+
+
+@pytest.mark.parametrize("ions, values", [
+    ([("Fe", 3)] * 4, [4.18, 4.20, 4.22, 4.40]),                                            # oxides, silicates, sulphates
+    ([("Fe", 2)] * 12 + [("Fe", 3)] * 12, [3.71, 3.82] * 6 + [4.30, 4.36] * 6),             # both ends of the published ranges
+    ([("Mn", 2)] * 6 + [("Mn", 3)] * 6, [4.58, -4.66] * 3 + [-3.8, 4.1] * 3),
+    ([("Fe", 3), ("Mn", 2), ("Co", 2), ("Ni", 2)], [4.33, 4.62, 2.74, 1.80])])
+def test_clear_cells_of_pbe_u_are_called_clear(ions, values):
+    atoms, planted = cell_of(ions)
+    found = mk.infer_oxidation_states(atoms, magmoms=moments_of(atoms, values))
+    assert np.array_equal(found.states[found.sites], planted) and found.clear
+
+
+@pytest.mark.parametrize("ions, values, clear", [
+    ([("Fe", 2)] * 3 + [("Fe", 3)], [3.85, 3.97, 3.96, 3.85], []),                          # a hole over four sites
+    ([("Fe", 2)] + [("Fe", 3)] * 3, [4.20, 4.19, 4.18, 4.20], []),                          # an electron over four
+    ([("Fe", 2)] * 2 + [("Fe", 3)] * 2, [3.76, 4.32, 4.05, 4.04], [0, 1]),                  # over two, beside two that are clear
+    ([("Mn", 2)] * 3 + [("Mn", 3)], [4.45, 4.44, 4.46, 4.45], []),
+    ([("Ni", 2), ("Ni", 3)], [1.5, 1.5], [])])
+def test_shared_holes_and_electrons_leave_no_site_clear(ions, values, clear):
+    atoms, planted = cell_of(ions)
+    found = mk.infer_oxidation_states(atoms, magmoms=moments_of(atoms, values))
+    assert found.balanced and found.states[found.sites].sum() == planted.sum()
+    assert sorted(set(range(len(ions))) - set(found.ambiguous.tolist())) == clear
