@@ -450,7 +450,7 @@ def test_mistakes_at_the_call_are_told(mixed):
 
 
 @pytest.mark.parametrize("ions, values", [
-    ([("Fe", 3)] * 4, [4.18, 4.20, 4.22, 4.40]),                                            # oxides, silicates, sulphates
+    ([("Fe", 3)] * 4, [4.18, 4.20, 4.22, 4.40]),  # some 0.1 µB about the reference
     ([("Fe", 2)] * 12 + [("Fe", 3)] * 12, [3.71, 3.82] * 6 + [4.30, 4.36] * 6),             # both ends of the published ranges
     ([("Mn", 2)] * 6 + [("Mn", 3)] * 6, [4.58, -4.66] * 3 + [-3.8, 4.1] * 3),
     ([("Fe", 3), ("Mn", 2), ("Co", 2), ("Ni", 2)], [4.33, 4.62, 2.74, 1.80])])
