@@ -53,7 +53,7 @@ REFERENCES = (
     Reference("Fe", 1, 2.80, 0.20, "high", common=False, source=SPIN_ONLY),
     Reference("Fe", 2, 3.73, 0.06, "high", source=NAXFEPO4.format("3.71 to 3.82", "3.66 to 3.73")),
     Reference("Fe", 2, 0.05, 0.10, "low", source=SPIN_ONLY),
-    Reference("Fe", 3, 4.31, 0.08, "high", source=NAXFEPO4.format("4.30 to 4.35", "4.26 to 4.33") + "; spread widened for other anions, a guess"),
+    Reference("Fe", 3, 4.31, 0.08, "high", source=NAXFEPO4.format("4.30 to 4.35", "4.26 to 4.33") + "; spread: a guess"),
     Reference("Fe", 3, 1.00, 0.12, "low", source=SPIN_ONLY),
     Reference("Fe", 4, 3.60, 0.20, "high", common=False, source=SPIN_ONLY),       # on top of Fe2+
     Reference("Co", 1, 1.80, 0.20, "high", common=False, source=SPIN_ONLY),
