@@ -57,3 +57,18 @@ def test_upload_says_what_is_wrong_and_shows_nothing(mixed, tmp_path):
     mk.write_frames(tmp_path / "bare.extxyz", [mixed.copy()])
     view.state.load("bare.extxyz", (tmp_path / "bare.extxyz").read_bytes())
     assert len(view.state.frames) == 1 and "no magmoms" in view.message.value and view.charges.value == ""
+
+
+def test_upload_keeps_what_the_reader_warned_of_and_forgets_the_frame_before(mixed, frames, tmp_path):
+    bare = frames[40].copy()
+    mk.write_frames(tmp_path / "two.extxyz", [frames[40], bare])
+    view = mk.upload()
+    view.state.load("two.extxyz", (tmp_path / "two.extxyz").read_bytes())
+    assert "no magmoms" in view.message.value                       # the last frame has none
+    view.frame.value = 0
+    assert view.message.value == "" and "confidence" in view.charges.value
+    from make_vasp import write_outcar
+    write_outcar(tmp_path / "OUTCAR", frames[40:42])
+    content = (tmp_path / "OUTCAR").read_bytes()
+    view.state.load("OUTCAR", content[:content.rindex(b"TOTAL-FORCE")])
+    assert "cut off" in view.message.value and len(view.state.frames) == 1

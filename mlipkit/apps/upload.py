@@ -26,11 +26,14 @@ class UploadState(t.HasTraits):
     index : int
         The frame that is looked at.
     message : str
-        What went wrong, or what a reader warned of.
+        What went wrong with the file, or what its reader warned of.
+    reason : str
+        Why the frame looked at has no oxidation states.
     """
     frames = t.List()
     index = t.Int()
     message = t.Unicode()
+    reason = t.Unicode()
 
     def load(self, name, content):
         """Read a file that a person handed over; an error becomes the message and leaves no frames."""
@@ -43,21 +46,21 @@ class UploadState(t.HasTraits):
             except InputError as reason:
                 frames, message = [], str(reason)
             notes = [str(c.message) for c in caught if issubclass(c.category, UserWarning)]
-            self.message = " ".join(dict.fromkeys([message, *notes])).replace(f"{folder}/", "").strip()
+            message = " ".join(dict.fromkeys([message, *notes])).replace(f"{folder}/", "").strip()
         for atoms in frames:
             atoms.info["source"] = path.name
-        self.index = 0                      # before the frames: an observer must not look beyond their end
-        self.frames = frames
+        self.frames, self.index = [], 0     # an observer must not look at the old frames, nor beyond the end of the new ones
+        self.message, self.frames = message, frames
         self.index = max(0, len(frames) - 1)
 
     @property
     def states(self):
-        """Oxidation states of the frame looked at, or None with the reason in `message`."""
+        """Oxidation states of the frame looked at, or None with the reason in `reason`."""
         try:
-            return infer_oxidation_states(self.frames[self.index])
+            found, self.reason = infer_oxidation_states(self.frames[self.index]), ""
         except InputError as reason:
-            self.message = str(reason)
-            return None
+            found, self.reason = None, str(reason)
+        return found
 
 
 class UploadView(w.VBox):
@@ -73,7 +76,7 @@ class UploadView(w.VBox):
         t.link((state, "index"), (self.frame, "value"))
         state.observe(self._frames, "frames")
         state.observe(self._frame, "index")
-        state.observe(self._say, "message")
+        state.observe(self._say, ["message", "reason"])
         super().__init__([w.HBox([self.button, self.frame]), self.message,
                           w.HBox([self.picture, w.VBox([self.charges, self.table])], layout={"flex_flow": "row wrap"})])
         self.add_class("mlipkit-upload")
@@ -110,7 +113,8 @@ class UploadView(w.VBox):
             self.key.value = legend(atoms)
 
     def _say(self, change):
-        self.message.value = f'<p style="font:13px Arial,sans-serif">{html.escape(change["new"])}</p>' if change["new"] else ""
+        text = html.escape(" ".join(filter(None, (self.state.message, self.state.reason if self.state.frames else ""))))
+        self.message.value = f'<p style="font:13px Arial,sans-serif">{text}</p>' if text else ""
 
 
 def upload():
