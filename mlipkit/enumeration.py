@@ -14,7 +14,7 @@ from ase import Atoms
 from mlipkit.files import InputError
 from mlipkit.hosts import map_onto_host
 from mlipkit.orderings import REDOX, Sites, lattice_name, ordering_label, sites_of
-from mlipkit.oxidation import FIXED
+from mlipkit.oxidation import FIXED, OXYANION, oxyanion_states
 
 CHUNK = 1 << 16         # configurations looked at together
 BITS = 64
@@ -170,6 +170,8 @@ def _fixed_charges(host, redox, given):
     states = host.arrays.get("oxi_states")
     for e in sorted(set(symbols) - redox - set(charges)):
         found = set() if states is None else {float(q) for q in np.asarray(states)[symbols == e]}
+        if not found and e in OXYANION:
+            found = set(oxyanion_states(host, symbols, e, np.flatnonzero(symbols == e), host.get_chemical_formula()))
         if len(found) > 1:
             raise InputError(f"{e} has the oxidation states {sorted(found)} in the host: name it in redox= or give fixed={{'{e}': ...}}")
         if not found and e not in FIXED:

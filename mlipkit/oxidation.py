@@ -195,13 +195,14 @@ def _fixed_states(atoms, symbols, redox, fixed, what):
         if element in known:
             states[here] = known[element]
         elif element in OXYANION:
-            states[here] = _oxyanion(atoms, symbols, element, here, what)
+            states[here] = oxyanion_states(atoms, symbols, element, here, what)
         else:
             raise InputError(f"{what}: the oxidation state of {element} is not known; give it, fixed={{{element!r}: ...}}; {PROXY_HINT}")
     return states, sites
 
 
-def _oxyanion(atoms, symbols, element, here, what):
+def oxyanion_states(atoms, symbols, element, here, what):
+    """States of the atoms `here` of an element such as S, which is 6+ where O is bonded to it and 2- elsewhere."""
     from ase import Atoms
     from ase.neighborlist import neighbor_list
     bonded, alone = OXYANION[element]

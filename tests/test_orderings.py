@@ -195,6 +195,13 @@ def test_host_states_and_fixed_charges():
         enumerate_orderings(host, redox={"Fe": (1, 2)})
 
 
+def test_sulphates_balance_without_being_told():
+    host = HOST.copy()
+    host.symbols[host.symbols == "P"] = "S"                     # S6+ by its four O
+    found = [o for o in enumerate_orderings(host, n_mobile=0) if o.oxi_states.sum() == 8]
+    assert len(found) == 1 and found[0].atoms().arrays["oxi_states"].sum() == 0
+
+
 def test_errors_come_at_the_call():
     for message, arguments in {
         "has no Li": dict(mobile="Li"), "needs Mn with at least": dict(redox={"Mn": (2, 3)}), "has 4 Na sites": dict(n_mobile=5),
