@@ -29,6 +29,7 @@ from olivine import arrangements, canonical, host, jobs, tag_of
 
 HIGHER_STATE = 0.10  # eV per cell between two runs of one ordering; another orbital costs 0.2 to 0.6
 TURNED = 0.25        # difference in the occupation of 3z2-r2 on an Fe2+ that makes another orbital state
+DRIFT = 0.01         # eV/Å: mean force on the atoms of a crystal, which is zero when the density is converged
 UPHILL = 0.02        # eV per cell; the optimiser takes steps without line search
 
 
@@ -66,6 +67,8 @@ def gate(frames, clear, lowest, end):
         fe, fe2 = (atoms.symbols == "Fe"), atoms.arrays["oxi_states"][atoms.symbols == "Fe"] == 2
         if not ok:
             reason = "delocalised"
+        elif np.abs(atoms.get_forces().mean(axis=0)).max() > DRIFT:
+            reason = "unconverged"
         elif too_high or np.abs((atoms.arrays["minority_3z2"] - end.arrays["minority_3z2"])[fe][fe2]).max(initial=0) > TURNED:
             reason = "other_state"
         elif relaxing and atoms.get_potential_energy() > least + UPHILL:
