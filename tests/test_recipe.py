@@ -63,12 +63,12 @@ def test_the_shipped_set_is_what_the_gates_make_of_the_campaign(frames):
         assert a.get_potential_energy() == pytest.approx(b.get_potential_energy(), abs=1e-9)
 
 
-def fake(energy, moments=(4.3, 4.3, 3.66, 3.66), orbital=0.9, kind="relax", step=0):
+def fake(energy, moments=(4.3, 4.3, 3.66, 3.66), orbital=0.9, kind="relax", step=0, net=0.0):
     atoms = olivine.start(next(j for j in olivine.jobs() if j.name == "x050_na01_fe01"))
     fe = atoms.symbols == "Fe"
     m, z = np.zeros(len(atoms)), np.zeros(len(atoms))
     m[fe], z[fe] = moments, orbital
-    atoms.calc = SinglePointCalculator(atoms, energy=energy, magmoms=m)
+    atoms.calc = SinglePointCalculator(atoms, energy=energy, magmoms=m, forces=np.full((len(atoms), 3), net))
     atoms.set_array("minority_3z2", z)
     atoms.info = {"x": 0.5, "job": "x050_na01_fe01", "kind": kind, "step": step, "density": 3e-4}
     return atoms
@@ -78,6 +78,7 @@ def fake(energy, moments=(4.3, 4.3, 3.66, 3.66), orbital=0.9, kind="relax", step
     ([fake(-1.0), fake(-1.2), fake(-1.21)], ["", "", ""]),
     ([fake(-1.0), fake(-1.2), fake(-1.1), fake(-1.3)], ["", "", "uphill", ""]),
     ([fake(-1.0, moments=(4.18, 4.21, 3.80, 3.90)), fake(-1.2)], ["delocalised", ""]),
+    ([fake(-1.0, net=0.011), fake(-1.2, net=0.009)], ["unconverged", ""]),
     ([fake(-1.0, orbital=1.0), fake(-1.1, orbital=0.8), fake(-1.2, orbital=0.6)], ["other_state", "", ""]),
     ([fake(-1.0), fake(-1.1, kind="final")], ["other_state", "other_state"]),     # another run of this ordering ended at -1.3
     ([fake(-1.0), fake(-1.25, kind="final")], ["", ""]),
@@ -86,7 +87,7 @@ def test_gates(frames, reasons):
     table, splits = olivine.arrangements(), {"x050_na01_fe01": "train"}
     clear = [collect.labelled(a, splits, table) for a in frames]
     assert collect.gate(frames, clear, {"x050_na01_fe01": -1.3 if frames[-1].info["kind"] == "final" else np.inf}, frames[-1]) == reasons
-    assert set(collect.gate(frames, clear, {}, None)) <= {"other_state", "delocalised"}     # a repeat that has not ended
+    assert set(collect.gate(frames, clear, {}, None)) <= {"other_state", "delocalised", "unconverged"}     # a repeat that has not ended
 
 
 def test_frames_are_labelled_by_what_was_found():

@@ -77,8 +77,8 @@ class UploadView(w.VBox):
         state.observe(self._frames, "frames")
         state.observe(self._frame, "index")
         state.observe(self._say, ["message", "reason"])
-        super().__init__([w.HBox([self.button, self.frame]), self.message,
-                          w.HBox([self.picture, w.VBox([self.charges, self.table])], layout={"flex_flow": "row wrap"})])
+        text = w.VBox([self.charges, self.table], layout={"width": "560px"})
+        super().__init__([w.HBox([self.button, self.frame]), self.message, w.HBox([self.picture, text], layout={"flex_flow": "row wrap"})])
         self.add_class("mlipkit-upload")
         self._frames()
 
