@@ -1,105 +1,207 @@
 #!/usr/bin/env python
-"""The shipped weights and predictions, from the embedded set: `make models`.
+"""The shipped weights, their errors and predictions, from the embedded set: `make models`.
 
-    python data/make_models.py train [blind|aware]     resumable: a checkpoint per epoch lies in data/checkpoints
-    python data/make_models.py predict                 predictions.csv, errors into the cards, manifest
+    python data/make_models.py train [PATTERN ...]    runs that results.csv does not have yet; PATTERN as in 'mace_*_seed0'
+    python data/make_models.py predict                predictions.csv, errors into the cards, manifest, README
+    python data/make_models.py table                  mean and spread over the seeds, from results.csv
+
+Every run is resumable: a checkpoint per epoch lies in data/checkpoints, a finished run adds its row to results.csv.
 """
 import datetime
+import fnmatch
 import json
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 import mlipkit as mk
-from mlipkit.errors import align_energies, compare_models
+from mlipkit.errors import align_energies, compare_models, error_table, order_scores, prediction_rows, seed_table
 from mlipkit.files import data_folder, describe, write_atomically
 from mlipkit.frames import well_converged
-from mlipkit.models import weights_stem
-from mlipkit.models.chgnet import CHGNetPotential
-from mlipkit.models.training import SCALES, save_weights, train
+from mlipkit.models import adapter, weights_stem
+from mlipkit.models.training import SCALES, SETTINGS, train
 
-sys.path.insert(0, str(Path(__file__).parent / "dft"))
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE / "dft")]
 from collect import write_manifest
 
-FOLDER = Path(__file__).parent / "models"
-EPOCHS, LR, BATCH, SEED = 24, 1e-3, 4, 0
+FOLDER, CHECKPOINTS = HERE / "models", HERE / "checkpoints"
+SEEDS, SHIPPED = (0, 1, 2), (0,)
+MODEL_ARGS = {"chgnet": {}, "cpainn": {}, "mace": {"channels": 32, "r_max": 4.5}}
+PRETRAINING = {"cpainn": {"epochs": 12, "lr": 1e-3}, "mace": {"epochs": 12, "lr": 5e-3}}
+FINE_TUNING = {"chgnet": {"epochs": 24, "lr": 1e-3}, "cpainn": {"epochs": 60, "lr": 5e-4}, "mace": {"epochs": 60, "lr": 2e-3}}
 
 
-def train_one(frames, sha256, aware):
-    potential, history = train("chgnet", frames, aware, seed=SEED, epochs=EPOCHS, lr=LR, batch_size=BATCH,
-                               folder=FOLDER.parent / "checkpoints")
+def runs():
+    """(architecture, aware, seed, pretrained) of every run; without pre-training, the small ones are trained once more for comparison."""
+    for seed in SEEDS:
+        for name in SETTINGS:
+            for aware in (False, True):
+                yield name, aware, seed, True
+    for name in PRETRAINING:
+        for aware in (False, True):
+            yield name, aware, 0, False
+
+
+def run_name(name, aware, seed, pretrained):
+    return weights_stem(name, aware, seed) + ("" if pretrained else "_dft_only")
+
+
+def pretrained_network(name, aware):
+    """A small network trained on cells labelled by CHGNet; kept in data/checkpoints and made when it is not there."""
+    import pretraining
+    folder = CHECKPOINTS / "pretrained"
+    path = folder / f"{weights_stem(name, aware, 0)}.safetensors"
+    if not path.exists():
+        if not pretraining.PATH.exists():
+            pretraining.main()
+        frames = mk.read_frames(pretraining.PATH)
+        potential, _ = train(name, frames, aware, seed=0, **PRETRAINING[name], model_args=MODEL_ARGS[name], folder=folder)
+        mk.save_weights(potential, folder, {"name": path.stem})
+    return mk.import_checkpoint(path)
+
+
+def train_one(frames, sha256, name, aware, seed, pretrained):
+    """Train, measure, and write weights (of the shipped seeds) and a row of results.csv."""
+    stem, settings = run_name(name, aware, seed, pretrained), FINE_TUNING[name]
+    start = pretrained_network(name, aware) if pretrained and name in PRETRAINING else None
+    began = time.time()
+    potential, history = train(name, frames, aware, seed=seed, **settings, start=start, model_args=MODEL_ARGS[name],
+                               folder=CHECKPOINTS / ("" if pretrained else "dft_only"))
     best = min(history, key=lambda h: h["validation"])
     used = {s: [a for a in well_converged(frames) if a.info["split"] == s] for s in ("train", "validation", "test")}
-    save_weights(potential, FOLDER, {
-        "name": weights_stem("chgnet", aware, SEED), "architecture": "chgnet", "charge_aware": aware, "seed": SEED,
-        "start": "CHGNet 0.3.0 (MPtrj)", "epochs": EPOCHS, "best_epoch": best["epoch"], "lr": LR, "batch_size": BATCH,
-        "loss_scales": SCALES,
-        "data": "embedded olivine set", "data_sha256": sha256,
-        "frames": {s: len(part) for s, part in used.items()},
-        "split": {s: sorted({a.info["ordering"] for a in part}) for s, part in used.items()},
-        "date": datetime.date.today().isoformat(), "licence": "CC BY 4.0; CHGNet 0.3.0: BSD-3-Clause (modified)", "errors": {}})
+    row = {"run": stem, "architecture": name, "charge_aware": aware, "seed": seed, "pretrained": pretrained, "epochs": settings["epochs"],
+           "best_epoch": best["epoch"], "n_train": len(used["train"]), "data_sha256": sha256[:12], "seconds": round(time.time() - began),
+           **measured(potential, frames)}
+    if pretrained and seed in SHIPPED:
+        start_says = "CHGNet 0.3.0 (MPtrj)" if name == "chgnet" else "random, then cells labelled by CHGNet 0.3.0 (data/pretraining.py)"
+        licence = "CC BY 4.0" + ("; CHGNet 0.3.0: BSD-3-Clause (modified)" if name == "chgnet" else "")
+        mk.save_weights(potential, FOLDER, {
+            "name": stem, "seed": seed, "start": start_says, **settings, "best_epoch": best["epoch"],
+            "batch_size": SETTINGS[name]["batch_size"], "loss_scales": SCALES, "data": "embedded olivine set", "data_sha256": sha256,
+            "frames": {s: len(part) for s, part in used.items()},
+            "split": {s: sorted({a.info["ordering"] for a in part}) for s, part in used.items()},
+            "date": datetime.date.today().isoformat(), "licence": licence, "errors": {}})
+    table = pd.read_csv(FOLDER / "results.csv") if (FOLDER / "results.csv").exists() else pd.DataFrame(columns=["run"])
+    table = pd.concat([table[table["run"] != stem], pd.DataFrame([row])]) if len(table) else pd.DataFrame([row])
+    write_atomically(FOLDER / "results.csv", table.to_csv(index=False))
+    print(f"{stem}: test {row['energy']:.2f} meV/atom, {row['forces']:.0f} meV/Å, {row['seconds']} s", flush=True)
+
+
+def measured(potential, frames):
+    """Errors on the held-out frames, and the order of orderings: on DFT geometries, at the undistorted ones, and relaxed from there."""
+    test = [a for a in well_converged(frames) if a.info["split"] == "test"]
+    result = error_table(test, pd.DataFrame(rows("", potential, test)))
+    ends = mk.end_points(frames)
+    held_out = [a.info["split"] == "test" for a in ends]
+    host = next(a for a in ends if a.info["x"] == 1)
+    starts = [mk.undistorted(a, host) for a in ends]
+    relaxed = [relaxed_by(potential, atoms) for atoms in starts]
+    geometries = {"dft": [p.energy for p in potential.predict(ends)], "start": [p.energy for p in potential.predict(starts)],
+                  "relaxed": [a.get_potential_energy() for a in relaxed]}
+    for geometry, energies in geometries.items():
+        for which, counts in (("", None), ("_held_out", held_out)):
+            score = order_scores(ends, energies, counts)
+            result |= {f"tau_{geometry}{which}": score["kendall_tau"],
+                       f"ground_{geometry}{which}": f"{score['ground_states']}/{score['arrangements']}"}
+    found = [mk.infer_oxidation_states(a, magmoms=a.get_magnetic_moments()).states for a in relaxed]
+    kept = [(states == a.arrays["oxi_states"]).all() for a, states in zip(ends, found)]
+    return {k: round(v, 4) if isinstance(v, float) else v for k, v in result.items()} | {"valence_kept": f"{sum(kept)}/{len(kept)}"}
+
+
+def relaxed_by(potential, atoms, fmax=0.05, steps=150):
+    from ase.optimize import FIRE
+    atoms = atoms.copy()
+    atoms.rattle(0.01, seed=0)          # off the saddle point that the symmetric geometry is
+    atoms.calc = potential.calculator()
+    FIRE(atoms, logfile=None).run(fmax=fmax, steps=steps)
+    return atoms
 
 
 def rows(model, potential, frames):
     """Predictions of one model, as load_predictions() returns them."""
-    for atoms, p in zip(frames, potential.predict(frames)):
-        fe = p.magmoms[atoms.symbols == "Fe"]
-        yield {"model": model, "job": atoms.info["job"], "step": atoms.info["step"], "energy": round(p.energy, 5),
-               "force_mae": round(float(abs(p.forces - atoms.calc.results["forces"]).mean()), 5),
-               **{f"magmom_{i}": round(float(m), 4) for i, m in enumerate(fe)}}
+    for atoms, row in zip(frames, prediction_rows(potential, frames)):
+        yield {"model": model, "job": atoms.info["job"], "step": atoms.info["step"], **{k: round(v, 5) for k, v in row.items()}}
+
+
+def shipped():
+    """(row name in predictions.csv, stem) of the shipped models that there are weights of."""
+    for name in SETTINGS:
+        for aware in (False, True):
+            if (FOLDER / f"{weights_stem(name, aware, 0)}.json").exists():
+                yield f"{name}_{'aware' if aware else 'blind'}", weights_stem(name, aware, 0)
 
 
 def predict():
-    frames, table = mk.load_dft(), []
-    for model, aware in (("pretrained", None), ("blind", False), ("aware", True)):
-        if aware is None:
-            predictions = pd.DataFrame(rows(model, CHGNetPotential.pretrained(), frames))
-            predictions["energy"] = align_energies(frames, predictions["energy"], [a.info["split"] == "train" for a in frames]).round(5)
-        else:
-            weights, card = files_of(aware)
-            predictions = pd.DataFrame(rows(model, CHGNetPotential.from_weights(weights, json.loads(card.read_text())), frames))
-        table.append(predictions)
-    table = pd.concat(table)
+    frames, untouched = mk.load_dft(), adapter("chgnet").pretrained()
+    published = pd.DataFrame(rows("chgnet_pretrained", untouched, frames))
+    published["energy"] = align_energies(frames, published["energy"], [a.info["split"] == "train" for a in frames]).round(5)
+    found = list(shipped())
+    potentials = [(model, mk.import_checkpoint(FOLDER / f"{stem}.safetensors")) for model, stem in found]
+    table = pd.concat([published, *(pd.DataFrame(rows(*pair, frames)) for pair in potentials)])
     errors = {split: compare_models(frames, table, split).round(4).to_dict("index") for split in ("train", "validation", "test")}
-    for model, aware in (("blind", False), ("aware", True)):
-        _, path = files_of(aware)
+    for model, stem in found:
+        path = FOLDER / f"{stem}.json"
         card = json.loads(path.read_text()) | {"errors": {split: by_model[model] for split, by_model in errors.items()}}
         write_atomically(path, json.dumps(card, indent=1) + "\n")
     write_atomically(FOLDER / "predictions.csv", table.to_csv(index=False))
     write_manifest()
     test = compare_models(frames, table, "test")
-    write_readme(frames, test)
+    write_readme("errors", errors_text(frames, test))
+    write_readme("results", results_text())
     print(test)
 
 
-def write_readme(frames, errors):
+def errors_text(frames, errors):
     """The table of errors in README.md."""
-    card = json.loads(files_of(True)[1].read_text())
-    path, test = Path(__file__).parent.parent / "README.md", [a for a in well_converged(frames) if a.info["split"] == "test"]
+    card, test = mk.list_models().iloc[0], [a for a in well_converged(frames) if a.info["split"] == "test"]
     lines = ["| model | energy, meV/atom | forces, meV/Å | Fe moments, µB | valence right, % |", "|---|---|---|---|---|"]
-    lines += [f"| {m} | {r.energy:.1f} | {r.forces:.0f} | {r.magmoms:.3f} | {r.valence_right:.1f} |" for m, r in errors.iterrows()]
-    lines += ["", f"{len(test)} frames of {len({a.info['ordering'] for a in test})} held-out ordering(s); "
-              f"trained on {card['frames']['train']} frames of {len(card['split']['train'])} orderings."]
-    before, rest = path.read_text().split("<!-- errors: begin", 1)
-    comment, after = rest.split("<!-- errors: end -->", 1)
-    write_atomically(path, f"{before}<!-- errors: begin{comment.splitlines()[0]}\n" + "\n".join(lines) + f"\n<!-- errors: end -->{after}")
+    for m, r in errors.iterrows():
+        lines.append(f"| {m.replace('_', ', ')} | {r.energy:.1f} | {r.forces:.0f} | {r.magmoms:.3f} | {r.valence_right:.1f} |")
+    return [*lines, "", f"{len(test)} frames of {len({a.info['ordering'] for a in test})} held-out ordering(s); "
+            f"trained on {card['frames.train']} frames of {len(card['split.train'])} orderings."]
 
 
-def files_of(aware):
-    stem = weights_stem("chgnet", aware, SEED)
-    return FOLDER / f"{stem}.safetensors", FOLDER / f"{stem}.json"
+def write_readme(part, lines):
+    """Replace what stands in README.md between the two comments of that part."""
+    path = HERE.parent / "README.md"
+    before, rest = path.read_text().split(f"<!-- {part}: begin", 1)
+    comment, after = rest.split(f"<!-- {part}: end -->", 1)
+    write_atomically(path, f"{before}<!-- {part}: begin{comment.splitlines()[0]}\n" + "\n".join(lines) + f"\n<!-- {part}: end -->{after}")
+
+
+def results_text():
+    """Mean and spread over the seeds, from results.csv, as Markdown."""
+    results = pd.read_csv(FOLDER / "results.csv")
+    table = seed_table(results)
+    lines = ["| held-out orderings | " + " | ".join(table.columns) + " |", "|---" * (1 + table.shape[1]) + "|"]
+    lines += [f"| {name} | " + " | ".join(row) + " |" for name, row in zip(table.index, table.to_numpy())]
+    says = [f"{r.run} {r.energy:.1f} meV/atom, {r.forces:.0f} meV/Å" for r in results[~results["pretrained"].astype(bool)].itertuples()]
+    return [*lines, "", f"Without pre-training, one seed: {'; '.join(says)}."] if says else lines
+
+
+def train_all(patterns):
+    # once: all models get the same data, whatever the campaign adds meanwhile
+    frames, sha256 = mk.load_dft(), describe(data_folder() / "dft/olivine.extxyz")["sha256"]
+    path = FOLDER / "results.csv"
+    for run in runs():
+        done = set(pd.read_csv(path).query(f"data_sha256 == '{sha256[:12]}'")["run"]) if path.exists() else set()
+        name = run_name(*run)
+        if name not in done and (not patterns or any(fnmatch.fnmatch(name, p) for p in patterns)):
+            train_one(frames, sha256, *run)
 
 
 if __name__ == "__main__":
     match sys.argv[1:]:
-        case ["train", *which]:
-            # once: both models get the same data, whatever the campaign adds meanwhile
-            frames, sha256 = mk.load_dft(), describe(data_folder() / "dft/olivine.extxyz")["sha256"]
-            for aware in (False, True):
-                if not which or ("aware" if aware else "blind") in which:
-                    train_one(frames, sha256, aware)
+        case ["train", *patterns]:
+            torch.set_num_threads(1)        # small cells: a second thread gains little, two runs side by side gain all
+            train_all(patterns)
         case ["predict"]:
             predict()
+        case ["table"]:
+            print("\n".join(results_text()))
         case _:
             sys.exit(__doc__)

@@ -83,11 +83,29 @@ def load_predictions():
     Returns
     -------
     pandas.DataFrame
-        Columns ``model`` (pretrained, blind, aware), ``job``, ``step``, ``energy`` (eV per cell), ``force_mae`` (eV/Å)
+        Columns ``model`` (chgnet_pretrained, chgnet_blind, chgnet_aware, cpainn_blind, ...), ``job``, ``step``, ``energy``
+        (eV per cell), ``force_mae`` (eV/Å)
         and ``magmom_0`` to ``magmom_3`` (µB, the four Fe in their order in the frame).
     """
     import pandas as pd
     return pd.read_csv(embedded("models/predictions.csv"))
+
+
+def load_results():
+    """Errors of every training run behind the shipped models: each architecture, blind and aware, seed by seed.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per run: ``architecture``, ``charge_aware``, ``seed``, ``pretrained`` (False: without the pre-training on
+        CHGNet's labels), ``epochs``, ``best_epoch``, ``n_train``, ``data_sha256``, ``seconds``; on the held-out frames
+        ``energy`` (meV/atom), ``forces`` (meV/Å), ``magmoms`` (µB), ``valence_right`` (%); ``tau_*`` and ``ground_*``
+        (`order_scores`) on DFT-relaxed geometries (``dft``), at the undistorted ones (``start``) and relaxed from there by the
+        model (``relaxed``), over all orderings and over pairs with a held-out one; ``valence_kept``, orderings whose Fe have
+        their states after that relaxation.
+    """
+    import pandas as pd
+    return pd.read_csv(embedded("models/results.csv"))
 
 
 def _olivine():

@@ -5,6 +5,8 @@ from mlipkit.files import InputError
 from mlipkit.frames import required_label, well_converged
 from mlipkit.oxidation import infer_oxidation_states
 
+TIE = 2e-4      # eV per cell: below it, energies in single precision are equal
+
 
 def align_energies(frames, energies, reference=None):
     """Take out what a different energy reference makes of a model's energies.
@@ -62,6 +64,108 @@ def error_table(frames, predictions):
         right.append((infer_oxidation_states(atoms, magmoms=predicted).states == atoms.arrays["oxi_states"])[fe].mean())
     return {"n": len(frames), "energy": 1e3 * np.mean(energy), "forces": 1e3 * predictions["force_mae"].mean(),
             "magmoms": np.mean(moments), "valence_right": 100 * np.mean(right)}
+
+
+def score(potentials, frames):
+    """One row of `error_table` per potential, predicted now.
+
+    Parameters
+    ----------
+    potentials : dict
+        ``{name: potential}``, as `load_model` and `train` give them.
+    frames : list of ase.Atoms
+        With energies, forces, moments and ``arrays["oxi_states"]``; held out of training, if the numbers are to mean anything.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index ``model``; columns as the keys of `error_table`.
+    """
+    import pandas as pd
+    rows = {name: error_table(frames, pd.DataFrame(prediction_rows(p, frames))) for name, p in potentials.items()}
+    return pd.DataFrame(rows).T.rename_axis("model")
+
+
+def prediction_rows(potential, frames):
+    """What `error_table` needs of the predictions of a potential, a dict per frame."""
+    for atoms, p in zip(frames, potential.predict(frames)):
+        fe = atoms.symbols == "Fe"
+        yield {"energy": p.energy, "force_mae": float(np.abs(p.forces - required_label(atoms, "forces", "an error of forces")).mean()),
+               **{f"magmom_{i}": float(m) for i, m in enumerate(p.magmoms[fe])}}
+
+
+def order_scores(frames, energies, counts=None):
+    """Whether a model puts charge orderings of one Na arrangement into the order of DFT.
+
+    Parameters
+    ----------
+    frames : list of ase.Atoms
+        One per ordering (`end_points`), with energy labels, ``info["x"]`` and ``info["ordering"]``.
+    energies : array_like, shape (n_frames,)
+        The model's, eV per cell.
+    counts : array_like of bool, shape (n_frames,), optional
+        Only pairs and arrangements with at least one of these frames count: give the held-out ones. By default all.
+
+    Returns
+    -------
+    dict
+        ``pairs``, and ``kendall_tau`` over them: pairs in the right order minus pairs in the wrong one, over all; a tie counts
+        as neither, so a model that cannot tell orderings apart has 0. ``arrangements`` with two orderings or more, and
+        ``ground_states``, in how many of them the model's lowest ordering is that of DFT (a tie is a miss).
+    """
+    label, energies = np.array([required_label(a, "energy", "order_scores") for a in frames], float), np.asarray(energies, float)
+    counts = np.ones(len(frames), bool) if counts is None else np.asarray(counts, bool)
+    groups = {}
+    for i, atoms in enumerate(frames):      # x050_na01_fe02 without its last part
+        groups.setdefault(atoms.info["ordering"].rsplit("_", 1)[0], []).append(i)
+    score = pairs = right = arrangements = 0
+    for members in groups.values():
+        if len(members) < 2 or not counts[members].any():
+            continue
+        for n, i in enumerate(members):
+            for j in members[:n]:
+                if counts[i] or counts[j]:
+                    difference = energies[i] - energies[j]
+                    score += np.sign(label[i] - label[j]) * np.sign(difference) * (abs(difference) > TIE)
+                    pairs += 1
+        e = energies[members]
+        arrangements += 1
+        right += int(e.argmin() == label[members].argmin() and (e < e.min() + TIE).sum() == 1)
+    return {"pairs": pairs, "kendall_tau": float(score / pairs) if pairs else np.nan, "arrangements": arrangements, "ground_states": right}
+
+
+def seed_table(results):
+    """Mean and spread over the seeds of every trained model.
+
+    Parameters
+    ----------
+    results : pandas.DataFrame
+        As `mlipkit.load_results` gives it.
+
+    Returns
+    -------
+    pandas.DataFrame of str
+        A row per figure, on held-out orderings (named in the index with its unit), a column per model: mean ± standard
+        deviation over the seeds; ground states as right/all for each seed. "relaxed by the model" starts at the undistorted
+        geometry, where labels alone tell orderings apart; "valences kept" counts orderings whose Fe keep their states there.
+    """
+    import pandas as pd
+    figures = {"energy": "energy MAE, meV/atom", "forces": "force MAE, meV/Å", "magmoms": "Fe moment MAE, µB",
+               "valence_right": "valence right, % of Fe", "tau_dft_held_out": "Kendall τ, DFT-relaxed geometry",
+               "tau_start_held_out": "Kendall τ, undistorted geometry", "tau_relaxed_held_out": "Kendall τ, relaxed by the model",
+               "ground_dft_held_out": "ground states right, DFT-relaxed", "ground_start_held_out": "ground states right, undistorted",
+               "ground_relaxed_held_out": "ground states right, relaxed by the model", "valence_kept": "valences kept, orderings"}
+    table = {}
+    for (name, aware), rows in results[results["pretrained"].astype(bool)].sort_values("seed").groupby(["architecture", "charge_aware"]):
+        column = {label: ", ".join(rows[k]) if k.startswith(("ground", "valence_kept")) else _mean_and_spread(rows[k].astype(float))
+                  for k, label in figures.items()}
+        table[f"{name} {'aware' if aware else 'blind'}"] = {**column, "seeds": str(len(rows))}
+    return pd.DataFrame(table)
+
+
+def _mean_and_spread(values):
+    digits = 3 if values.abs().max() < 0.3 else 2 if values.abs().max() < 10 else 1 if values.max() > 99 else 0
+    return f"{values.mean():.{digits}f}" + (f" ± {values.std():.{digits}f}" if len(values) > 1 else "")
 
 
 def predictions_for(frames, predictions):

@@ -2,26 +2,35 @@
 import numpy as np
 
 from mlipkit.files import InputError
-from mlipkit.frames import required_label
+from mlipkit.frames import label, required_label
 
 # PBE+U bonds are some 1.5 % long. With this factor the end points of the embedded set give 2.01 +- 0.12 (Fe2+) and 2.78 +- 0.08 (Fe3+)
 GGA = 0.985
 
 
-def moments(atoms, symbols, sites, magmoms, what):
-    if magmoms is None:
-        magmoms = required_label(atoms, "magmoms", "infer_oxidation_states")
+def moments(atoms, symbols, sites, given, what):
+    return finite(all_moments(atoms, given, what)[sites], symbols, sites, "moment", what)
+
+
+def all_moments(atoms, given, what):
+    """|moment| of every atom; codes may leave those of ions without any as NaN."""
+    if given is None:
+        given = required_label(atoms, "magmoms", "infer_oxidation_states", finite=False)
+    values = _per_atom(given, "magmoms", "moments", ((len(atoms),), (len(atoms), 3)), what)
+    return np.linalg.norm(values, axis=1) if values.ndim == 2 else np.abs(values)
+
+
+def _per_atom(given, argument, name, shapes, what):
     try:
-        values = np.asarray(magmoms, float)
+        values = np.asarray(given, float)
     except (TypeError, ValueError):
-        raise InputError(f"{what}: magmoms are not numbers") from None
-    if values.shape not in ((len(atoms),), (len(atoms), 3)):
-        raise InputError(f"{what}: needs {len(atoms)} moments, one per atom; got shape {values.shape}")
-    values = np.linalg.norm(values, axis=1) if values.ndim == 2 else np.abs(values)
-    return finite(values[sites], symbols, sites, "moment", what)
+        raise InputError(f"{what}: {argument} are not numbers") from None
+    if values.shape not in shapes:
+        raise InputError(f"{what}: needs {shapes[0][0]} {name}, one per atom; got shape {values.shape}")
+    return values
 
 
-def bond_valence_sums(atoms, symbols, sites, magmoms, what):
+def bond_valence_sums(atoms, symbols, sites, given, what):
     from pymatgen.analysis.bond_valence import calculate_bv_sum
     from pymatgen.io.ase import AseAtomsAdaptor
     bare, mine = atoms[atoms.numbers > 0], (np.cumsum(atoms.numbers > 0) - 1)[sites].tolist()       # without vacancies
@@ -35,11 +44,14 @@ def bond_valence_sums(atoms, symbols, sites, magmoms, what):
     return finite(np.array(sums, float), symbols, sites, "bond valence sum", what)
 
 
-def bader_charges(atoms, symbols, sites, magmoms, what):
-    name = next((n for n in ("bader_charge", "bader_charges") if n in atoms.arrays), None)
-    if name is None:
-        raise InputError(f"{what}: method 'bader' needs atoms.arrays['bader_charge'], in e, one per atom")
-    charges = np.asarray(atoms.arrays[name], float)
+def bader_charges(atoms, symbols, sites, given, what):
+    if given is None:
+        given = next((atoms.arrays[name] for name in ("bader_charge", "bader_charges", "bader") if name in atoms.arrays),
+                     label(atoms, "charges"))
+    if given is None:
+        raise InputError(f"{what}: method 'bader' needs atoms.arrays['bader_charge'], in e, one per atom (or 'bader_charges', 'bader', "
+                         "the charges of an ASE calculator); or give charges=")
+    charges = _per_atom(given, "charges", "Bader charges", ((len(atoms),),), what)
     finite(charges, symbols, np.arange(len(atoms)), "Bader charge", what)
     anions = np.isin(symbols, ["O", "F", "Cl", "Br", "I"]) | (np.isin(symbols, ["S", "Se", "N"]) & ~np.any(symbols == "O"))
     mean = charges[anions].mean() if anions.any() else 0.0

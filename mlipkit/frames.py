@@ -144,8 +144,8 @@ def label(atoms, name):
     return getattr(atoms.calc, "results", {}).get(name)
 
 
-def required_label(atoms, name, purpose):
-    """Like `label`, but a missing or non-finite one raises an InputError that says what needed it."""
+def required_label(atoms, name, purpose, finite=True):
+    """Like `label`, but one that is missing, or not `finite` throughout, raises an InputError that says what needed it."""
     value = label(atoms, name)
     what = atoms.info.get("job", atoms.get_chemical_formula())
     if value is None:
@@ -154,7 +154,7 @@ def required_label(atoms, name, purpose):
             "; VASP writes them with ISPIN = 2 and LORBIT >= 10" if name == "magmoms" else "")
         raise InputError(f"{what}: the frame has no {name}, which {purpose} needs; "
                          f"a geometry file such as POSCAR or CIF has none: read a DFT result (OUTCAR, extxyz, ASE db) instead{hint}")
-    if not np.isfinite(value).all():
+    if finite and not np.isfinite(value).all():
         raise InputError(f"{what}: {name} of the frame is not finite (NaN or infinite), so {purpose} is not possible")
     return value
 

@@ -131,6 +131,16 @@ def ordering_label(atoms, host=None, mobile="Na", redox=REDOX, max_distance=1.0,
     return _located(atoms, host, mobile, redox, max_distance, symprec)[0]
 
 
+def orderings_of(frames, mobile="Na"):
+    """``info["ordering"]`` of every frame; where it is missing it is found, for all frames of one kind of cell together."""
+    missing = [atoms for atoms in frames if "ordering" not in atoms.info]
+    if missing:
+        host = find_host(missing, mobile)
+        for atoms in missing:
+            atoms.info["ordering"] = ordering_label(atoms, host, mobile)
+    return [atoms.info["ordering"] for atoms in frames]
+
+
 def _located(atoms, host, mobile, redox, max_distance, symprec):
     """Label, degeneracy, mobile ions per formula unit, and the superlattice's part of the label."""
     atoms = without_vacancies(atoms)
@@ -164,6 +174,34 @@ def _states(atoms, redox):
             raise InputError(f"{atoms.get_chemical_formula()}: {e} has the oxidation states {', '.join(f'{q:g}' for q in found)}; "
                              f"name it in redox= for them to count")
     return np.where(counts, states, 0).astype(int)
+
+
+def undistorted(atoms, host, mobile="Na", max_distance=1.0):
+    """A frame with every atom moved back onto its site of the undecorated host, in the frame's own cell.
+
+    What is left of the ordering are the filled sites and the labels: bond lengths no longer tell which ion is which.
+
+    Parameters
+    ----------
+    atoms : ase.Atoms
+        Relaxed or not; keeps its cell, the order of its atoms, ``oxi_states`` and ``info``, and loses its labels.
+    host : ase.Atoms
+        The crystal with every site of the mobile ion filled, such as relaxed NaFePO4.
+    mobile, max_distance
+        As in `map_onto_host`; the frame must be of a cell of the host as it stands, or a supercell along its axes.
+
+    Returns
+    -------
+    ase.Atoms
+    """
+    lattice, at = map_onto_host(atoms, host, mobile, max_distance)
+    sites, result = supercell(host, lattice), atoms.copy()
+    s = (sites.get_scaled_positions(wrap=False)[at] - atoms.get_scaled_positions(wrap=False))
+    s -= np.round(s)
+    if np.linalg.norm((s - s.mean(axis=0)) @ atoms.cell.array, axis=1).max() > 2 * max_distance:
+        raise InputError(f"{atoms.get_chemical_formula()}: the frame is given in another setting than the host; give the host in its axes")
+    result.set_scaled_positions(atoms.get_scaled_positions(wrap=False) + s)
+    return result
 
 
 def same_ordering(a, b, host=None, mobile="Na", redox=REDOX, max_distance=1.0, symprec=1e-2):

@@ -1,10 +1,11 @@
 """From magnetic moments (or bond valence sums, or Bader charges) to oxidation states that balance and say how sure they are."""
+import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mlipkit import balance
-from mlipkit.evidence import EVIDENCE, finite
+from mlipkit.evidence import EVIDENCE, all_moments, finite
 from mlipkit.files import InputError
 from mlipkit.frames import require_states
 from mlipkit.reference_moments import references_for
@@ -15,6 +16,7 @@ FIXED = {"H": 1, "Li": 1, "Na": 1, "K": 1, "Rb": 1, "Cs": 1, "Ag": 1, "Be": 2, "
          "P": 5, "Nb": 5, "Ta": 5, "Mo": 6, "W": 6, "O": -2, "F": -1, "Cl": -1, "Br": -1, "I": -1, "X": 0}  # X: a vacancy
 OXYANION = {"S": (6, -2), "Se": (6, -2), "Te": (6, -2), "N": (5, -3), "As": (5, -3), "C": (4, None)}  # bonded to O, and not
 PROXY_HINT = "where an element stands for another ion, read the file with proxies={...}"
+MAGNETIC = 2.0                  # µB, more than any ion of FIXED has
 BONDED = 2.0                    # Å: S-O 1.5, N-O 1.2, C-O 1.3, As-O 1.7
 SCALE = {"magmom": 0.15, "bond-valence": 0.3, "bader": 0.12}    # µB, v.u., e: unit of misfit, one for all states: the nearest fits best
 NAME = {"magmom": "|moment| (µB)", "bond-valence": "bond valence sum", "bader": "Bader charge (e)", "given": "given"}
@@ -50,6 +52,8 @@ class OxidationStates:
         How much more it costs, in units of squared misfit over twice the scale; 0 is a tie, inf when there is no other.
     method : str
     formula : str
+    note : str
+        What else to look at, such as an inert ion with a moment; mostly empty.
     """
     states: np.ndarray
     sites: np.ndarray
@@ -61,6 +65,7 @@ class OxidationStates:
     runner_up_cost: float
     method: str
     formula: str
+    note: str = ""
 
     @property
     def ambiguous(self):
@@ -85,7 +90,7 @@ class OxidationStates:
             moved = [f"atom {i} {self.states[i]}+ to {self.runner_up[i]}+" for i in np.flatnonzero(self.runner_up != self.states)]
             changes = ", ".join(moved[:6]) + (" ..." if len(moved) > 6 else "")
             text += f" Runner-up ({changes}) costs {self.runner_up_cost:.1f} more."
-        return text
+        return f"{text} {self.note}".rstrip()
 
     def _doubts(self):
         return [(i, e, c) for i, e, c in zip(self.sites, self.elements, self.confidence) if c < SURE]
@@ -107,7 +112,7 @@ class OxidationStates:
                 f"<td>{self.confidence[n]:.2f}</td><td>{other}</td></tr>")
 
 
-def infer_oxidation_states(atoms, total_charge=0, references=None, method="magmom", *, magmoms=None, fixed=None):
+def infer_oxidation_states(atoms, total_charge=0, references=None, method="magmom", *, magmoms=None, charges=None, fixed=None):
     """Oxidation states of all atoms: of all assignments that balance, the one of least total misfit.
 
     The misfit of a site is the squared distance of its |moment| from the nearest reference of the state (over its spin
@@ -125,10 +130,13 @@ def infer_oxidation_states(atoms, total_charge=0, references=None, method="magmo
         defaults (`mlipkit.reference_table`) of the elements they name.
     method : str
         ``"magmom"``; ``"bond-valence"``, from bond valence sums (pymatgen) of the geometry alone; ``"bader"``, from
-        ``arrays["bader_charge"]`` of either sign; ``"given"``, ``arrays["oxi_states"]`` taken as they are and checked (where
-        it is 0, as where only proxies were named, ions of one valence get theirs).
+        ``arrays["bader_charge"]`` (or ``"bader_charges"``, ``"bader"``, or the ``charges`` of its calculator) of either sign;
+        ``"given"``, ``arrays["oxi_states"]`` taken as they are and checked (where it is 0, as where only proxies were named,
+        ions of one valence get theirs).
     magmoms : array_like, shape (n_atoms,) or (n_atoms, 3), optional
         Moments in µB, signs do not matter; by default those stored with the frame.
+    charges : array_like, shape (n_atoms,), optional
+        Bader charges in e, net, of either sign; by default those stored with the frame.
     fixed : dict, optional
         Oxidation states of elements of one valence, ``{"Ti": 3}``, added to and before those known here.
 
@@ -140,6 +148,11 @@ def infer_oxidation_states(atoms, total_charge=0, references=None, method="magmo
     ------
     InputError
         When the evidence is missing or not finite, an element is not known, or no assignment has the charge.
+
+    Warns
+    -----
+    UserWarning
+        When an ion that is taken as inert has a moment above 2 µB, as proxy elements do.
     """
     if not hasattr(atoms, "get_chemical_formula"):
         raise InputError(f"infer_oxidation_states: takes one frame (ase.Atoms), not a {type(atoms).__name__}; give one at a time")
@@ -154,7 +167,10 @@ def infer_oxidation_states(atoms, total_charge=0, references=None, method="magmo
     elements = symbols[sites].tolist()
     if method == "given":
         return _given(atoms, states, sites, elements, int(total_charge), what)
-    values = EVIDENCE[method](atoms, symbols, sites, magmoms, what)
+    values = EVIDENCE[method](atoms, symbols, sites, {"magmom": magmoms, "bader": charges}.get(method), what)
+    note = _proxy_note(symbols, states, sites, all_moments(atoms, magmoms, what), fixed) if method == "magmom" else ""
+    if note:
+        warnings.warn(f"{what}: {note}", stacklevel=2)
     needed = int(total_charge) - int(states.sum())
     costs, lowest = _costs([[r for r in refs if r.element == e and r.common] for e in elements], values, SCALE[method])
     levels, cost = balance.assign(costs, needed - lowest * len(sites))
@@ -165,8 +181,8 @@ def infer_oxidation_states(atoms, total_charge=0, references=None, method="magmo
     if levels is None:
         known = ", ".join(f"{e}{q}+" for e, q in sorted({(r.element, r.state) for r in refs if r.element in elements}))
         raise InputError(f"{what}: for a charge of {total_charge:+d} its {len(sites)} redox sites would have to add up to {needed:+d} "
-                         f"({needed / len(sites):+.2f} each), which no combination of {known} does; are all ions there? "
-                         "Else give total_charge=, fixed= or references= for the missing state")
+                         f"({needed / len(sites):+.2f} each), which no combination of {known} does{_assumed(symbols, states, sites)}; "
+                         "are all ions there? Else give total_charge=, fixed= for other states, or references= for the missing one")
     states[sites] = levels + lowest
     other, other_cost = balance.runner_up(costs, levels, total)
     second = None
@@ -176,7 +192,26 @@ def infer_oxidation_states(atoms, total_charge=0, references=None, method="magmo
     probability = balance.probabilities(costs, total)[np.arange(len(sites)), levels]
     probability = np.minimum(probability, 1 / (1 + np.exp(-balance.margins(costs, levels, total))))
     return OxidationStates(states, sites, elements, values, probability * _fit(elements, states[sites], values, refs), True, second,
-                           other_cost - cost if second is not None else np.inf, method, atoms.get_chemical_formula())
+                           other_cost - cost if second is not None else np.inf, method, atoms.get_chemical_formula(), note)
+
+
+def _proxy_note(symbols, states, sites, moments, fixed):
+    """What to say of the first cation that has a moment though its element is taken as inert; nothing where `fixed` says so."""
+    here = np.flatnonzero((states > 0) & (moments > MAGNETIC) & ~np.isin(symbols, list(fixed or {})))
+    if not len(here):
+        return ""
+    i, element, state = here[0], symbols[here[0]], states[here[0]]
+    return (f"{element} (atom {i}) was taken as an inert {state}+ ion but has a moment of {moments[i]:.2f} µB: it may be a proxy element; "
+            f"if so, read the file with proxies={{'{element}': ('{symbols[sites[0]]}', {state})}} or the map that it was written with, "
+            f"else say fixed={{'{element}': {state}}}.")
+
+
+def _assumed(symbols, states, sites):
+    """Of which states the other ions were taken to be, for a person to see which is wrong."""
+    others = np.delete(np.arange(len(symbols)), sites)
+    ions = sorted({(str(e), int(q)) for e, q in zip(symbols[others], states[others]) if e != "X"})
+    signs = {-1: "-", 0: "", 1: "+"}
+    return " with " + ", ".join(f"{e} {abs(q)}{signs[np.sign(q)]}" for e, q in ions) if ions else ""
 
 
 def _fixed_states(atoms, symbols, redox, fixed, what):
@@ -318,7 +353,7 @@ def compare_methods(atoms, methods=("magmom", "bond-valence", "bader", "given"),
     atoms : ase.Atoms
     methods : tuple of str
     **options
-        For `infer_oxidation_states`: ``total_charge``, ``fixed``.
+        For `infer_oxidation_states`: ``total_charge``, ``fixed``, ``magmoms``, ``charges``.
 
     Returns
     -------

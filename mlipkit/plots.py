@@ -11,7 +11,15 @@ from mlipkit.reference_moments import references_for
 
 VALENCE = {1: "#CC79A7", 2: "#0072B2", 3: "#E69F00", 4: "#009E73", 5: "#D55E00"}      # by oxidation state: blue 2+, orange 3+
 SERIES = {"DFT": ("#333333", "circle"), "pretrained": ("#CC79A7", "square"), "blind": ("#D55E00", "x"), "aware": ("#009E73", "diamond")}
+ARCHITECTURES = {"chgnet": "#0072B2", "cpainn": "#E69F00", "mace": "#009E73"}
+LEVELS = (("#0072B2", "circle"), ("#E69F00", "square"), ("#009E73", "diamond"), ("#CC79A7", "triangle-up"), ("#D55E00", "x"),
+          ("#333333", "star"))
 OTHER = ("#56B4E9", "triangle-up")      # a series of any other name
+
+
+def series_style(name):
+    """Colour and symbol of a series: ``DFT``, or a model such as ``mace_aware``, by whether it is pretrained, blind or aware."""
+    return SERIES.get(name.rsplit("_", 1)[-1], OTHER)
 LAYOUT = {"template": "simple_white", "font": {"family": "Arial, sans-serif", "size": 13}, "margin": {"l": 70, "r": 16, "t": 40, "b": 56},
           "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}}
 
@@ -45,7 +53,7 @@ def parity(label, predicted, text=None, held_out=None, quantity="formation energ
     ends = _padded(everything)
     figure = go.Figure()
     for name, values in predicted.items():
-        colour, symbol = SERIES.get(name, OTHER)
+        colour, symbol = series_style(name)
         symbols = symbol if held_out is None else [symbol if full else f"{symbol}-open" for full in held_out]
         figure.add_scatter(x=list(label), y=list(values), text=text, name=name, mode="markers",
                            marker={"size": 9, "color": colour, "symbol": symbols, "line": {"width": 1.5, "color": colour}},
@@ -72,7 +80,7 @@ def hull(tables):
     """
     figure = go.Figure()
     for name, table in tables.items():
-        colour, symbol = SERIES.get(name, OTHER)
+        colour, symbol = series_style(name)
         vertices = table[table["on_hull"]].drop_duplicates("x").sort_values("x")
         points, line = ({c: t[c].tolist() for c in ("x", "formation_energy", "ordering")} for t in (table, vertices))
         figure.add_scatter(x=points["x"], y=points["formation_energy"], text=points["ordering"], mode="markers", name=name,
@@ -125,6 +133,83 @@ def _padded(values):
     low, high = float(np.min(values)), float(np.max(values))
     pad = 0.08 * (high - low or 1)
     return [low - pad, high + pad]
+
+
+def by_composition(tables, quantity):
+    """A quantity of several models over the composition.
+
+    Parameters
+    ----------
+    tables : dict of dict
+        ``{x: {model: value}}``.
+    quantity : str
+        With unit, for the axis.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        A group of bars per composition; blind models are hatched.
+    """
+    figure, models = go.Figure(), list(next(iter(tables.values())))
+    for name in models:
+        blind = name.endswith("blind")
+        figure.add_bar(x=[f"x = {x:g}" for x in tables], y=[float(row[name]) for row in tables.values()], name=name.replace("_", " "),
+                       marker={"color": ARCHITECTURES.get(name.rsplit("_", 1)[0], OTHER[0]), "pattern": {"shape": "/" if blind else ""}})
+    figure.update_layout(LAYOUT, yaxis_title=quantity, barmode="group")
+    return figure
+
+
+def ladder(frames, energies, arrangement):
+    """The orderings of one Na arrangement as levels: DFT beside models, each from its own lowest.
+
+    Parameters
+    ----------
+    frames : list of ase.Atoms
+        One per ordering, with energy labels and ``info["ordering"]``.
+    energies : dict of array_like, shape (n_frames,)
+        eV per cell, by model.
+    arrangement : str
+        Beginning of the names to show, such as ``"x050_na01"``.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        A trace per ordering, named after it: its level with every method, meV per formula unit (one Fe).
+    """
+    here = [i for i, a in enumerate(frames) if a.info["ordering"].startswith(arrangement + "_")]
+    columns = {"DFT": [required_label(frames[i], "energy", "plots.ladder") for i in here]}
+    columns |= {model: [e[i] for i in here] for model, e in energies.items()}
+    n_fe, figure = (frames[here[0]].symbols == "Fe").sum(), go.Figure()
+    for k, i in enumerate(here):
+        levels = [1e3 * float(e[k] - min(e)) / n_fe for e in columns.values()]
+        colour, symbol = LEVELS[k % len(LEVELS)]
+        figure.add_scatter(x=list(columns), y=levels, name=frames[i].info["ordering"], mode="lines+markers",
+                           marker={"size": 11, "color": colour, "symbol": symbol}, line={"color": colour, "width": 1, "dash": "dot"},
+                           hovertemplate="%{x}<br>%{y:.1f} meV/f.u.<extra>" + frames[i].info["ordering"] + "</extra>")
+    figure.update_layout(LAYOUT, yaxis_title="above the lowest (meV per formula unit)")
+    return figure
+
+
+def learning_curve(history):
+    """Training and validation loss (dimensionless) by epoch.
+
+    Parameters
+    ----------
+    history : list of dict
+        As `mlipkit.train` returns it.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        Traces ``train`` and ``validation``; logarithmic in the loss.
+    """
+    figure = go.Figure()
+    for name, colour, dash in (("train", "#0072B2", "dot"), ("validation", "#D55E00", "solid")):
+        figure.add_scatter(x=[h["epoch"] + 1 for h in history], y=[h[name] for h in history], name=name, mode="lines+markers",
+                           line={"color": colour, "dash": dash, "width": 2}, marker={"size": 5})
+    figure.update_layout(LAYOUT, xaxis_title="epoch", yaxis_title="loss (errors over their scales)", height=320)
+    figure.update_yaxes(type="log")
+    return figure
 
 
 def thresholds(curves, chosen):

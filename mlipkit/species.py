@@ -3,6 +3,9 @@
 Every architecture takes it without surgery: the model sees Ga where the crystal has Fe3+. People never do:
 `from_proxies` restores the real elements.
 """
+import warnings
+
+import numpy as np
 from ase.data import atomic_numbers
 
 from mlipkit.files import InputError
@@ -28,7 +31,8 @@ def to_proxies(atoms, proxies=None):
     Raises
     ------
     InputError
-        When oxidation states are missing, or the proxy is itself an element of the crystal.
+        When oxidation states are missing or not known (0), when two states of an element would look the same to the model,
+        or when the proxy is itself an element of the crystal.
     """
     proxies = PROXIES if proxies is None else proxies
     numbers = atoms.numbers.copy()
@@ -40,7 +44,24 @@ def to_proxies(atoms, proxies=None):
         if atomic_numbers[proxy] in atoms.numbers:
             raise InputError(f"{proxy} cannot stand for {element}{state}+: {atoms.get_chemical_formula()} holds {proxy} itself")
         numbers[(atoms.numbers == atomic_numbers[element]) & (states == state)] = atomic_numbers[proxy]
+    for element in {element for element, _ in proxies}:
+        plain = np.flatnonzero(numbers == atomic_numbers[element])      # what no proxy stands for
+        if (states[plain] == 0).any():
+            raise InputError(f"{atoms.get_chemical_formula()}: the oxidation state of atom {plain[states[plain] == 0][0]} ({element}) is "
+                             "not known (0); set it in atoms.arrays['oxi_states'], or take all from infer_oxidation_states(atoms).states")
+        if len(there := sorted(set(states[plain].tolist()))) > 1:
+            known = ", ".join(f"{e}{q}+" for e, q in proxies if e == element)
+            raise InputError(f"{atoms.get_chemical_formula()}: {' and '.join(f'{element}{q}+' for q in there)} would look the same to this "
+                             f"model, which knows {known} and one other state of {element}")
     return numbers
+
+
+def warn_unbalanced(atoms):
+    """Warn when oxidation states, all of them known, do not sum to the charge of the cell, ``info["charge"]`` or 0."""
+    states, charge = np.asarray(atoms.arrays["oxi_states"]), atoms.info.get("charge", 0)
+    if (states != 0).all() and states.sum() != charge:
+        warnings.warn(f"{atoms.get_chemical_formula()}: the oxidation states sum to {states.sum():+d}, not to {charge:+g}, the charge of "
+                      "the cell; infer_oxidation_states(atoms).states are balanced", stacklevel=4)
 
 
 def from_proxies(atoms, proxies=None):

@@ -72,3 +72,12 @@ def test_upload_keeps_what_the_reader_warned_of_and_forgets_the_frame_before(mix
     content = (tmp_path / "OUTCAR").read_bytes()
     view.state.load("OUTCAR", content[:content.rindex(b"TOTAL-FORCE")])
     assert "cut off" in view.message.value and len(view.state.frames) == 1
+
+
+def test_the_live_curve_grows():
+    curve = mk.LiveCurve()
+    history = []
+    for epoch in range(3):
+        history.append({"epoch": epoch, "train": 1.0 / (epoch + 1), "validation": 2.0})
+        curve(history)
+    assert [list(t.y) for t in curve.data] == [[1.0, 0.5, 1 / 3], [2.0] * 3]

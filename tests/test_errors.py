@@ -44,3 +44,38 @@ def test_compare_models_leaves_out_loose_first_frames(frames, perfect):
         mk.compare_models(frames, perfect[perfect["step"] > 2], "train")
     with pytest.raises(mk.InputError, match="no frame belongs to the split 'nothing'"):
         mk.compare_models(frames, perfect, "nothing")
+
+
+def test_order_scores_by_hand(ends):
+    here = [a for a in ends if a.info["ordering"].startswith(("x050_na01_", "x050_na02_"))]
+    truth = np.array([a.get_potential_energy() for a in here])
+    n = [sum(a.info["ordering"].startswith(p) for a in here) for p in ("x050_na01_", "x050_na02_")]
+    pairs = sum(k * (k - 1) // 2 for k in n)
+    assert mk.order_scores(here, truth) == {"pairs": pairs, "kendall_tau": 1.0, "arrangements": 2, "ground_states": 2}
+    assert mk.order_scores(here, -truth)["kendall_tau"] == -1.0
+    blind = mk.order_scores(here, np.full(len(here), -3.0))
+    assert (blind["kendall_tau"], blind["ground_states"]) == (0.0, 0)
+    shifted = truth + np.where([a.info["ordering"].startswith("x050_na01") for a in here], 5.0, 0.0)     # only within an arrangement
+    assert mk.order_scores(here, shifted)["kendall_tau"] == 1.0
+    from scipy.stats import kendalltau
+    part, noisy = [a for a in here if "na02" in a.info["ordering"]], [3.0, 1.0, 2.0, 4.0]
+    assert mk.order_scores(part, noisy)["kendall_tau"] == pytest.approx(kendalltau([a.get_potential_energy() for a in part], noisy)[0])
+    counts = [a.info["ordering"] == "x050_na01_fe02" for a in here]
+    assert mk.order_scores(here, truth, counts)["pairs"] == n[0] - 1 and mk.order_scores(here, truth, counts)["arrangements"] == 1
+
+
+def test_seed_table_is_mean_and_spread():
+    import pandas as pd
+    results = mk.load_results()
+    one = results[results["pretrained"] & (results["architecture"] == "chgnet") & results["charge_aware"]].iloc[[0]]
+    three = pd.concat([one.assign(energy=e, seed=k, ground_dft_held_out=f"{k}/4") for k, e in enumerate((1.0, 2.0, 3.0))])
+    column = mk.seed_table(three)["chgnet aware"]
+    assert column["energy MAE, meV/atom"] == "2.00 ± 1.00" and column["ground states right, DFT-relaxed"] == "0/4, 1/4, 2/4" and column["seeds"] == "3"
+
+
+def test_score_predicts_and_measures(frames):
+    test = [a for a in frames if a.info["split"] == "test" and a.info["density"] < 5e-4][:4]
+    model = mk.load_model("mace", charge_aware=True)
+    row, p = mk.score({"mine": model}, test).loc["mine"], model.predict(test)
+    assert row["forces"] == pytest.approx(1e3 * np.mean([np.abs(a.get_forces() - b.forces).mean() for a, b in zip(test, p)]))
+    assert row["n"] == 4 and row["energy"] == pytest.approx(1e3 * np.mean([abs(a.get_potential_energy() - b.energy) / len(a) for a, b in zip(test, p)]))

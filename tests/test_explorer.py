@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import traitlets
@@ -33,9 +35,10 @@ def test_unknown_choices_are_refused(state):
 def test_atoms_carry_what_the_model_predicts(state):
     table = mk.load_predictions().set_index(["model", "job", "step"])
     end = state.ends[state.index]
-    for model in ("pretrained", "blind", "aware"):
-        state.model = model
-        row = table.loc[(model, end.info["job"], end.info["step"])]
+    for architecture, model in itertools.product(("chgnet", "cpainn", "mace"), ("pretrained", "blind", "aware")):
+        state.architecture, state.model = architecture, model
+        series = "chgnet_pretrained" if model == "pretrained" else f"{architecture}_{model}"
+        row = table.loc[(series, end.info["job"], end.info["step"])]
         fe = state.atoms.symbols == "Fe"
         assert state.atoms.get_magnetic_moments()[fe] == pytest.approx(row[[f"magmom_{i}" for i in range(4)]].to_numpy(float))
         assert state.atoms.arrays["oxi_states"].sum() == 0
@@ -43,20 +46,22 @@ def test_atoms_carry_what_the_model_predicts(state):
 
 
 def test_missing_predictions_are_named(frames):
-    with pytest.raises(mk.InputError, match="no prediction of pretrained for job x000"):
+    with pytest.raises(mk.InputError, match="no prediction of chgnet_pretrained for job x000"):
         mk.ExplorerState(frames, mk.load_predictions().query("job != 'x000_na-_fe0123'"))
-    with pytest.raises(mk.InputError, match="no predictions of aware, blind"):
-        mk.ExplorerState(frames, mk.load_predictions().query("model == 'pretrained'"))
+    with pytest.raises(mk.InputError, match="no predictions of chgnet_aware, chgnet_blind, cpainn_aware"):
+        mk.ExplorerState(frames, mk.load_predictions().query("model == 'chgnet_pretrained'"))
 
 
 def test_toggle_changes_the_figures():
     app = mk.explore(ordering="x050_na01_fe01", model="blind")
     shown = lambda: [t.name for t in app.figure.data if t.visible is not False and t.name]    # noqa: E731
-    assert shown() == ["DFT", "DFT", "blind", "blind", "blind"]      # points and line of the hull, twice, and the parity plot
+    assert shown() == ["DFT"] * 2 + ["chgnet_blind"] * 3      # points and line of the hull, twice, and the parity plot
     app.model.value = "aware"
-    assert app.state.model == "aware" and shown() == ["DFT", "DFT", "aware", "aware", "aware"]
+    assert app.state.model == "aware" and shown() == ["DFT"] * 2 + ["chgnet_aware"] * 3
+    app.architecture.value = "mace"
+    assert app.state.series == "mace_aware" and shown() == ["DFT"] * 2 + ["mace_aware"] * 3
     marked = app.figure.layout.shapes[1].yanchor
-    assert marked == pytest.approx(app.state.hulls["aware"]["formation_energy"][app.state.index])
+    assert marked == pytest.approx(app.state.hulls["mace_aware"]["formation_energy"][app.state.index])
 
 
 def test_widgets_and_state_agree_after_every_choice():
@@ -76,6 +81,7 @@ def test_toggling_leaves_nothing_behind():
     before = count()
     for k in range(60):
         app.state.model = ("blind", "aware", "pretrained")[k % 3]
+        app.state.architecture = ("chgnet", "mace", "cpainn", "mace")[k % 4]
         app.state.ordering = app.state.names[k % len(app.state.names)]
     assert count() == before
 

@@ -425,3 +425,19 @@ def test_sites_of_a_drifted_frame(frames):
         lattice, sites = map_onto_host(atoms, HOST)
         assert np.array_equal(lattice, np.eye(3)) and len(set(sites)) == len(atoms)
         assert (HOST.numbers[sites] == atoms.numbers).all() and len(set(range(4)) - set(sites)) == 4 - 4 * atoms.info["x"]
+
+
+def test_undistorted_keeps_the_ordering_and_takes_the_bond_lengths(ends):
+    host = next(a for a in ends if a.info["x"] == 1)
+    for atoms in ends:
+        plain = mk.undistorted(atoms, host)
+        assert plain.get_chemical_symbols() == atoms.get_chemical_symbols() and np.array_equal(plain.cell, atoms.cell) and plain.calc is None
+        assert mk.ordering_label(plain, host) == mk.ordering_label(atoms, host)
+        fe, o = np.flatnonzero(plain.symbols == "Fe"), np.flatnonzero(plain.symbols == "O")
+        bonds = np.array([np.sort(plain.get_distances(i, o, mic=True))[:6] for i in fe])
+        assert np.ptp(bonds, axis=0).max() < 2e-3                   # all Fe alike
+    relaxed = next(a for a in ends if a.info["ordering"] == "x050_na01_fe02")
+    moved = mk.undistorted(relaxed[::-1], host)
+    assert moved.positions[::-1] == pytest.approx(mk.undistorted(relaxed, host).positions, abs=1e-6)
+    with pytest.raises(mk.InputError, match="no site in the host|not of this host|right host"):
+        mk.undistorted(bulk("Cu"), host)

@@ -1,5 +1,6 @@
 import itertools
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -287,12 +288,16 @@ def test_bond_valence_agrees_with_the_moments_on_relaxed_cells(ends):
         assert np.array_equal(found.states, atoms.arrays["oxi_states"])
 
 
+def bader_of(mixed):
+    charge = {"Na": 0.87, "P": 3.6, "O": -1.35}
+    given = np.array([charge.get(s, 0) for s in mixed.symbols])
+    given[mixed.symbols == "Fe"] = np.where(mixed.arrays["oxi_states"][mixed.symbols == "Fe"] == 2, 1.44, 1.82)
+    return given
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 def test_bader_charges_of_either_sign(mixed, sign):
-    charge = {"Na": 0.87, "P": 3.6, "O": -1.35}
-    atoms = mixed.copy()
-    given = np.array([charge.get(s, 0) for s in atoms.symbols])
-    given[atoms.symbols == "Fe"] = np.where(mixed.arrays["oxi_states"][atoms.symbols == "Fe"] == 2, 1.44, 1.82)
+    atoms, given = mixed.copy(), bader_of(mixed)
     atoms.set_array("bader_charge", sign * given)
     found = mk.infer_oxidation_states(atoms, method="bader")
     assert np.array_equal(found.states, mixed.arrays["oxi_states"]) and (found.evidence > 1.3).all() and found.clear
@@ -301,6 +306,22 @@ def test_bader_charges_of_either_sign(mixed, sign):
     atoms.set_array("bader_charge", np.abs(given))
     with pytest.raises(mk.InputError, match="same sign"):
         mk.infer_oxidation_states(atoms, method="bader")
+
+
+def test_bader_charges_by_any_of_their_names(mixed):
+    given, infer = bader_of(mixed), mk.infer_oxidation_states
+    for name in ("bader_charge", "bader_charges", "bader"):
+        atoms = mixed.copy()
+        atoms.set_array(name, given)
+        assert np.array_equal(infer(atoms, method="bader").states, mixed.arrays["oxi_states"])
+    atoms = mixed.copy()
+    with pytest.raises(mk.InputError, match=r"method 'bader' needs .*charges="):
+        infer(atoms, method="bader")
+    assert np.array_equal(infer(atoms, method="bader", charges=given).states, mixed.arrays["oxi_states"])
+    atoms.calc = SinglePointCalculator(atoms, charges=given)
+    assert np.array_equal(infer(atoms, method="bader").states, mixed.arrays["oxi_states"])
+    with pytest.raises(mk.InputError, match=r"needs 26 Bader charges, one per atom; got shape \(2,\)"):
+        infer(atoms, method="bader", charges=[1, 2])
 
 
 def test_methods_that_disagree_are_named(mixed):
@@ -353,6 +374,27 @@ def test_bad_input_says_what_is_needed(mixed):
     with pytest.raises(mk.InputError, match="oxidation state of Xe is not known.*fixed="):
         infer(odd, magmoms=magmoms)
     assert infer(odd, magmoms=magmoms, fixed={"Xe": 1}).states[0] == 1
+
+
+def test_only_redox_sites_need_a_moment(mixed):
+    magmoms, fe = np.array(mixed.get_magnetic_moments()), np.flatnonzero(mixed.symbols == "Fe")
+    magmoms[mixed.symbols == "O"] = np.nan
+    mixed.calc = SinglePointCalculator(mixed, magmoms=magmoms.copy())
+    assert np.array_equal(mk.infer_oxidation_states(mixed).states, mixed.arrays["oxi_states"])
+    magmoms[fe[1]] = np.nan
+    mixed.calc = SinglePointCalculator(mixed, magmoms=magmoms)
+    with pytest.raises(mk.InputError, match=rf"moment of atom {fe[1]} \(Fe\) is missing or not finite"):
+        mk.infer_oxidation_states(mixed)
+
+
+def test_unreachable_charge_names_the_states_that_were_assumed():
+    atoms = Atoms("FeCO3Na2S", positions=[[0, 0, 4], [0, 0, 0], [1.28, 0, 0], [-.64, 1.11, 0], [-.64, -1.11, 0], [4, 0, 0], [0, 4, 0], [4, 4, 4]],
+                  cell=[9, 9, 9], pbc=True)
+    magmoms = [3.73] + [0] * 7
+    with pytest.raises(mk.InputError, match=r"no combination of .*Fe3\+.* does with C 4\+, Na 1\+, O 2-, S 2-; .*fixed="):
+        mk.infer_oxidation_states(atoms, total_charge=20, magmoms=magmoms)
+    with pytest.raises(mk.InputError, match=r"no combination of [^;]*Fe4\+ does; are"):
+        mk.infer_oxidation_states(Atoms("Fe", cell=[3, 3, 3], pbc=True), magmoms=[3.73])
 
 
 def test_unreachable_charge_says_what_would_be_needed(mixed):
@@ -412,6 +454,22 @@ def test_states_that_proxies_leave_open(mixed):
     assert found.balanced and np.array_equal(found.states, mixed.arrays["oxi_states"])
     assert mk.ordering_label(all_) == mk.ordering_label(mixed)
     assert "given" in mk.compare_methods(some, magmoms=mixed.get_magnetic_moments()).attrs["unavailable"]
+
+
+@pytest.mark.parametrize("proxy", ["Ga", "In", "Al"])
+def test_an_inert_ion_with_a_moment_may_be_a_proxy(mixed, proxy):
+    magmoms, fe3 = mixed.get_magnetic_moments(), np.flatnonzero(mixed.arrays["oxi_states"] * (mixed.symbols == "Fe") == 3)
+    atoms = mixed.copy()
+    atoms.symbols[fe3] = proxy
+    hint = rf"{proxy} \(atom {fe3[0]}\) was taken as an inert 3\+ ion .*proxies=\{{'{proxy}': \('Fe', 3\)\}}"
+    with pytest.warns(UserWarning, match=hint):
+        found = mk.infer_oxidation_states(atoms, magmoms=magmoms)
+    assert proxy in found.note and found.summary.endswith(found.note) and found.note in found._repr_html_()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not mk.infer_oxidation_states(atoms, magmoms=magmoms, fixed={proxy: 3}).note          # a person has said so
+        assert not mk.infer_oxidation_states(atoms, magmoms=np.where(atoms.symbols == proxy, 0.1, magmoms)).note
+        assert not mk.infer_oxidation_states(mixed).note
 
 
 def test_sulphate_or_sulphide_across_the_cell_border():

@@ -93,3 +93,22 @@ def test_legend_names_what_is_drawn(mixed, ends):
     assert "Fe<sup>2+</sup>" in structure_view.legend(mixed) and "Fe<sup>3+</sup>" in structure_view.legend(mixed)
     full = next(a for a in ends if a.info["x"] == 1)
     assert "Fe<sup>3+</sup>" not in structure_view.legend(full)
+
+
+def test_ladder_starts_at_the_lowest_of_each_method(ends):
+    energies = [a.get_potential_energy() for a in ends]
+    figure = plots.ladder(ends, {"mine": [-e for e in energies], "flat": [0.0] * len(ends)}, "x050_na01")
+    levels = {t.name: dict(zip(t.x, t.y)) for t in figure.data}
+    assert set(levels) == {"x050_na01_fe01", "x050_na01_fe02", "x050_na01_fe03"}
+    dft = {a.info["ordering"]: a.get_potential_energy() for a in ends}
+    low = min(dft[n] for n in levels)
+    for name, level in levels.items():
+        assert level["DFT"] == pytest.approx(1e3 * (dft[name] - low) / 4) and level["flat"] == 0
+    assert max(levels, key=lambda n: levels[n]["DFT"]) == min(levels, key=lambda n: levels[n]["mine"])
+
+
+def test_bars_and_learning_curve():
+    figure = plots.by_composition({0: {"mace_blind": 1.0, "mace_aware": 2.0}, 0.5: {"mace_blind": 3.0, "mace_aware": 4.0}}, "meV")
+    assert [(t.name, list(t.y), t.marker.pattern.shape) for t in figure.data] == [("mace blind", [1.0, 3.0], "/"), ("mace aware", [2.0, 4.0], "")]
+    figure = plots.learning_curve([{"epoch": 0, "train": 2.0, "validation": 3.0}, {"epoch": 1, "train": 1.0, "validation": 2.5}])
+    assert [(t.name, list(t.x), list(t.y)) for t in figure.data] == [("train", [1, 2], [2.0, 1.0]), ("validation", [1, 2], [3.0, 2.5])]

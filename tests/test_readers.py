@@ -114,7 +114,7 @@ def test_killed_run_keeps_its_complete_steps(run, tmp_path):
     write_outcar(tmp_path / "whole", run, killed=True)
     text = (tmp_path / "whole").read_text()
     last = text.index("Iteration    4(   1)")
-    for cut in (last + 30, text.index("TOTAL-FORCE", last) + 400, text.rindex("energy(sigma->0)")):
+    for cut in (last + 30, text.index("TOTAL-FORCE", last) + 400, text.rindex("energy(sigma->0)"), text.rindex("energy(sigma->0)") + 32):
         (tmp_path / "OUTCAR").write_text(text[:cut])
         with pytest.warns(UserWarning, match=r"OUTCAR: the last ionic step \(3\) is cut off"):
             got = read_frames(tmp_path / "OUTCAR")
@@ -179,6 +179,15 @@ def test_moments_written_only_at_the_end_belong_to_the_last_step(run, tmp_path):
     got = quietly(tmp_path / "OUTCAR")
     assert [label(a, "magmoms") is None for a in got] == [True, True, True, False]
     assert np.abs(label(got[-1], "magmoms") - label(run[-1], "magmoms")).max() < 6e-4
+
+
+def test_a_last_moment_that_lost_digits_is_not_taken(run, tmp_path):
+    write_outcar(tmp_path / "OUTCAR", run, moments_at_end=True)
+    text = (tmp_path / "OUTCAR").read_text()
+    rows = text[text.rindex("magnetization (x)"):].splitlines()
+    (tmp_path / "OUTCAR").write_text(text[:text.rindex(rows[3 + len(run[0])]) + len(rows[3 + len(run[0])]) - 2])
+    with pytest.warns(UserWarning, match="magmoms of some ionic steps cannot be read"):
+        assert label(read_frames(tmp_path / "OUTCAR")[-1], "magmoms") is None
 
 
 def test_noncollinear_moments_are_lengths_and_the_components_are_kept(run, tmp_path):
@@ -457,6 +466,32 @@ def test_chgnet_json_energies_missing_labels_and_vacancies(run, tmp_path):
     assert empty.info["n_vacancies"] == 1 and len(empty) == len(full) - 1
 
 
+def test_json_total_energy_and_the_moments_of_the_sites(run, tmp_path):
+    record = chgnet_record(run[0], energy=-100.0)
+    moments = record.pop("magmom")
+    for site, moment in zip(record["structure"]["sites"], moments):
+        site["properties"] = {"magmom": moment}
+    other = {**record, "magmom": [1.0] * len(moments), "uncorrected_total_energy": -99.0}
+    (tmp_path / "my.json").write_text(json.dumps([record, other]))
+    first, second = quietly(tmp_path / "my.json")
+    assert label(first, "energy") == -100.0 and label(first, "magmoms").tolist() == moments
+    assert label(second, "energy") == -99.0 and label(second, "magmoms").tolist() == [1.0] * len(moments)     # the record comes first
+    mk.write_frames(tmp_path / "again.extxyz", [first])          # ASE refuses an energy that is in info as well
+    again, = quietly(tmp_path / "again.extxyz")
+    assert label(again, "energy") == -100.0 and label(again, "magmoms").tolist() == pytest.approx(moments)
+
+
+def test_computed_structure_entry_of_pymatgen(tmp_path):
+    from monty.json import MontyEncoder
+    from pymatgen.core import Lattice, Structure
+    from pymatgen.entries.computed_entries import ComputedStructureEntry
+    structure = Structure(Lattice.cubic(4.2), ["Fe", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]], site_properties={"magmom": [3.7, 0.1]})
+    (tmp_path / "entries.json").write_text(json.dumps([ComputedStructureEntry(structure, -10.0, correction=-1.5, entry_id="mp-1")], cls=MontyEncoder))
+    atoms, = quietly(tmp_path / "entries.json")
+    assert label(atoms, "energy") == -10.0 and atoms.info["correction"] == -1.5 and atoms.info["entry_id"] == "mp-1"
+    assert label(atoms, "magmoms").tolist() == [3.7, 0.1]
+
+
 def test_json_imports_no_class_that_it_names(run, tmp_path):
     record = chgnet_record(run[0], energy_per_atom=-1.0)
     for site in record["structure"]["sites"]:
@@ -503,6 +538,23 @@ def test_folder_reads_each_run_once_and_warns_of_each_that_it_cannot(run, tmp_pa
     with pytest.warns(UserWarning):
         assert [a.info["step"] for a in read_frames(tmp_path, index=-1, progress=False)] == [3, 1, 0, 2]
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name", ["OUTCAR", "Na1Fe24_OUTCAR", "relax.OUTCAR", "OUTCAR_3", "my-outcar.txt"])
+@pytest.mark.parametrize("ending", PACK)
+def test_folder_knows_an_outcar_by_any_name_that_says_so(run, tmp_path, name, ending):
+    write_outcar(tmp_path / "plain", run[:1])
+    path = tmp_path / f"{name}{ending}"
+    path.write_bytes(PACK[ending]((tmp_path / "plain").read_bytes()))
+    for beside in ("read_outcar.py", "outcar.png", "OUTCARs.tar.gz"):
+        (tmp_path / beside).write_text("neither read nor warned of")
+    assert [a.info["source"] for a in quietly(tmp_path)] == [str(path)]
+
+
+def test_folder_knows_runs_by_their_common_prefix(run, tmp_path):
+    write_vasprun(tmp_path / "cell7_vasprun.xml", run)
+    write_outcar(tmp_path / "cell7_OUTCAR", run)
+    assert {a.info["source"] for a in quietly(tmp_path)} == {str(tmp_path / "cell7_OUTCAR")}
 
 
 def test_folder_without_anything_readable(tmp_path):

@@ -22,13 +22,19 @@ def test_snippet_runs(tmp_path, number, says):
 
 def test_table_of_errors(frames):
     table = mk.compare_models(frames, mk.load_predictions(), "test")
-    rows = re.findall(r"^\| (pretrained|blind|aware) +\| *([\d.]+) *\| *([\d.]+) *\| *([\d.]+) *\| *([\d.]+) *\|$", README, re.M)
-    assert [r[0] for r in rows] == ["pretrained", "blind", "aware"]
+    rows = re.findall(r"^\| (\w+, \w+) +\| *([\d.]+) *\| *([\d.]+) *\| *([\d.]+) *\| *([\d.]+) *\|$", README, re.M)
+    assert len(rows) == 7
     for name, *numbers in rows:
-        expected = table.loc[name, ["energy", "forces", "magmoms", "valence_right"]]
+        expected = table.loc[name.replace(", ", "_"), ["energy", "forces", "magmoms", "valence_right"]]
         for said, true, digits in zip(numbers, expected, (1, 0, 3, 1)):
             assert float(said) == pytest.approx(true, abs=0.51 * 10 ** -digits)
-    assert f"{int(table.loc['aware', 'n'])} frames" in README
+    assert f"{int(table.loc['chgnet_aware', 'n'])} frames" in README
+
+
+def test_table_of_seeds():
+    table = mk.seed_table(mk.load_results())
+    for name, row in table.iterrows():
+        assert f"| {name} | {' | '.join(row)} |" in README
 
 
 def test_links_and_picture():

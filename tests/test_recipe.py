@@ -63,12 +63,17 @@ def test_the_shipped_set_is_what_the_gates_make_of_the_campaign(frames):
         assert a.get_potential_energy() == pytest.approx(b.get_potential_energy(), abs=1e-9)
 
 
-def fake(energy, moments=(4.3, 4.3, 3.66, 3.66), orbital=0.9, kind="relax", step=0, net=0.0):
+def fake(energy, moments=(4.3, 4.3, 3.66, 3.66), orbital=0.9, kind="relax", step=0, net=0.0, released=0.0):
+    """A frame on a harmonic surface with its minimum at -1.4 eV, two atoms out of their places by what the energy says."""
     atoms = olivine.start(next(j for j in olivine.jobs() if j.name == "x050_na01_fe01"))
+    q, k, forces = np.sqrt((energy - released + 1.4) / 10), 10.0, np.full((len(atoms), 3), net)
+    for i, sign in ((-1, 1), (-2, -1)):
+        atoms.positions[i, 0] += sign * q
+        forces[i, 0] -= sign * k * q
     fe = atoms.symbols == "Fe"
     m, z = np.zeros(len(atoms)), np.zeros(len(atoms))
     m[fe], z[fe] = moments, orbital
-    atoms.calc = SinglePointCalculator(atoms, energy=energy, magmoms=m, forces=np.full((len(atoms), 3), net))
+    atoms.calc = SinglePointCalculator(atoms, energy=energy, magmoms=m, forces=forces)
     atoms.set_array("minority_3z2", z)
     atoms.info = {"x": 0.5, "job": "x050_na01_fe01", "kind": kind, "step": step, "density": 3e-4}
     return atoms
@@ -80,6 +85,7 @@ def fake(energy, moments=(4.3, 4.3, 3.66, 3.66), orbital=0.9, kind="relax", step
     ([fake(-1.0, moments=(4.18, 4.21, 3.80, 3.90)), fake(-1.2)], ["delocalised", ""]),
     ([fake(-1.0, net=0.011), fake(-1.2, net=0.009)], ["unconverged", ""]),
     ([fake(-1.0, orbital=1.0), fake(-1.1, orbital=0.8), fake(-1.2, orbital=0.6)], ["other_state", "", ""]),
+    ([fake(-1.0, released=0.06), fake(-1.18, released=0.02), fake(-1.2)], ["other_state", "", ""]),   # energy that no force accounts for
     ([fake(-1.0), fake(-1.1, kind="final")], ["other_state", "other_state"]),     # another run of this ordering ended at -1.3
     ([fake(-1.0), fake(-1.25, kind="final")], ["", ""]),
 ])

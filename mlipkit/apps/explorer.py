@@ -17,6 +17,7 @@ from mlipkit.structure_view import draw, legend, structure_view
 
 PANE = 540       # px
 MODELS = ("pretrained", "blind", "aware")
+ARCHITECTURES = ("chgnet", "cpainn", "mace")
 
 
 class ExplorerState(t.HasTraits):
@@ -35,20 +36,24 @@ class ExplorerState(t.HasTraits):
         Composition; setting it moves to its lowest ordering.
     ordering : str
         Charge ordering; setting it sets ``x`` too.
+    architecture : str
+        ``"chgnet"``, ``"cpainn"`` or ``"mace"``.
     model : str
-        ``"pretrained"``, ``"blind"`` or ``"aware"``.
+        ``"pretrained"`` (CHGNet as published, whatever the architecture), ``"blind"`` or ``"aware"``.
     """
     x = t.Float()
     ordering = t.Unicode()
+    architecture = t.Enum(ARCHITECTURES, default_value="chgnet")
     model = t.Enum(MODELS, default_value="blind")
 
     def __init__(self, frames=None, predictions=None, **kwargs):
         self.ends = end_points(load_dft() if frames is None else frames)
         found = predictions_for(self.ends, load_predictions() if predictions is None else predictions)
-        if missing := set(MODELS) - set(found):
+        wanted = ["chgnet_pretrained", *(f"{a}_{m}" for a in ARCHITECTURES for m in MODELS[1:])]
+        if missing := set(wanted) - set(found):
             raise InputError(f"explore: no predictions of {', '.join(sorted(missing))}; make them with data/make_models.py predict")
-        self.predictions = {m: found[m].to_dict("records") for m in MODELS}
-        self.hulls = {"DFT": thermo.hull(self.ends), **{m: thermo.hull(self.ends, found[m]["energy"].tolist()) for m in MODELS}}
+        self.predictions = {m: found[m].to_dict("records") for m in wanted}
+        self.hulls = {"DFT": thermo.hull(self.ends), **{m: thermo.hull(self.ends, found[m]["energy"].tolist()) for m in wanted}}
         self.names = [a.info["ordering"] for a in self.ends]
         self.held_out = [a.info["split"] != "train" for a in self.ends]
         if "ordering" not in kwargs:
@@ -66,6 +71,11 @@ class ExplorerState(t.HasTraits):
         if not here:
             raise t.TraitError(f"there is no ordering at x = {x:g}; there is x = {', '.join(f'{c:g}' for c in self.compositions)}")
         return [self.names[i] for i in sorted(here, key=lambda i: self.hulls["DFT"]["formation_energy"][i])]
+
+    @property
+    def series(self):
+        """Name of the chosen model in the tables and figures."""
+        return "chgnet_pretrained" if self.model == "pretrained" else f"{self.architecture}_{self.model}"
 
     @property
     def index(self):
@@ -91,13 +101,13 @@ class ExplorerState(t.HasTraits):
         if not np.isclose(self.ends[self.index].info["x"], self.x):
             self.ordering = self.orderings(self.x)[0]
 
-    def moments(self, model=None):
+    def moments(self, series=None):
         """Moments of the four Fe (µB) by DFT (None) or by a model."""
         atoms = self.ends[self.index]
         fe = np.flatnonzero(atoms.symbols == "Fe")
-        if model is None:
+        if series is None:
             return np.abs(label(atoms, "magmoms")[fe])
-        return np.array([self.predictions[model][self.index][f"magmom_{i}"] for i in range(len(fe))])
+        return np.array([self.predictions[series][self.index][f"magmom_{i}"] for i in range(len(fe))])
 
     @property
     def atoms(self):
@@ -105,7 +115,7 @@ class ExplorerState(t.HasTraits):
         from ase.calculators.singlepoint import SinglePointCalculator
         atoms = self.ends[self.index].copy()
         magmoms = np.zeros(len(atoms))
-        magmoms[atoms.symbols == "Fe"] = self.moments(self.model)
+        magmoms[atoms.symbols == "Fe"] = self.moments(self.series)
         atoms.calc = SinglePointCalculator(atoms, magmoms=magmoms)
         atoms.arrays["oxi_states"] = infer_oxidation_states(atoms).states
         return atoms
@@ -114,7 +124,7 @@ class ExplorerState(t.HasTraits):
         """Rows (Fe index, DFT moment, model moment, DFT state, model state) of the chosen ordering, `now` being its `atoms`."""
         reference = self.ends[self.index]
         return [(int(i), float(d), float(m), int(reference.arrays["oxi_states"][i]), int(now.arrays["oxi_states"][i]))
-                for i, d, m in zip(np.flatnonzero(now.symbols == "Fe"), self.moments(), self.moments(self.model))]
+                for i, d, m in zip(np.flatnonzero(now.symbols == "Fe"), self.moments(), self.moments(self.series))]
 
 
 class ExplorerView(w.VBox):
@@ -127,6 +137,8 @@ class ExplorerView(w.VBox):
         self.ordering = w.Dropdown(description="ordering", style=bold, layout={"width": "250px"})
         self.model = w.ToggleButtons(options=[("CHGNet as published", "pretrained"), ("charge-blind", "blind"), ("charge-aware", "aware")],
                                      style={"button_width": "auto"})
+        self.architecture = w.Dropdown(options=[("CHGNet", "chgnet"), ("cPaiNN", "cpainn"), ("MACE", "mace")], description="architecture",
+                                       style=bold, layout={"width": "190px"})
         self.structure = structure_view(state.atoms, height="310px")
         self.legend, self.table, self.picked = w.HTML(), w.HTML(), w.HTML()
         energies = {name: table["formation_energy"] for name, table in state.hulls.items()}
@@ -138,12 +150,13 @@ class ExplorerView(w.VBox):
                 trace.on_click(self._click)
         t.link((state, "x"), (self.composition, "value"))
         t.link((state, "model"), (self.model, "value"))
+        t.link((state, "architecture"), (self.architecture, "value"))
         self.ordering.observe(self._choose, "value")
         self.structure.observe(self._pick, names=["picked"])
-        state.observe(self._refresh, ["ordering", "model"])
+        state.observe(self._refresh, ["ordering", "model", "architecture"])
         pane, row = w.Layout(width=f"{PANE}px"), w.Layout(flex_flow="row wrap")
         super().__init__([
-            w.HBox([self.composition, self.ordering], layout=row), self.model,
+            w.HBox([self.composition, self.ordering], layout=row), w.HBox([self.architecture, self.model], layout=row),
             w.HBox([w.VBox([self.structure, self.legend], layout=pane), w.VBox([self.table, self.picked], layout=pane)], layout=row),
             self.figure])
         self.add_class("mlipkit-explorer")
@@ -183,10 +196,10 @@ class ExplorerView(w.VBox):
             self.ordering.value = s.ordering
             self.chosen = None
         i = s.index
-        dft, model = s.hulls["DFT"]["formation_energy"][i], s.hulls[s.model]["formation_energy"][i]
+        dft, model = s.hulls["DFT"]["formation_energy"][i], s.hulls[s.series]["formation_energy"][i]
         with self.figure.batch_update():            # one message, one redraw; before the rest, which is seen less
-            if change["name"] == "model":
-                plots.choose(self.figure, ("DFT", s.model))
+            if change["name"] != "ordering":
+                plots.choose(self.figure, ("DFT", s.series))
             self.figure.layout.shapes = [plots.ring(s.x, dft), plots.ring(s.x, model), plots.ring(dft, model, axes=2)]
         atoms = s.atoms
         self._tell(atoms)
@@ -199,12 +212,12 @@ class ExplorerView(w.VBox):
         rows = _row("th", ("Fe", "DFT µB", "model µB", "DFT", "model")) + "".join(
             _row("td", (i, f"{d:.2f}", f"{m:.2f}", _ion(qd), _ion(qm, wrong=qd != qm))) for i, d, m, qd, qm in s.summary(atoms))
         above = {name: table["energy_above_hull"][s.index] for name, table in s.hulls.items()}
-        error = 1e3 * np.abs(s.hulls[s.model]["formation_energy"] - s.hulls["DFT"]["formation_energy"]).mean()
+        error = 1e3 * np.abs(s.hulls[s.series]["formation_energy"] - s.hulls["DFT"]["formation_energy"]).mean()
         held = "held out of training" if s.held_out[s.index] else "in the training split"
         return _text(f'<b>{s.ordering}</b> ({held})<table style="margin:6px 0">{rows}</table>'
-                     f"formation energy: DFT {1e3 * dft:.1f}, {s.model} {1e3 * model:.1f} meV per formula unit<br>"
-                     f"above hull: DFT {1e3 * above['DFT']:.1f}, {s.model} {1e3 * above[s.model]:.1f} meV per formula unit<br>"
-                     f"mean error of {s.model} over all orderings: {error:.0f} meV per formula unit")
+                     f"formation energy: DFT {1e3 * dft:.1f}, {s.series} {1e3 * model:.1f} meV per formula unit<br>"
+                     f"above hull: DFT {1e3 * above['DFT']:.1f}, {s.series} {1e3 * above[s.series]:.1f} meV per formula unit<br>"
+                     f"mean error of {s.series} over all orderings: {error:.0f} meV per formula unit")
 
 
 def _text(html):
@@ -227,7 +240,7 @@ def explore(frames=None, predictions=None, **choice):
     frames, predictions
         As for `ExplorerState`; by default the embedded set.
     **choice
-        What to begin with: ``ordering=``, ``model=``.
+        What to begin with: ``ordering=``, ``architecture=``, ``model=``.
 
     Returns
     -------

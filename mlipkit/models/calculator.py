@@ -4,14 +4,14 @@ from ase.calculators.calculator import Calculator, all_changes
 
 
 class PotentialCalculator(Calculator):
-    """Energy (eV), forces (eV/Å), stress (eV/Å^3) and moments (µB) of a potential.
+    """Energy (eV), forces (eV/Å), stress (eV/Å^3) and, where the potential predicts them, moments (µB).
 
     Parameters
     ----------
     potential
         Anything with ``predict(frames)`` and ``charge_aware``.
     """
-    implemented_properties = ("energy", "free_energy", "forces", "stress", "magmoms")
+    implemented_properties = ("energy", "free_energy", "forces", "stress", "magmoms", "charges")
 
     def __init__(self, potential, **kwargs):
         super().__init__(**kwargs)
@@ -30,4 +30,5 @@ class PotentialCalculator(Calculator):
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
         super().calculate(atoms, properties, system_changes)
         p = self.potential.predict([self.atoms])[0]
-        self.results = {"energy": p.energy, "free_energy": p.energy, "forces": p.forces, "stress": p.stress, "magmoms": p.magmoms}
+        self.results = {"energy": p.energy, "free_energy": p.energy, "forces": p.forces, "stress": p.stress}
+        self.results |= {k: v for k, v in (("magmoms", p.magmoms), ("charges", p.charges)) if v is not None}

@@ -1,4 +1,4 @@
-"""Fine-tuning: one loop, used for the shipped weights and for a person's own frames."""
+"""Training: one loop for every architecture, used for the shipped weights and for a person's own frames."""
 import hashlib
 import io
 import json
@@ -9,59 +9,79 @@ import torch
 from tqdm.auto import tqdm
 
 from mlipkit.files import InputError, write_atomically
-from mlipkit.frames import required_label, well_converged
-from mlipkit.models import weights_stem
-from mlipkit.models.chgnet import GPA, CHGNetPotential
+from mlipkit.frames import label, required_label, well_converged
+from mlipkit.models import adapter, weights_stem
+from mlipkit.models.potential import proxies_of
 
-SCALES = {"e": 0.005, "f": 0.1, "s": 0.5, "m": 0.05}     # what counts as an error of one: eV/atom, eV/Å, GPa, µB
+# what counts as an error of one: eV/atom, eV/Å, eV/Å^3 (0.5 GPa), µB
+SCALES = {"energy": 0.005, "forces": 0.1, "stress": 0.5 / 160.21766208, "magmoms": 0.05}
+SETTINGS = {"chgnet": {"epochs": 24, "lr": 1e-3, "batch_size": 4},         # starts from published weights: few epochs
+            "cpainn": {"epochs": 120, "lr": 1e-3, "batch_size": 4},
+            "mace": {"epochs": 120, "lr": 5e-3, "batch_size": 4}}
 
 
-def train(name, frames, charge_aware, seed=0, epochs=30, lr=1e-3, batch_size=4, folder=None, progress=True):
-    """Fine-tune pretrained CHGNet on frames whose ``info["split"]`` is train; keep the epoch best on validation.
+def train(name, frames, charge_aware, seed=0, epochs=None, lr=None, batch_size=None, start=None, model_args=None, proxies=None,
+          patience=None, folder=None, progress=True, on_epoch=None):
+    """Train a potential on the frames whose ``info["split"]`` is train; keep the epoch that is best on validation.
 
     Parameters
     ----------
     name : str
-        ``"chgnet"``.
+        ``"chgnet"`` (fine-tuned from CHGNet 0.3.0), ``"cpainn"`` or ``"mace"`` (from random weights of this seed).
     frames : list of ase.Atoms
-        With energies, forces, stress and moments, and ``info["split"]``; frames of other splits are not looked at.
-        Loosely converged frames (`mlipkit.frames.well_converged`) are left out.
+        With energies and forces, stress and moments where there are any, and ``info["split"]`` (`split_by_ordering` makes it);
+        frames of other splits are not looked at. Loosely converged frames (`mlipkit.frames.well_converged`) are left out.
     charge_aware : bool
         Whether the model is given ``arrays["oxi_states"]``. Nothing else differs between the two.
     seed : int
-        Order of the batches.
-    epochs, lr, batch_size : int, float, int
-        Adam with a learning rate that falls as a cosine to a hundredth; gradients clipped at norm 10.
+        Of the first weights and of the order of the batches. On one machine with one number of threads, the same seed gives
+        the same model.
+    epochs, lr, batch_size : int, float, int, optional
+        The budget; what each architecture gets by default is in `SETTINGS`. Adam, with a learning rate that falls as a cosine
+        to a hundredth; gradients clipped at norm 10.
+    start : Potential, optional
+        Go on from a copy of this one instead; its energy references are moved onto the data.
+    model_args : dict, optional
+        Size of a model that starts from random weights, such as ``{"features": 32, "interactions": 3}``.
+    proxies : dict, optional
+        ``{(element, oxidation state): proxy element}`` of a charge-aware model; by default Fe3+ is marked by Ga.
+    patience : int, optional
+        Stop after so many epochs without a better validation loss.
     folder : str or Path, optional
         Where a checkpoint is kept after every epoch. A call with the same folder goes on from it.
     progress : bool
         Show a progress bar.
+    on_epoch : callable, optional
+        Called with the history after every epoch; ``mlipkit.LiveCurve()`` draws it.
 
     Returns
     -------
-    potential : CHGNetPotential
+    potential : Potential
     history : list of dict
-        Per epoch: ``train`` and ``validation`` loss (dimensionless: Huber loss of errors over `SCALES`, summed).
+        Per epoch: ``train`` and ``validation`` loss (dimensionless: Huber loss of the errors over `SCALES`, summed over energy per
+        atom, forces, stress and moments). An interrupt without `folder` returns what was reached.
 
     Raises
     ------
     InputError
         When a label or a split is missing, or the loss is no longer finite.
     """
-    if name != "chgnet":
-        raise InputError(f"train: there is no model {name!r}; there is 'chgnet'")
+    if name not in SETTINGS:
+        raise InputError(f"train: there is no model {name!r}; there is {', '.join(map(repr, SETTINGS))}")
+    given = {k: v for k, v in (("epochs", epochs), ("lr", lr), ("batch_size", batch_size)) if v is not None}
+    epochs, lr, batch_size = (SETTINGS[name] | given).values()
     parts = {s: [a for a in well_converged(frames) if a.info.get("split") == s] for s in ("train", "validation")}
     for split, part in parts.items():
         if not part:
-            raise InputError(f"train: no frame has info['split'] == {split!r}; give every frame the split of its charge ordering")
-    potential = CHGNetPotential.pretrained(charge_aware)
-    shift_references(potential, parts["train"])
+            raise InputError(f"train: no frame has info['split'] == {split!r}; give every frame the split of its charge ordering "
+                             "(split_by_ordering does)")
+    wanted = {split: [targets(a) for a in part] for split, part in parts.items()}
+    potential = starting_point(name, parts["train"], proxies_of(charge_aware, proxies), seed, start, model_args or {})
     net = potential.network
-    net.composition_model.requires_grad_(False)
-    data = {split: [(potential.graph(a), targets(a)) for a in part] for split, part in parts.items()}
+    data = {split: list(zip(map(potential.graph, part), wanted[split])) for split, part in parts.items()}
     optimizer = torch.optim.Adam([p for p in net.parameters() if p.requires_grad], lr=lr)
-    history, best = [], None
-    run = _fingerprint(parts, epochs, lr, batch_size)
+    history, best, initial = [], None, net.state_dict()
+    run = _fingerprint(parts, wanted, initial.values(), epochs, lr, batch_size)
     checkpoint = Path(folder) / f"{weights_stem(name, charge_aware, seed)}.ckpt" if folder else None
     if checkpoint and checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
@@ -70,78 +90,121 @@ def train(name, frames, charge_aware, seed=0, epochs=30, lr=1e-3, batch_size=4, 
         net.load_state_dict(state["net"])
         optimizer.load_state_dict(state["optimizer"])
         history, best = state["history"], state["best"]
-    for epoch in tqdm(range(len(history), epochs), desc=f"{name} {'aware' if charge_aware else 'blind'}", disable=not progress,
-                      initial=len(history), total=epochs):
-        for group in optimizer.param_groups:
-            group["lr"] = float(lr * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * epoch / epochs))))
-        order = np.random.default_rng([seed, epoch]).permutation(len(data["train"]))
-        net.train()
-        batches = [[data["train"][k] for k in order[i:i + batch_size]] for i in range(0, len(order), batch_size)]
-        losses = [_step(potential, batch, optimizer) for batch in batches]
-        net.eval()
-        validation = [float(_loss(potential, data["validation"][i:i + 4]).detach()) for i in range(0, len(data["validation"]), 4)]
-        history.append({"epoch": epoch, "train": float(np.mean(losses)), "validation": float(np.mean(validation))})
-        if not np.isfinite(history[-1]["train"] + history[-1]["validation"]):
-            raise InputError(f"train: the loss is not finite in epoch {epoch}; lower lr, or look for frames with extreme forces")
-        if history[-1]["validation"] == min(h["validation"] for h in history):
-            best = {k: v.clone() for k, v in net.state_dict().items()}
-        if checkpoint:
-            _save(checkpoint, {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "history": history, "best": best, "run": run})
+    bar = tqdm(range(len(history), epochs), desc=f"{name} {'aware' if charge_aware else 'blind'}", disable=not progress,
+               initial=len(history), total=epochs)
+    try:
+        for epoch in bar:
+            if patience and history and epoch - min(history, key=lambda h: h["validation"])["epoch"] > patience:
+                break
+            history.append(_epoch(potential, data, optimizer, seed, epoch, epochs, lr, batch_size))
+            bar.set_postfix(validation=f"{history[-1]['validation']:.3g}")
+            if history[-1]["validation"] == min(h["validation"] for h in history):
+                best = {k: v.clone() for k, v in net.state_dict().items()}
+            if checkpoint:
+                _save(checkpoint, {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "history": history, "best": best,
+                                   "run": run})
+            if on_epoch:
+                on_epoch(history)
+    except KeyboardInterrupt:
+        if checkpoint or best is None:
+            raise               # a call with the same folder goes on
+    bar.close()
     net.load_state_dict(best)
+    net.eval()
     return potential, history
 
 
-def _fingerprint(parts, *settings):
-    """What a checkpoint belongs to: geometries, labels, species and settings."""
-    digest = hashlib.sha256(repr((settings, sorted(SCALES.items()))).encode())
-    for atoms in parts["train"] + parts["validation"]:
-        for values in (atoms.numbers, atoms.positions, atoms.cell.array, *targets(atoms).values(), atoms.arrays.get("oxi_states", ())):
-            digest.update(np.ascontiguousarray(values).tobytes())
-    return digest.hexdigest()
+def starting_point(name, frames, proxies, seed, start, model_args):
+    """The potential before its first epoch, its energy references moved onto the training frames."""
+    if start is not None:
+        import copy
+        if start.architecture != name or start.proxies != proxies:
+            raise InputError(f"train: start is a {start.architecture} with the proxies {start.proxies or 'none'}; "
+                             f"it must be a {name} with {proxies or 'none'}")
+        potential = copy.deepcopy(start)
+    else:
+        if name != "chgnet":        # a size for atomic energies that the first epoch need not find
+            forces = np.concatenate([required_label(a, "forces", "training") for a in frames])
+            model_args = {"scale": float(np.sqrt((forces ** 2).mean())) or 1.0} | model_args
+        potential = adapter(name).fresh(frames, proxies, seed, **model_args)
+    shift_references(potential, frames)
+    return potential
 
 
 def shift_references(potential, frames):
-    """Move the model's energy references of Fe and the mobile ion onto the data by least squares.
+    """Move the energy references of a potential onto frames by least squares, the shortest solution of them.
 
-    Two numbers only: along NaxFePO4 the composition has two degrees of freedom, and N(Fe3+) follows from N(Na),
-    so a reference energy of its own for each species would not be determined. The proxies move with Fe.
+    One number per element of the crystal. Along NaxFePO4 only two combinations of them are determined, and N(Fe3+)
+    follows from N(Na), so a proxy moves with the element that it stands for: a reference of its own would be arbitrary.
     """
     from ase.data import atomic_numbers
-    difference = [required_label(a, "energy", "training") - p.energy for a, p in zip(frames, potential.predict(frames))]
-    count = np.array([[(a.symbols == s).sum() for s in ("Fe", "Na")] for a in frames], float)
-    shift = np.linalg.lstsq(count, np.array(difference), rcond=None)[0]
-    weight = potential.network.composition_model.fc.weight.data[0]
-    weight[atomic_numbers["Na"] - 1] += shift[1]
-    for symbol in ("Fe", *potential.proxies.values()):
-        weight[atomic_numbers[symbol] - 1] += shift[0]
+    elements = sorted({int(z) for a in frames for z in a.numbers})
+    count = np.array([[(a.numbers == z).sum() for z in elements] for a in frames], float)
+    residual = [required_label(a, "energy", "training") - p.energy for a, p in zip(frames, potential.predict(frames))]
+    shift = dict(zip(elements, np.linalg.lstsq(count, np.array(residual), rcond=1e-8)[0].tolist()))
+    for (element, _), proxy in potential.proxies.items():
+        if atomic_numbers[element] in shift:
+            shift[atomic_numbers[proxy]] = shift[atomic_numbers[element]]
+    potential.shift_references(shift)
 
 
 def targets(atoms):
-    """Labels of a frame in the units in which CHGNet speaks: eV/atom, eV/Å, GPa, µB (unsigned)."""
-    label = {k: np.asarray(required_label(atoms, k, "training")) for k in ("energy", "forces", "stress", "magmoms")}
-    xx, yy, zz, yz, xz, xy = label["stress"] / GPA
-    as_tensor = lambda values: torch.tensor(np.asarray(values), dtype=torch.float32)   # noqa: E731
-    return {"e": as_tensor(label["energy"] / len(atoms)), "f": as_tensor(label["forces"]),
-            "s": as_tensor([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]), "m": as_tensor(np.abs(label["magmoms"]))}
+    """Labels of a frame as tensors: energy per atom, forces, stress (3x3) and unsigned moments; what it lacks is NaN.
+
+    Stress and moments may be missing (training then leaves them out); energy and forces may not.
+    """
+    energy, forces = (required_label(atoms, k, "training") for k in ("energy", "forces"))
+    stress, magmoms = (np.full(shape, np.nan) if label(atoms, k) is None else np.asarray(required_label(atoms, k, "training"), float)
+                       for k, shape in (("stress", 6), ("magmoms", len(atoms))))
+    return {"energy": torch.tensor(energy / len(atoms), dtype=torch.float64), "forces": torch.tensor(forces, dtype=torch.float32),
+            "stress": torch.tensor(stress[[[0, 5, 4], [5, 1, 3], [4, 3, 2]]][None], dtype=torch.float32),
+            "magmoms": torch.tensor(np.abs(magmoms), dtype=torch.float32)}
 
 
-def _loss(potential, batch, training=False):
+def loss_of(potential, batch, training=False):
+    """Huber loss of a batch of (graph, targets), summed over what is labelled."""
     out = potential.forward([graph for graph, _ in batch], training)
+    label = {k: torch.cat([t[k].reshape(1) if k == "energy" else t[k] for _, t in batch]) for k in SCALES}
+    out["energy"] = out["energy"] / torch.tensor([len(t["forces"]) for _, t in batch])
     loss = 0.0
     for k, scale in SCALES.items():
-        label = [t[k] for _, t in batch]
-        found, label = (out[k], torch.stack(label)) if k == "e" else (torch.cat(list(out[k])), torch.cat(label))
-        loss = loss + torch.nn.functional.huber_loss(found / scale, label / scale)
+        there = ~torch.isnan(label[k])
+        if out[k] is not None and there.any():
+            loss = loss + torch.nn.functional.huber_loss(out[k][there] / scale, (label[k][there] / scale).to(out[k].dtype))
     return loss
 
 
-def _step(potential, batch, optimizer):
-    optimizer.zero_grad()
-    loss = _loss(potential, batch, training=True)
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(potential.network.parameters(), 10.0)
-    optimizer.step()
-    return float(loss.detach())
+def _epoch(potential, data, optimizer, seed, epoch, epochs, lr, batch_size):
+    net = potential.network
+    for group in optimizer.param_groups:
+        group["lr"] = float(lr * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * epoch / epochs))))
+    order, losses = np.random.default_rng([seed, epoch]).permutation(len(data["train"])), []
+    net.train()
+    for i in range(0, len(order), batch_size):
+        optimizer.zero_grad()
+        loss = loss_of(potential, [data["train"][k] for k in order[i:i + batch_size]], training=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 10.0)
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    net.eval()
+    validation = [float(loss_of(potential, data["validation"][i:i + 4]).detach()) for i in range(0, len(data["validation"]), 4)]
+    result = {"epoch": epoch, "train": float(np.mean(losses)), "validation": float(np.mean(validation))}
+    if not np.isfinite(result["train"] + result["validation"]):
+        raise InputError(f"train: the loss is not finite in epoch {epoch}; lower lr, or look for frames with extreme forces")
+    return result
+
+
+def _fingerprint(parts, wanted, weights, *settings):
+    """What a checkpoint belongs to: geometries, labels, species, first weights and settings."""
+    digest = hashlib.sha256(repr((settings, sorted(SCALES.items()))).encode())
+    for split, frames in parts.items():
+        for atoms, labels in zip(frames, wanted[split]):
+            for values in (atoms.numbers, atoms.positions, atoms.cell.array, *labels.values(), atoms.arrays.get("oxi_states", ())):
+                digest.update(np.ascontiguousarray(values).tobytes())
+    for tensor in weights:
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _save(path, state):
@@ -156,7 +219,9 @@ def save_weights(potential, folder, card):
     from safetensors.torch import save
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    card = {**card, "parameters": sum(p.numel() for p in potential.network.parameters()), "model_args": potential.network.model_args,
-            "proxies": [[e, q, p] for (e, q), p in potential.proxies.items()]}
-    write_atomically(folder / f"{card['name']}.safetensors", save({k: v.contiguous() for k, v in potential.network.state_dict().items()}))
+    card = {**card, "architecture": potential.architecture, "charge_aware": potential.charge_aware,
+            "parameters": sum(p.numel() for p in potential.network.parameters()), "model_args": potential.network.model_args,
+            "elements": potential.elements, "proxies": [[e, q, p] for (e, q), p in potential.proxies.items()]}
+    state = {k: v.contiguous().clone() for k, v in potential.network.state_dict().items()}
+    write_atomically(folder / f"{card['name']}.safetensors", save(state))
     write_atomically(folder / f"{card['name']}.json", json.dumps(card, indent=1) + "\n")

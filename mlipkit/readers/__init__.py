@@ -13,6 +13,7 @@ from mlipkit.readers.compressed import open_bytes, open_text
 
 KNOWN = ("VASP OUTCAR and vasprun.xml, extended XYZ, ASE database (.db, .json) and trajectory (.traj), CHGNet-style JSON; "
          "each also as .gz, .xz or .bz2, or a folder of them")
+NOT_OUTCAR = ("py", "ipynb", "sh", "png", "pdf", "svg", "tar", "tgz", "zip")       # read_outcar.py and the like lie beside the runs
 
 
 def read_frames(path, index=None, proxies=None, progress=True):
@@ -146,7 +147,7 @@ def _format_by_name(name):
         return {"xyz": "extxyz"}.get(ending, ending)
     if "vasprun" in name and ".xml" in name:
         return "vasprun.xml"
-    return "OUTCAR" if name.startswith("outcar") else None
+    return "OUTCAR" if "outcar" in name and ending not in NOT_OUTCAR else None
 
 
 def _format_by_content(path):

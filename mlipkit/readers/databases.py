@@ -90,10 +90,11 @@ def iter_json(path):
     """Frames of a JSON file: an ASE database, or records in the style of CHGNet.
 
     Records may lie at any depth (MPtrj: material → frame → record), in a list, or be one record of lists. A record holds
-    ``structure`` (pymatgen) and, where known, ``uncorrected_total_energy``, ``energy_per_atom`` or
-    ``corrected_total_energy`` (eV; the first of these becomes ``energy``, all stay in ``info``), ``force`` (eV/Å), ``stress``
-    (kbar with VASP's sign, as CHGNet's data loader takes it: -0.1 makes GPa of it) and ``magmom`` (µB). The keys on the way
-    to a record are kept as ``info["mp_id"]`` and ``info["graph_id"]``.
+    ``structure`` (pymatgen) and, where known, ``uncorrected_total_energy``, ``energy``, ``energy_per_atom`` or
+    ``corrected_total_energy`` (eV; the first of these becomes ``energy``, all but ``energy`` stay in ``info``), ``force`` (eV/Å),
+    ``stress`` (kbar with VASP's sign, as CHGNet's data loader takes it: -0.1 makes GPa of it) and ``magmom`` (µB; else that
+    of the sites). The keys on the way to a record are kept as ``info["mp_id"]`` and ``info["graph_id"]``. A
+    ``ComputedStructureEntry`` of pymatgen is such a record too: its ``energy`` is that of before the ``correction``.
 
     Objects are built from their numbers, never from class names found in the file.
     """
@@ -128,8 +129,8 @@ def _records(data, source, keys=()):
 def _chgnet_frame(record, keys, source):
     atoms = _atoms_of_structure(record["structure"], source)
     n, labels = len(atoms), {}
-    names = ("uncorrected_total_energy", "energy_per_atom", "corrected_total_energy")
-    atoms.info = {name: value for name, value in record.items() if isinstance(value, str | int | float | bool)}
+    names = ("uncorrected_total_energy", "energy", "energy_per_atom", "corrected_total_energy")
+    atoms.info = {name: value for name, value in record.items() if isinstance(value, str | int | float | bool) and name != "energy"}
     atoms.info.update(zip(("mp_id", "graph_id") if len(keys) > 1 else ("graph_id",), keys))
     for name in names:
         if "energy" not in labels and record.get(name) is not None:
@@ -137,6 +138,8 @@ def _chgnet_frame(record, keys, source):
     for key, label in (("force", "forces"), ("forces", "forces"), ("magmom", "magmoms"), ("magmoms", "magmoms")):
         if record.get(key) is not None:
             labels[label] = np.array(record[key], float)
+    if "magmoms" not in labels and "magmom" in atoms.arrays:
+        labels["magmoms"] = atoms.arrays.pop("magmom")
     if record.get("stress") is not None:
         stress = np.array(record["stress"], float)
         if stress.shape != (3, 3):

@@ -145,7 +145,7 @@ def _parse(lines, path):
             else:
                 step["forces"] = _table(islice(lines, 1, None), sum(header["counts"]), 6)
         elif what == "FREE ENERGIE OF":
-            text = "".join(islice(lines, 5))
+            text = "".join(line for line in islice(lines, 5) if line.endswith("\n"))     # else its last number may lack digits
             free = re.search(r"TOTEN\s*=\s*(\S+)", text)
             zero = re.search(r"energy\(sigma->0\)\s*=\s*(\S+)", text)
             if free and zero and "ML TOTEN" not in text:
@@ -187,7 +187,7 @@ def _new_step(number=None, cell=None):
 
 def _table(lines, n, columns=None):
     """What stands up to the next rule of dashes, when it is n rows of numbers, else None."""
-    return _rows(takewhile(lambda line: line.strip() and not line.lstrip().startswith("--"), lines), n, columns)
+    return _rows(takewhile(lambda line: line.endswith("\n") and line.strip() and not line.lstrip().startswith("--"), lines), n, columns)
 
 
 def _rows(lines, n, columns=None):

@@ -1,4 +1,4 @@
-"""Our CHGNet against upstream's, energy + forces + stress + moments, 28-atom cells, one run on one machine.
+"""Our CHGNet against upstream's, energy + forces + stress + moments, 28-atom cells, one run on one machine; the others beside it.
 
     python tests/benchmarks/bench_predict.py
 """
@@ -28,6 +28,17 @@ def seconds(call, repeats=5):
 
 
 ours, upstream = seconds(lambda: model.predict(frames, batch_size=1)), seconds(lambda: model.network.predict_structure(structures, batch_size=1))
-difference = max(abs(a.energy / len(f) - float(b["e"])) for a, b, f in
-                 zip(model.predict(frames), model.network.predict_structure(structures), frames))
-print(f"mlipkit {1e3 * ours:.0f} ms, upstream {1e3 * upstream:.0f} ms per frame: ratio {upstream / ours:.1f}; energies agree to {difference:.1e} eV/atom")
+pairs = list(zip(model.predict(frames), model.network.predict_structure(structures), frames))
+energy = max(abs(a.energy / len(f) - float(b["e"])) for a, b, f in pairs)
+forces = max(np.abs(a.forces - b["f"]).max() for a, b, _ in pairs)
+print(f"CHGNet: mlipkit {1e3 * ours:.0f} ms, upstream {1e3 * upstream:.0f} ms per frame: ratio {upstream / ours:.1f}; "
+      f"equal to {energy:.1e} eV/atom and {forces:.1e} eV/Å")
+for name in ("cpainn", "mace"):
+    other = mk.load_model(name, charge_aware=True)
+    print(f"{name}: {1e3 * seconds(lambda m=other: m.predict(frames)):.0f} ms per frame")
+
+status = lambda: int(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))) / 1e6       # noqa: E731, SIM115
+many = (mk.load_dft() * 3)[:500]
+for name in ("cpainn", "mace", "chgnet"):
+    mk.load_model(name, charge_aware=True).predict(many)
+    print(f"peak memory after 500 frames with {name}: {status():.2f} GB")

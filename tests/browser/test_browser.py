@@ -109,7 +109,7 @@ def test_explorer_answers_to_clicks(open_notebook):
     explorer.screenshot(path=str(ROOT / "screenshots" / "explorer.png"))        # `make screenshot` copies it into the README
 
     # toggle: hull and parity plot change, and the time until they are redrawn is measured
-    assert page.evaluate(TRACES) == [["DFT", "DFT", "blind", "blind", "blind"]]
+    assert page.evaluate(TRACES) == [["DFT"] * 2 + ["chgnet_blind"] * 3]
     times = []
     for k in range(8):
         times.append(page.evaluate("""async (model) => {
@@ -119,10 +119,13 @@ def test_explorer_answers_to_clicks(open_notebook):
             const began = performance.now(); button.click(); await drawn; return performance.now() - began }""", ["aware", "blind"][k % 2]))
         page.wait_for_timeout(700)
     print(f"toggle to redrawn plots: median {np.median(times):.0f} ms, of {[round(t) for t in times]}")
-    assert page.evaluate(TRACES) == [["DFT", "DFT", "blind", "blind", "blind"]]
+    assert page.evaluate(TRACES) == [["DFT"] * 2 + ["chgnet_blind"] * 3]
     click_button(notebook, "charge-aware")
     page.wait_for_timeout(1500)
-    assert page.evaluate(TRACES) == [["DFT", "DFT", "aware", "aware", "aware"]]
+    assert page.evaluate(TRACES) == [["DFT"] * 2 + ["chgnet_aware"] * 3]
+    page.select_option(".mlipkit-explorer .widget-dropdown:has-text('architecture') select", label="MACE")
+    page.wait_for_timeout(1500)
+    assert page.evaluate(TRACES) == [["DFT"] * 2 + ["mace_aware"] * 3]
 
     # a click on each Fe reaches Python with its ASE index
     notebook.python("app.structure._execute_js_code('window.nglStage = this.stage')")

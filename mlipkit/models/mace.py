@@ -1,0 +1,98 @@
+"""MACE behind the common protocol: mace-torch's own modules, and a linear readout of the moments on the node features.
+
+MACE: Batatia et al., NeurIPS 2022, arXiv 2206.07697.
+"""
+import contextlib
+import io
+import os
+import warnings
+
+import numpy as np
+import torch
+from ase.data import atomic_numbers
+
+from mlipkit.models.potential import Potential, building, neighbours, seen_elements
+
+# mace-torch makes torch.load unpickle anything, in the whole process; e3nn needs that while it is imported, nobody does afterwards
+_before = dict(os.environ)
+with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):      # it tells of accelerators that are not there
+    warnings.simplefilter("ignore")
+    from mace.modules import ScaleShiftMACE, interaction_classes      # isort: skip - before e3nn, which does not import on its own here
+    from e3nn import o3
+if "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD" not in _before:
+    del os.environ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"]
+warnings.filterwarnings("ignore", message="The TorchScript type system doesn't support instance-level annotations")
+
+
+class MACEWithMoments(torch.nn.Module):
+    """mace-torch's ScaleShiftMACE and a linear readout of the magnetic moments.
+
+    Parameters
+    ----------
+    elements : list of str
+    r_max : float
+        Cutoff, Å.
+    channels, max_l, max_ell, correlation, interactions : int
+        Features are ``channels`` x (0e + ... + max_l); spherical harmonics to ``max_ell``; body order correlation + 1.
+    scale : float
+        eV, of the interaction energies.
+    avg_num_neighbors : float
+    """
+
+    def __init__(self, elements, r_max=5.0, channels=64, max_l=0, max_ell=2, correlation=2, interactions=2, scale=1.0,
+                 avg_num_neighbors=40.0):
+        super().__init__()
+        self.model_args = {"elements": elements, "r_max": r_max, "channels": channels, "max_l": max_l, "max_ell": max_ell,
+                           "correlation": correlation, "interactions": interactions, "scale": scale, "avg_num_neighbors": avg_num_neighbors}
+        irreps = (channels * o3.Irreps.spherical_harmonics(max_l)).sort()[0].simplify()
+        self.mace = ScaleShiftMACE(
+            atomic_inter_scale=scale, atomic_inter_shift=0.0, r_max=r_max, num_bessel=8, num_polynomial_cutoff=5, max_ell=max_ell,
+            interaction_cls=interaction_classes["RealAgnosticResidualInteractionBlock"],
+            interaction_cls_first=interaction_classes["RealAgnosticInteractionBlock"], num_interactions=interactions,
+            num_elements=len(elements), hidden_irreps=irreps, MLP_irreps=o3.Irreps("16x0e"),
+            atomic_energies=np.zeros(len(elements)), avg_num_neighbors=avg_num_neighbors,
+            atomic_numbers=[atomic_numbers[e] for e in elements], correlation=correlation, gate=torch.nn.functional.silu)
+        # node features of all layers; the last layer keeps scalars only
+        self.moments = torch.nn.Linear(irreps.dim * (interactions - 1) + channels, 1)
+
+    def forward(self, batch, training=False):
+        out = self.mace(batch, training=training, compute_force=True, compute_stress=True)
+        return out, self.moments(out["node_feats"])[:, 0]
+
+
+class MACEPotential(Potential):
+    """A small MACE that also predicts moments."""
+    architecture, batch_size = "mace", 16
+
+    @classmethod
+    def build(cls, model_args):
+        return MACEWithMoments(**model_args)
+
+    @classmethod
+    def fresh(cls, frames, proxies, seed=0, **model_args):
+        elements = seen_elements(frames, proxies)
+        with building(seed):
+            return cls(cls.build({"elements": elements, **model_args}), proxies, elements)
+
+    def graph(self, atoms):
+        i, j, shift = neighbours(atoms, self.network.model_args["r_max"])
+        species = np.array([atomic_numbers[e] for e in self.network.model_args["elements"]])
+        single = {"dtype": torch.float32}
+        return {"positions": torch.tensor(atoms.positions, **single), "cell": torch.tensor(atoms.cell.array, **single),
+                "node_attrs": torch.tensor(self.numbers(atoms)[:, None] == species, **single),
+                "edge_index": torch.tensor(np.stack([i, j])), "unit_shifts": torch.tensor(shift, **single),
+                "shifts": torch.tensor(shift @ atoms.cell.array, **single)}
+
+    def forward(self, graphs, training=False):
+        counts = torch.tensor([len(g["positions"]) for g in graphs])
+        ptr = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
+        batch = {key: torch.cat([g[key] for g in graphs]) for key in ("positions", "cell", "node_attrs", "unit_shifts", "shifts")}
+        batch |= {"edge_index": torch.cat([g["edge_index"] + n for g, n in zip(graphs, ptr)], dim=1), "ptr": ptr,
+                  "batch": torch.repeat_interleave(torch.arange(len(graphs)), counts)}
+        out, magmoms = self.network(batch, training)
+        return {"energy": out["energy"], "forces": out["forces"], "stress": out["stress"], "magmoms": magmoms}
+
+    def shift_references(self, shift):
+        table = self.network.mace.atomic_energies_fn.atomic_energies
+        for k, element in enumerate(self.network.model_args["elements"]):
+            table[..., k] += shift.get(atomic_numbers[element], 0.0)

@@ -1,0 +1,187 @@
+"""What every potential shares: what a model sees of a frame, predictions, weights.
+
+An adapter (`chgnet.py`, `cpainn.py`, `mace.py`) adds how a frame becomes a graph and how a batch of graphs is computed.
+"""
+import contextlib
+import io
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from ase.data import atomic_numbers, chemical_symbols
+
+from mlipkit.files import InputError
+from mlipkit.species import PROXIES, to_proxies, warn_unbalanced
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a potential says of one frame: energy (eV), forces (eV/Å), stress (eV/Å^3, Voigt-6), magmoms (µB, unsigned).
+
+    ``magmoms`` is None when the model predicts none; ``charges`` (e, Bader) likewise.
+    """
+    energy: float
+    forces: np.ndarray
+    stress: np.ndarray
+    magmoms: np.ndarray | None
+    charges: np.ndarray | None = None
+
+
+@contextlib.contextmanager
+def building(seed=0):
+    """Build a network in single precision from a seed; torch's random numbers and default dtype stay as they were.
+
+    Upstream constructors draw random numbers, take the default dtype of the moment and print.
+    """
+    dtype = torch.get_default_dtype()
+    with torch.random.fork_rng(devices=[]), contextlib.redirect_stdout(io.StringIO()):
+        torch.manual_seed(seed)
+        torch.set_default_dtype(torch.float32)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(dtype)
+
+
+def neighbours(atoms, cutoff):
+    """Directed pairs within a cutoff (Å): indices ``i`` and ``j`` and the periodic shift of ``j``, shape (n_pairs, 3), by vesin."""
+    from vesin import NeighborList
+    i, j, shift = NeighborList(cutoff=cutoff, full_list=True, sorted=True, n_threads=1).compute(
+        atoms.positions, atoms.cell.array, list(atoms.pbc), "ijS")
+    return i.astype(np.int64), j.astype(np.int64), shift
+
+
+class Potential:
+    """A network and how it is fed.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        With ``model_args``, a dict from which the adapter's ``build`` makes it again.
+    proxies : dict, optional
+        The proxy map of a charge-aware model; empty for a charge-blind one.
+    elements : iterable of str, optional
+        What the model was trained on, proxies among them; None when the architecture says so itself.
+    """
+    architecture, batch_size = "", 8
+
+    def __init__(self, network, proxies=None, elements=None):
+        self.network, self.proxies = network.eval(), proxies or {}
+        self.elements = None if elements is None else sorted(elements, key=atomic_numbers.get)
+
+    @property
+    def charge_aware(self):
+        return bool(self.proxies)
+
+    # what an adapter adds
+
+    @classmethod
+    def build(cls, model_args):
+        """The network of these arguments, its weights drawn at random."""
+        raise NotImplementedError
+
+    @classmethod
+    def fresh(cls, frames, proxies, seed=0, **model_args):
+        """A potential to train on these frames: the published weights, or random ones of this seed."""
+        raise NotImplementedError
+
+    def graph(self, atoms):
+        """What the network needs of a frame."""
+        raise NotImplementedError
+
+    def forward(self, graphs, training=False):
+        """Tensors of a batch.
+
+        Returns
+        -------
+        dict
+            ``energy`` (eV, per frame), ``forces`` (eV/Å, atoms of all frames one after the other), ``stress`` (eV/Å^3,
+            (n_frames, 3, 3)), ``magmoms`` (µB) and ``charges`` (e), or None; differentiable when `training`.
+        """
+        raise NotImplementedError
+
+    def shift_references(self, shift):
+        """Add to the energy references: {atomic number: eV per atom}."""
+        raise NotImplementedError
+
+    # what all share
+
+    @classmethod
+    def from_weights(cls, path, card):
+        """From a safetensors file and its card."""
+        from safetensors.torch import load_file
+        with building():
+            network = cls.build(card["model_args"])
+        network.load_state_dict(load_file(path))
+        return cls(network, {(e, q): p for e, q, p in card["proxies"]}, card.get("elements"))
+
+    def numbers(self, atoms):
+        """Atomic numbers as the model sees them.
+
+        Raises
+        ------
+        InputError
+            When a charge-aware model misses oxidation states, or an element is none that the model knows.
+
+        Warns
+        -----
+        UserWarning
+            When a charge-aware model is given oxidation states that do not sum to the charge of the cell.
+        """
+        numbers = atoms.numbers
+        if self.proxies:
+            numbers = to_proxies(atoms, self.proxies)
+            warn_unbalanced(atoms)
+        if self.elements is not None:
+            unknown = sorted({chemical_symbols[z] for z in numbers} - set(self.elements))
+            if unknown:
+                raise InputError(f"{atoms.get_chemical_formula()}: this {self.architecture} model was not trained on {', '.join(unknown)}; "
+                                 f"it knows {', '.join(self.elements)}")
+        return numbers
+
+    def predict(self, frames, batch_size=None):
+        """Predict a list of frames.
+
+        Parameters
+        ----------
+        frames : list of ase.Atoms
+            With ``arrays["oxi_states"]`` when the model is charge-aware.
+        batch_size : int, optional
+            Frames per forward pass. Larger batches take memory and are little faster on a CPU.
+
+        Returns
+        -------
+        list of Prediction
+
+        Raises
+        ------
+        InputError
+            When a charge-aware model misses oxidation states, or the model cannot describe a cell.
+        """
+        result, size = [], batch_size or self.batch_size
+        for first in range(0, len(frames), size):
+            part = frames[first:first + size]
+            out = {k: None if v is None else v.detach().numpy() for k, v in self.forward([self.graph(a) for a in part]).items()}
+            ends = np.cumsum([0, *map(len, part)])
+            for i, (start, stop) in enumerate(itertools.pairwise(ends)):
+                stress = (out["stress"][i] + out["stress"][i].T) / 2
+                rows = {k: None if out.get(k) is None else out[k][start:stop] for k in ("forces", "magmoms", "charges")}
+                result.append(Prediction(float(out["energy"][i]), stress=stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]], **rows))
+        return result
+
+    def calculator(self):
+        """An ASE calculator of this potential."""
+        from mlipkit.models.calculator import PotentialCalculator
+        return PotentialCalculator(self)
+
+
+def proxies_of(charge_aware, proxies=None):
+    """The proxy map of a model: `proxies` or the default one when it is charge-aware, none otherwise."""
+    return (proxies or PROXIES) if charge_aware else {}
+
+
+def seen_elements(frames, proxies):
+    """Symbols that a model with this proxy map sees in frames."""
+    numbers = {int(z) for atoms in frames for z in (to_proxies(atoms, proxies) if proxies else atoms.numbers)}
+    return [chemical_symbols[z] for z in sorted(numbers)]

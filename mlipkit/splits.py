@@ -1,0 +1,57 @@
+"""Train, validation and test: whole charge orderings, never frames of one trajectory."""
+from collections import Counter
+
+import numpy as np
+
+from mlipkit.files import InputError
+
+
+def split_by_ordering(frames, validation=0.15, test=0.15, seed=0, mobile="Na", group=None):
+    """Give every frame ``info["split"]``: all frames of one Na arrangement and charge ordering go to the same part.
+
+    Frames of one relaxation are nearly alike, so a model tested on some after training on others is praised for its memory.
+
+    Parameters
+    ----------
+    frames : list of ase.Atoms
+        With ``info["ordering"]``, or with oxidation states, from which `ordering_label` then makes it (and stores it).
+    validation, test : float
+        Shares of the frames that these two should reach, as nearly as whole groups allow; each gets at least one group.
+    seed : int
+    mobile : str or None
+        The mobile ion, for `ordering_label`.
+    group : callable, optional
+        Another name for the group of a frame: ``lambda atoms: atoms.info["material"]``.
+
+    Returns
+    -------
+    list of ase.Atoms
+        The same objects. A group that is the only one of its composition goes to the training part: without an end member
+        no model has a reference.
+
+    Raises
+    ------
+    InputError
+        When there are fewer than three groups, or too few that may be held out.
+    """
+    from mlipkit.orderings import orderings_of
+    names = [group(atoms) for atoms in frames] if group else orderings_of(frames, mobile)
+    size = Counter(names)
+    composition = {name: atoms.get_chemical_formula(empirical=True) for name, atoms in zip(names, frames)}
+    alone = {name for name in size if list(composition.values()).count(composition[name]) == 1}
+    free = sorted(set(size) - alone) if len(set(size) - alone) >= 2 else sorted(size)
+    if len(size) < 3:
+        raise InputError(f"split_by_ordering: a split needs three groups or more; these {len(frames)} frames are of {len(size)}: "
+                         f"{', '.join(map(str, size))}")
+    free = [free[i] for i in np.random.default_rng(seed).permutation(len(free))]
+    part = dict.fromkeys(size, "train")
+    for name, share in (("test", test), ("validation", validation)):
+        taken = 0
+        while share and free and (not taken or taken + size[free[-1]] / 2 <= share * len(frames)):
+            taken += size[free[-1]]
+            part[free.pop()] = name
+    if "train" not in part.values():
+        raise InputError("split_by_ordering: nothing is left to train on; lower validation= and test=")
+    for atoms, name in zip(frames, names):
+        atoms.info["split"] = part[name]
+    return frames

@@ -1,0 +1,115 @@
+"""Files with weights: what is taken, what is refused, and that nothing in them executes."""
+import json
+import os
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+
+import mlipkit as mk
+from mlipkit.models.chgnet import CHGNetPotential
+
+
+class Bomb:
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+@pytest.fixture(scope="module")
+def upstream(tmp_path_factory):
+    """A checkpoint as chgnet.trainer.Trainer writes it, NumPy numbers in its history included."""
+    path = tmp_path_factory.mktemp("upstream") / "epoch3_e12_f80.pth.tar"
+    network = CHGNetPotential.pretrained().network
+    torch.save({"model": network.as_dict(), "optimizer": {}, "scheduler": {},
+                "training_history": {"e": {"train": [np.float64(0.1)], "val": [np.float32(0.2)]}}, "trainer_args": {"targets": "efsm", "seed": 1}}, path)
+    return path
+
+
+def test_a_chgnet_checkpoint_works_with_our_labels(upstream, mixed):
+    blind, aware = mk.import_checkpoint(upstream, charge_aware=False), mk.import_checkpoint(upstream)
+    published = mk.load_model("chgnet")
+    assert blind.predict([mixed])[0].energy == published.predict([mixed])[0].energy
+    seen_as_gallium = mixed.copy()
+    seen_as_gallium.symbols[(mixed.symbols == "Fe") & (mixed.arrays["oxi_states"] == 3)] = "Ga"
+    assert aware.predict([mixed])[0].energy == published.predict([seen_as_gallium])[0].energy
+    other = mk.import_checkpoint(upstream, proxies={("Fe", 3): "Rh"})
+    seen_as_gallium.symbols[seen_as_gallium.symbols == "Ga"] = "Rh"
+    assert other.predict([mixed])[0].energy == published.predict([seen_as_gallium])[0].energy
+
+
+@pytest.mark.parametrize("wrap", [lambda bomb: bomb, lambda bomb: {"model": bomb}, lambda bomb: {"model": {"state_dict": {}, "model_args": bomb}}])
+def test_what_would_execute_is_refused_and_does_not(tmp_path, wrap):
+    path, sign = tmp_path / "best_model.pth", tmp_path / "executed"
+    torch.save(wrap(Bomb(sign)), path)
+    with pytest.raises(mk.InputError, match="pickled Python object, and reading it could execute anything"):
+        mk.import_checkpoint(path)
+    path.write_bytes(pickle.dumps(Bomb(sign)))              # a bare pickle, without torch's archive
+    with pytest.raises(mk.InputError, match=r"best_model.pth: (is a pickled Python object|cannot be read as a checkpoint)"):
+        mk.import_checkpoint(path)
+    path.rename(tmp_path / "model.safetensors")
+    (tmp_path / "model.json").write_text(json.dumps({"architecture": "chgnet", "model_args": {}, "proxies": []}))
+    with pytest.raises(mk.InputError, match="not the weights that its card describes"):
+        mk.import_checkpoint(tmp_path / "model.safetensors")
+    assert not sign.exists()
+
+
+def test_a_pickled_mace_model_is_refused(tmp_path):
+    path = tmp_path / "MACE.model"
+    torch.save(mk.load_model("mace", charge_aware=True).network.mace, path)
+    with pytest.raises(mk.InputError, match="MACE.model: is a pickled Python object.*ScaleShiftMACE"):
+        mk.import_checkpoint(path)
+
+
+def test_other_files_are_refused_with_the_reason(tmp_path, upstream):
+    path = tmp_path / "x.pth"
+    for content, reason in (({"model": {"message_layers.0.weight": torch.zeros(2)}}, "no model that is known here .found: message_layers.0.weight"),
+                            ([1, 2, 3], "no model that is known here .found: list"),
+                            ({"model": {"state_dict": {}, "model_args": {"nonsense": 1}}}, "is no CHGNet of this version")):
+        torch.save(content, path)
+        with pytest.raises(mk.InputError, match=reason):
+            mk.import_checkpoint(path)
+    with pytest.raises(mk.InputError, match="there is no such file"):
+        mk.import_checkpoint(tmp_path / "nothing.pth")
+    torch.jit.script(torch.nn.Linear(2, 2)).save(str(path))
+    with pytest.raises(mk.InputError, match="x.pth: is a TorchScript program"):
+        mk.import_checkpoint(path)
+    whole = upstream.read_bytes()
+    rng = np.random.default_rng(0)
+    for cut in rng.integers(0, len(whole), 20):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(mk.InputError, match="x.pth"):
+            mk.import_checkpoint(path)
+    path.write_text("energy 1.0")
+    with pytest.raises(mk.InputError, match="x.pth"):
+        mk.import_checkpoint(path)
+    with zipfile.ZipFile(path, "w") as z:
+        z.writestr("notes.txt", "hello")
+    with pytest.raises(mk.InputError, match="x.pth"):
+        mk.import_checkpoint(path)
+
+
+@pytest.mark.parametrize("name", ["chgnet", "cpainn", "mace"])
+def test_own_weights_round_trip_and_tampering_is_told(tmp_path, frames, name):
+    model = mk.load_model(name, charge_aware=True)
+    mk.save_weights(model, tmp_path, {"name": "mine"})
+    again = mk.import_checkpoint(tmp_path / "mine.safetensors")
+    assert again.predict(frames[-1:])[0].energy == model.predict(frames[-1:])[0].energy
+    assert (again.proxies, again.elements, again.architecture) == (model.proxies, model.elements, name)
+    whole = (tmp_path / "mine.safetensors").read_bytes()
+    for damaged in (whole[:len(whole) // 2], b"", whole[:100] + b"\x00" + whole[101:]):
+        (tmp_path / "mine.safetensors").write_bytes(damaged)
+        with pytest.raises(mk.InputError, match="mine.safetensors: not the weights that its card describes"):
+            mk.import_checkpoint(tmp_path / "mine.safetensors")
+    (tmp_path / "mine.safetensors").write_bytes(whole)
+    card = json.loads((tmp_path / "mine.json").read_text())
+    (tmp_path / "mine.json").write_text(json.dumps({**card, "model_args": {"features": 3}}))
+    with pytest.raises(mk.InputError, match="not the weights that its card describes"):
+        mk.import_checkpoint(tmp_path / "mine.safetensors")
+    (tmp_path / "mine.json").unlink()
+    with pytest.raises(mk.InputError, match="the card of mine.safetensors is missing"):
+        mk.import_checkpoint(tmp_path / "mine.safetensors")
