@@ -31,8 +31,8 @@ from collect import write_manifest
 FOLDER, CHECKPOINTS = HERE / "models", HERE / "checkpoints"
 SEEDS, SHIPPED = (0, 1, 2), (0,)
 MODEL_ARGS = {"chgnet": {}, "cpainn": {}, "mace": {"channels": 32, "r_max": 4.5}}
-PRETRAINING = {"cpainn": {"epochs": 12, "lr": 1e-3}, "mace": {"epochs": 12, "lr": 5e-3}}
-FINE_TUNING = {"chgnet": {"epochs": 24, "lr": 1e-3}, "cpainn": {"epochs": 60, "lr": 5e-4}, "mace": {"epochs": 60, "lr": 2e-3}}
+PRETRAINING = {"cpainn": {"epochs": 8, "lr": 1e-3}, "mace": {"epochs": 8, "lr": 5e-3}}
+FINE_TUNING = {"chgnet": {"epochs": 12, "lr": 1e-3}, "cpainn": {"epochs": 50, "lr": 5e-4}, "mace": {"epochs": 50, "lr": 2e-3}}
 
 
 def runs():

@@ -11,7 +11,7 @@ import fcntl
 import sys
 import time
 
-from label import FINAL, HERE, RUN, frames_of
+from label import FINAL, HERE, ORBITAL_STEPS, RUN, frames_of
 from olivine import N_RATTLED, N_STRAINED, jobs
 
 
@@ -19,6 +19,8 @@ def finished(job):
     frames = frames_of(job.name)
     if job.kind in ("displaced", "metal"):
         return len(frames) >= (7 if job.kind == "metal" else N_RATTLED + N_STRAINED)
+    if job.kind == "orbital" and len(frames) > ORBITAL_STEPS:
+        return True
     return bool(frames) and frames[-1].info.get("kind") == "final" and frames[-1].info["density"] <= FINAL["density"]
 
 

@@ -22,6 +22,7 @@ CUTOFF = 600                      # eV
 PULAY = 2 / 3 * CUTOFF * 0.0239   # eV: basis-set stress times volume; 0.0239 = -dE/d(cutoff) per cell, from 570 and 630 eV, FePO4
 BIAS = 2.0                        # eV, see sixth_electron
 FMAX, NEAR, LARGE = 0.05, 0.2, 0.8      # eV/Å: relaxed; short steps below; LOOSE above
+ORBITAL_STEPS = 5                 # of a relaxation with another orbital: enough to see that it stays above, or turns
 HERE = Path(__file__).parent
 
 
@@ -165,7 +166,7 @@ def optimizer_of(atoms, history):
 
 def relax(job, txt, steps=40):
     """Relax in the fixed cell from where the job stands; the end point is converged tighter and closes it."""
-    done = frames_of(job.name)
+    steps, done = ORBITAL_STEPS if job.kind == "orbital" else steps, frames_of(job.name)
     origin = done or (frames_of(job.tag) if job.kind == "orbital" else [])
     lowest = min(origin, key=lambda a: a.get_potential_energy(), default=None)
     atoms = start(job)

@@ -15,7 +15,7 @@ from mlipkit.models.potential import proxies_of
 
 # what counts as an error of one: eV/atom, eV/Å, eV/Å^3 (0.5 GPa), µB
 SCALES = {"energy": 0.005, "forces": 0.1, "stress": 0.5 / 160.21766208, "magmoms": 0.05}
-SETTINGS = {"chgnet": {"epochs": 24, "lr": 1e-3, "batch_size": 4},         # starts from published weights: few epochs
+SETTINGS = {"chgnet": {"epochs": 12, "lr": 1e-3, "batch_size": 4},         # starts from published weights: few epochs
             "cpainn": {"epochs": 120, "lr": 1e-3, "batch_size": 4},
             "mace": {"epochs": 120, "lr": 5e-3, "batch_size": 4}}
 
