@@ -10,6 +10,7 @@ import torch
 
 import mlipkit as mk
 from mlipkit.models.chgnet import CHGNetPotential
+from mlipkit.species import PROXIES
 
 
 class Bomb:
@@ -49,7 +50,7 @@ def test_what_would_execute_is_refused_and_does_not(tmp_path, wrap):
     with pytest.raises(mk.InputError, match="pickled Python object, and reading it could execute anything"):
         mk.import_checkpoint(path)
     path.write_bytes(pickle.dumps(Bomb(sign)))              # a bare pickle, without torch's archive
-    with pytest.raises(mk.InputError, match=r"best_model.pth: (is a pickled Python object|cannot be read as a checkpoint)"):
+    with pytest.raises(mk.InputError, match="best_model.pth: is a pickle, and reading it could execute anything"):
         mk.import_checkpoint(path)
     path.rename(tmp_path / "model.safetensors")
     (tmp_path / "model.json").write_text(json.dumps({"architecture": "chgnet", "model_args": {}, "proxies": []}))
@@ -58,11 +59,40 @@ def test_what_would_execute_is_refused_and_does_not(tmp_path, wrap):
     assert not sign.exists()
 
 
-def test_a_pickled_mace_model_is_refused(tmp_path):
+@pytest.mark.parametrize("args", [{}, {"max_l": 1, "max_ell": 3, "correlation": 3, "interactions": 3}, {"interactions": 1, "avg_num_neighbors": 20.5}])
+def test_a_mace_model_is_built_again_without_unpickling_it(tmp_path, mixed, monkeypatch, args):
+    """As mace_run_train leaves it: a pickled ScaleShiftMACE in double precision."""
+    from mlipkit.models.mace import MACEPotential
+    from mlipkit.models.potential import building
     path = tmp_path / "MACE.model"
-    torch.save(mk.load_model("mace", charge_aware=True).network.mace, path)
-    with pytest.raises(mk.InputError, match="MACE.model: is a pickled Python object.*ScaleShiftMACE"):
+    with building(3):
+        model = MACEPotential.build({"elements": ["O", "Na", "P", "Fe", "Ga"], "channels": 8, "r_max": 4.0, "scale": 20.0} | args).mace
+    original = MACEPotential.plain(model, PROXIES).predict([mixed])[0]
+    torch.save(model.double(), path)
+    monkeypatch.setattr("e3nn.util.codegen.CodeGenMixin.__setstate__", None)        # would run what the file holds
+    imported = mk.import_checkpoint(path)
+    p = imported.predict([mixed])[0]
+    assert p.energy == pytest.approx(original.energy, abs=2e-3) and p.forces == pytest.approx(original.forces, abs=1e-4)
+    assert p.magmoms is None and imported.charge_aware
+    swapped = mixed.copy()
+    fe = mixed.symbols == "Fe"
+    swapped.arrays["oxi_states"][fe] = 5 - mixed.arrays["oxi_states"][fe]
+    assert abs(imported.predict([swapped])[0].energy - p.energy) > 1e-3
+    with pytest.raises(mk.InputError, match="this MACE does not know Rh"):
+        mk.import_checkpoint(path, proxies={("Fe", 3): "Rh"})
+    with pytest.raises(mk.InputError, match="cannot be built again from a card"):
+        mk.save_weights(imported, tmp_path, {"name": "x"})
+
+
+def test_a_mace_model_with_a_stowaway_is_refused(tmp_path):
+    path, sign = tmp_path / "MACE.model", tmp_path / "executed"
+    model = mk.load_model("mace", charge_aware=True).network.mace
+    model.heads = Bomb(sign)
+    torch.save(model, path)
+    model.heads = ["Default"]
+    with pytest.raises(mk.InputError, match="MACE.model: is a pickled Python object.*it is refused"):
         mk.import_checkpoint(path)
+    assert not sign.exists()
 
 
 def test_other_files_are_refused_with_the_reason(tmp_path, upstream):

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from ase.data import atomic_numbers
 
 from mlipkit.files import InputError
 from mlipkit.models import adapter
+from mlipkit.models.inert import read_inert, state_dict
 from mlipkit.models.potential import building, proxies_of
 
 # plain NumPy numbers in a training history, which torch's restricted reader does not know by itself
@@ -16,15 +18,15 @@ _NUMBERS = [np.dtype, *{type(np.dtype(t)) for t in (np.float64, np.float32, np.i
 
 
 def import_checkpoint(path, charge_aware=True, proxies=None):
-    """A potential from a checkpoint file of CHGNet, or from weights that `save_weights` wrote.
+    """A potential from a published checkpoint of CHGNet or MACE, or from weights that `save_weights` wrote.
 
     Parameters
     ----------
     path : str or Path
-        A CHGNet checkpoint (``chgnet.trainer.Trainer`` writes them, ``.pth.tar``), or the ``.safetensors`` of a model trained here,
-        its ``.json`` card beside it.
+        A CHGNet checkpoint (``chgnet.trainer.Trainer`` writes them, ``.pth.tar``), a MACE model (``mace_run_train`` writes them,
+        ``.model``), or the ``.safetensors`` of a model trained here, its ``.json`` card beside it.
     charge_aware : bool
-        Whether a CHGNet was trained with proxy elements. The file itself does not say.
+        Whether a CHGNet or MACE was trained with proxy elements. The file itself does not say.
     proxies : dict, optional
         ``{(element, oxidation state): proxy element}``, by default ``{("Fe", 3): "Ga"}`` as in doi 10.11583/DTU.31812499: frames
         keep their real elements and carry ``arrays["oxi_states"]``.
@@ -36,12 +38,14 @@ def import_checkpoint(path, charge_aware=True, proxies=None):
     Raises
     ------
     InputError
-        When the file would have to execute code to be read (a pickled model), or holds no model that is known here.
+        When the file would have to execute code to be read, or holds no model that is known here.
 
     Notes
     -----
-    Files go through ``torch.load(weights_only=True)``, which takes tensors and plain containers. MACE's ``.model`` files and
-    ``torch.save(model)`` of cPaiNN are pickled Python objects; so are TorchScript archives of a kind. They are refused.
+    Files go through ``torch.load(weights_only=True)``, which takes tensors and plain containers. A MACE ``.model`` is a pickled
+    Python object: each class that it names is replaced by one that only keeps what it is given, sizes and weights are
+    read off, and the network is built afresh by mace-torch. Other pickled objects, TorchScript programs and bare state dicts
+    (cPaiNN's among them: they do not say how the features are split) are refused.
     """
     path = Path(path)
     if not path.is_file():
@@ -49,10 +53,12 @@ def import_checkpoint(path, charge_aware=True, proxies=None):
     if path.suffix == ".safetensors":
         return _own(path)
     content = _tensors(path)
-    model = content.get("model", content) if isinstance(content, dict) else {}
+    if content is path:
+        return _mace(path, proxies_of(charge_aware, proxies))
+    model = content.get("model", content) if isinstance(content, dict) else content
     if isinstance(model, dict) and {"state_dict", "model_args"} <= set(model):
         return _chgnet(path, model, proxies_of(charge_aware, proxies))
-    keys = ", ".join(sorted(map(str, model))[:6]) if isinstance(model, dict) else type(content).__name__
+    keys = ", ".join(sorted(map(str, model))[:6]) if isinstance(model, dict) else type(model).__name__
     raise InputError(f"{path}: holds no model that is known here (found: {keys}, ...). A bare state dict says neither how large the "
                      "network is nor in which order it splits its features; CHGNet checkpoints do (model_args), and .safetensors made here")
 
@@ -62,6 +68,10 @@ def _tensors(path):
         with torch.serialization.safe_globals(_NUMBERS):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as reason:
+        if not zipfile.is_zipfile(path):
+            raise InputError(f"{path}: is a pickle, and reading it could execute anything that somebody put into it: refused") from None
+        if _is_mace(path):
+            return path
         if zipfile.is_zipfile(path) and any(name.endswith("constants.pkl") for name in zipfile.ZipFile(path).namelist()):
             raise InputError(f"{path}: is a TorchScript program, not weights; it is not run here") from None
         needs = [line for line in str(reason).splitlines() if "GLOBAL" in line or "global" in line]
@@ -81,6 +91,43 @@ def _chgnet(path, model, proxies):
     except (TypeError, ValueError, RuntimeError, KeyError, AttributeError) as reason:
         raise InputError(f"{path}: is no CHGNet of this version ({str(reason).splitlines()[0][:160]})") from None
     return name(network, proxies)
+
+
+def _is_mace(path):
+    """Whether a pickled object is a MACE model and names nothing but what such a model needs."""
+    names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    rooms = ("mace.modules.", "e3nn.", "torch.nn.", "torch.fx.", "torch.jit.", "builtins.set", "builtins.slice")
+    return "mace.modules.models.ScaleShiftMACE" in names and all(n.startswith(rooms) for n in names)
+
+
+def _mace(path, proxies):
+    from mlipkit.models import mace  # before e3nn, which does not import on its own
+    plain_values = mace.o3.Irreps, mace.o3.Irrep, mace.o3._irreps._MulIr
+    from mace import modules
+    from mace.tools.scripts_utils import extract_config_mace_model
+    try:
+        found = read_inert(path, plain_values)
+        config = extract_config_mace_model(found)
+        for key in ("interaction_cls", "interaction_cls_first", "readout_cls"):
+            config[key] = getattr(modules, config[key].__name__)
+        config |= {"gate": modules.gate_dict[config["gate"].__name__] if config["gate"] else None, "cueq_config": None,
+                   "atomic_numbers": config["atomic_numbers"].tolist(), "atomic_energies": np.asarray(config["atomic_energies"]),
+                   "distance_transform": config["distance_transform"] or "None"}
+        with building():
+            model = modules.ScaleShiftMACE(**config)
+        # what generated code keeps for itself (Wigner 3j symbols) is made anew with it
+        missing, unexpected = model.load_state_dict(state_dict(found), strict=False)
+        if unexpected or [k for k in missing if "_w3j_" not in k]:
+            raise ValueError(f"{[*unexpected, *missing][0]} does not fit")
+    except InputError:
+        raise
+    except Exception as reason:     # what a foreign object lacks shows in as many ways as it has parts
+        what = f"{type(reason).__name__}: {str(reason).splitlines()[0][:160]}" if str(reason) else type(reason).__name__
+        raise InputError(f"{path}: is a MACE model, but not one that this mace-torch can build ({what})") from None
+    if absent := [p for p in proxies.values() if atomic_numbers[p] not in config["atomic_numbers"]]:
+        raise InputError(f"{path}: this MACE does not know {', '.join(absent)}, so it was not trained with that proxy; say "
+                         "charge_aware=False, or proxies=")
+    return mace.MACEPotential.plain(model, proxies)
 
 
 def _own(path):

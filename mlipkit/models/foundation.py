@@ -1,24 +1,9 @@
 """MACE foundation models, charge-blind, by mace-torch's own loader."""
-import torch
-
 from mlipkit.files import InputError
 from mlipkit.models.mace import MACEPotential
 
 NAMES = {"mace-mp-0-small": "small", "mace-mp-0-medium": "medium", "mace-mp-0-large": "large", "mace-mpa-0-medium": "medium-mpa-0",
          "mace-omat-0-small": "small-omat-0", "mace-omat-0-medium": "medium-omat-0", "mace-matpes-pbe-0": "mace-matpes-pbe-0"}
-
-
-class Bare(torch.nn.Module):
-    """A MACE model without a readout of moments."""
-
-    def __init__(self, model):
-        super().__init__()
-        from ase.data import chemical_symbols
-        self.mace = model
-        self.model_args = {"elements": [chemical_symbols[int(z)] for z in model.atomic_numbers], "r_max": float(model.r_max)}
-
-    def forward(self, batch, training=False):
-        return self.mace(batch, training=training, compute_force=True, compute_stress=True), None
 
 
 def load_foundation(name):
@@ -41,12 +26,9 @@ def load_foundation(name):
     try:
         with building():
             from mace.calculators import mace_mp
-            model = mace_mp(NAMES[name], device="cpu", default_dtype="float32", return_raw_model=True).float()
+            model = mace_mp(NAMES[name], device="cpu", default_dtype="float32", return_raw_model=True)
     except OSError as reason:
         file = "".join(c for c in url.rsplit("/", 1)[1] if c.isalnum() or c == "_")
         raise InputError(f"{name} cannot be downloaded ({reason}); fetch {url} where there is a network and put it here: "
                          f"{get_cache_dir()}/{file}") from None
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
-    network = Bare(model)
-    return MACEPotential(network, None, network.model_args["elements"])
+    return MACEPotential.plain(model)

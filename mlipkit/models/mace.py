@@ -9,8 +9,9 @@ import warnings
 
 import numpy as np
 import torch
-from ase.data import atomic_numbers
+from ase.data import atomic_numbers, chemical_symbols
 
+from mlipkit.files import InputError
 from mlipkit.models.potential import Potential, building, neighbours, seen_elements
 
 # mace-torch makes torch.load unpickle anything, in the whole process; e3nn needs that while it is imported, nobody does afterwards
@@ -60,8 +61,22 @@ class MACEWithMoments(torch.nn.Module):
         return out, self.moments(out["node_feats"])[:, 0]
 
 
+class PlainMACE(torch.nn.Module):
+    """A MACE model from elsewhere: no readout of moments, and no card from which it could be built again."""
+    model_args = None
+
+    def __init__(self, model):
+        super().__init__()
+        self.mace = model
+        for parameter in model.parameters():
+            parameter.requires_grad_(False)
+
+    def forward(self, batch, training=False):
+        return self.mace(batch, training=training, compute_force=True, compute_stress=True), None
+
+
 class MACEPotential(Potential):
-    """A small MACE that also predicts moments."""
+    """MACE: a small one that also predicts moments, or a model from elsewhere without."""
     architecture, batch_size = "mace", 16
 
     @classmethod
@@ -74,9 +89,17 @@ class MACEPotential(Potential):
         with building(seed):
             return cls(cls.build({"elements": elements, **model_args}), proxies, elements)
 
+    @classmethod
+    def plain(cls, model, proxies=None):
+        """Around a MACE model from elsewhere, in single precision."""
+        heads = getattr(model, "heads", None) or ["default"]
+        if len(heads) > 1:
+            raise InputError(f"a MACE model with several heads ({', '.join(heads)}) is not supported; take one out of it with mace-torch")
+        return cls(PlainMACE(model.float()), proxies, [chemical_symbols[z] for z in model.atomic_numbers.tolist()])
+
     def graph(self, atoms):
-        i, j, shift = neighbours(atoms, self.network.model_args["r_max"])
-        species = np.array([atomic_numbers[e] for e in self.network.model_args["elements"]])
+        i, j, shift = neighbours(atoms, float(self.network.mace.r_max))
+        species = self.network.mace.atomic_numbers.numpy()
         single = {"dtype": torch.float32}
         return {"positions": torch.tensor(atoms.positions, **single), "cell": torch.tensor(atoms.cell.array, **single),
                 "node_attrs": torch.tensor(self.numbers(atoms)[:, None] == species, **single),
@@ -94,5 +117,5 @@ class MACEPotential(Potential):
 
     def shift_references(self, shift):
         table = self.network.mace.atomic_energies_fn.atomic_energies
-        for k, element in enumerate(self.network.model_args["elements"]):
-            table[..., k] += shift.get(atomic_numbers[element], 0.0)
+        for k, z in enumerate(self.network.mace.atomic_numbers.tolist()):
+            table[..., k] += shift.get(z, 0.0)

@@ -219,6 +219,8 @@ def save_weights(potential, folder, card):
     from safetensors.torch import save
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    if potential.network.model_args is None:
+        raise InputError("save_weights: a model from elsewhere cannot be built again from a card; keep its own file and import that")
     card = {**card, "architecture": potential.architecture, "charge_aware": potential.charge_aware,
             "parameters": sum(p.numel() for p in potential.network.parameters()), "model_args": potential.network.model_args,
             "elements": potential.elements, "proxies": [[e, q, p] for (e, q), p in potential.proxies.items()]}
