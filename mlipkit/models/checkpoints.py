@@ -64,6 +64,8 @@ def import_checkpoint(path, charge_aware=True, proxies=None):
 
 
 def _tensors(path):
+    if zipfile.is_zipfile(path) and any(name.endswith("constants.pkl") for name in zipfile.ZipFile(path).namelist()):
+        raise InputError(f"{path}: is a TorchScript program, not weights; it is not run here")
     try:
         with torch.serialization.safe_globals(_NUMBERS):
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -72,8 +74,6 @@ def _tensors(path):
             raise InputError(f"{path}: is a pickle, and reading it could execute anything that somebody put into it: refused") from None
         if _is_mace(path):
             return path
-        if zipfile.is_zipfile(path) and any(name.endswith("constants.pkl") for name in zipfile.ZipFile(path).namelist()):
-            raise InputError(f"{path}: is a TorchScript program, not weights; it is not run here") from None
         needs = [line for line in str(reason).splitlines() if "GLOBAL" in line or "global" in line]
         what = needs[0].strip() if needs else "not plain tensors"
         raise InputError(f"{path}: is a pickled Python object, and reading it could execute anything that somebody put into it, so it is "
