@@ -7,6 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from ase.calculators.singlepoint import SinglePointCalculator
 
 import mlipkit as mk
 from mlipkit.models.chgnet import CHGNetPotential
@@ -93,6 +94,45 @@ def test_a_mace_model_with_a_stowaway_is_refused(tmp_path):
     with pytest.raises(mk.InputError, match="MACE.model: is a pickled Python object.*it is refused"):
         mk.import_checkpoint(path)
     assert not sign.exists()
+
+
+def foreign(network, message_order, update_order, length_first):
+    """The weights of our PaiNN as another program might keep them: its names, its order of the split features, its joins."""
+    shuffled = lambda t, order: torch.cat([t.chunk(3)[order.index(k)] for k in range(3)])      # noqa: E731
+    f, state = network.model_args["features"], {"atom_embedding.weight": network.embedding.weight}
+    for k, m in enumerate(network.messages):
+        state |= {f"message_layers.{k}.scalar.0.weight": m.phi[0].weight, f"message_layers.{k}.scalar.0.bias": m.phi[0].bias}
+        for kind in ("weight", "bias"):
+            state[f"message_layers.{k}.scalar.2.{kind}"] = shuffled(getattr(m.phi[2], kind), message_order)
+            state[f"message_layers.{k}.filter.{kind}"] = shuffled(getattr(m.filter, kind), message_order)
+    for k, u in enumerate(network.updates):
+        first = u.a[0].weight.roll(f, dims=1) if length_first else u.a[0].weight
+        state |= {f"update_layers.{k}.U.weight": u.u.weight, f"update_layers.{k}.V.weight": u.v.weight,
+                  f"update_layers.{k}.mlp.0.weight": first, f"update_layers.{k}.mlp.0.bias": u.a[0].bias}
+        for kind in ("weight", "bias"):
+            state[f"update_layers.{k}.mlp.2.{kind}"] = shuffled(getattr(u.a[2], kind), update_order)
+    for name, head in (("magmom_mlp", network.heads[0]), ("readout_mlp", network.energy)):
+        state |= {f"{name}.{i}.{kind}": getattr(head[i], kind) for i in (0, 2) for kind in ("weight", "bias")}
+    return {k: v.detach().clone() for k, v in state.items()} | {"normalize_stddev": torch.tensor([network.model_args["scale"]])}
+
+
+@pytest.mark.parametrize("ways", [((0, 1, 2), (0, 1, 2), False), ((1, 2, 0), (2, 0, 1), True)])
+def test_a_painn_of_another_program_is_joined_as_its_forces_say(tmp_path, frames, mixed, ways):
+    ours, path = mk.load_model("cpainn", charge_aware=True), tmp_path / "best_model.pth"
+    torch.save({"model": foreign(ours.network, *ways), "cutoff": ours.network.model_args["cutoff"], "step": 3}, path)
+    known = [a.copy() for a in frames[20:22]]
+    for atoms, p in zip(known, ours.predict(known)):
+        atoms.calc = SinglePointCalculator(atoms, energy=p.energy, forces=p.forces)
+    imported = mk.import_checkpoint(path, frames=known)
+    a, b = imported.predict([mixed])[0], ours.predict([mixed])[0]
+    assert a.forces == pytest.approx(b.forces, abs=1e-4) and a.magmoms == pytest.approx(b.magmoms, abs=1e-4)
+    assert a.energy == pytest.approx(b.energy, abs=1.5)          # one shift per atom stands for our references
+    with pytest.raises(mk.InputError, match="looks like a PaiNN.*frames=..."):
+        mk.import_checkpoint(path)
+    for atoms in known:
+        atoms.calc.results["forces"] = atoms.calc.results["forces"][::-1]
+    with pytest.raises(mk.InputError, match="no way to join its layers reproduces the forces of these frames"):
+        mk.import_checkpoint(path, frames=known)
 
 
 def test_other_files_are_refused_with_the_reason(tmp_path, upstream):

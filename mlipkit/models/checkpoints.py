@@ -17,19 +17,25 @@ _NUMBERS = [np.dtype, *{type(np.dtype(t)) for t in (np.float64, np.float32, np.i
             np._core.multiarray.scalar, (np._core.multiarray.scalar, "numpy.core.multiarray.scalar")]
 
 
-def import_checkpoint(path, charge_aware=True, proxies=None):
-    """A potential from a published checkpoint of CHGNet or MACE, or from weights that `save_weights` wrote.
+def import_checkpoint(path, charge_aware=True, proxies=None, frames=None, cutoff=None):
+    """A potential from a published checkpoint of CHGNet, MACE or cPaiNN, or from weights that `save_weights` wrote.
 
     Parameters
     ----------
     path : str or Path
         A CHGNet checkpoint (``chgnet.trainer.Trainer`` writes them, ``.pth.tar``), a MACE model (``mace_run_train`` writes them,
-        ``.model``), or the ``.safetensors`` of a model trained here, its ``.json`` card beside it.
+        ``.model``), a state dict of a PaiNN (``torch.save``, alone or under ``"model"``; give `frames` with it), or the
+        ``.safetensors`` of a model trained here, its ``.json`` card beside it.
     charge_aware : bool
         Whether a CHGNet or MACE was trained with proxy elements. The file itself does not say.
     proxies : dict, optional
         ``{(element, oxidation state): proxy element}``, by default ``{("Fe", 3): "Ga"}`` as in doi 10.11583/DTU.31812499: frames
         keep their real elements and carry ``arrays["oxi_states"]``.
+    frames : list of ase.Atoms, optional
+        For a PaiNN: one or two frames whose energies and forces the model knows, from the set that it was trained on. A state dict
+        does not say in which order the features are split; the order that reproduces these forces is found.
+    cutoff : float, optional
+        Å, for a PaiNN whose file does not say it.
 
     Returns
     -------
@@ -44,8 +50,7 @@ def import_checkpoint(path, charge_aware=True, proxies=None):
     -----
     Files go through ``torch.load(weights_only=True)``, which takes tensors and plain containers. A MACE ``.model`` is a pickled
     Python object: each class that it names is replaced by one that only keeps what it is given, sizes and weights are
-    read off, and the network is built afresh by mace-torch. Other pickled objects, TorchScript programs and bare state dicts
-    (cPaiNN's among them: they do not say how the features are split) are refused.
+    read off, and the network is built afresh by mace-torch. Other pickled objects and TorchScript programs are refused.
     """
     path = Path(path)
     if not path.is_file():
@@ -58,9 +63,18 @@ def import_checkpoint(path, charge_aware=True, proxies=None):
     model = content.get("model", content) if isinstance(content, dict) else content
     if isinstance(model, dict) and {"state_dict", "model_args"} <= set(model):
         return _chgnet(path, model, proxies_of(charge_aware, proxies))
+    state = model.get("state_dict", model) if isinstance(model, dict) else {}
+    if any("embedding" in str(k) for k in state) and all(torch.is_tensor(v) for v in state.values()):
+        cutoff = cutoff or content.get("cutoff")
+        if not frames or not cutoff:
+            raise InputError(f"{path}: is a state dict that looks like a PaiNN. It does not say in which order the features are split"
+                             f"{'' if cutoff else ', nor its cutoff'}: give one or two frames with energies and forces that the model was "
+                             f"trained on, frames=...{'' if cutoff else ', and cutoff=... (Å)'}")
+        from mlipkit.models.foreign_painn import painn_from
+        return painn_from(state, float(cutoff), list(frames), proxies_of(charge_aware, proxies), str(path))
     keys = ", ".join(sorted(map(str, model))[:6]) if isinstance(model, dict) else type(model).__name__
-    raise InputError(f"{path}: holds no model that is known here (found: {keys}, ...). A bare state dict says neither how large the "
-                     "network is nor in which order it splits its features; CHGNet checkpoints do (model_args), and .safetensors made here")
+    raise InputError(f"{path}: holds no model that is known here (found: {keys}, ...). A bare state dict does not say how large the "
+                     "network is; CHGNet checkpoints do (model_args), MACE's .model files do, and .safetensors made here")
 
 
 def _tensors(path):

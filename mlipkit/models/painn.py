@@ -29,9 +29,9 @@ class Message(nn.Module):
 class Update(nn.Module):
     """Equations 9 and 10: scalars and vectors of one atom mix."""
 
-    def __init__(self, features):
+    def __init__(self, features, bias):
         super().__init__()
-        self.u, self.v = nn.Linear(features, features, bias=False), nn.Linear(features, features, bias=False)
+        self.u, self.v = nn.Linear(features, features, bias=bias), nn.Linear(features, features, bias=bias)
         self.a = mlp(2 * features, features, 3 * features)
 
     def forward(self, s, v):
@@ -58,17 +58,22 @@ class PaiNN(nn.Module):
         eV, of the atomic energies that the network puts out.
     n_heads : int
         1: magnetic moments; 2: Bader charges too; 0: energies only.
+    n_hidden : int, optional
+        Of the readouts, by default `features`.
+    vector_bias : bool
+        A bias on the mixing of vectors, which breaks the symmetry under rotations; some programs have it, PaiNN has not.
     """
 
-    def __init__(self, features=64, interactions=4, cutoff=4.0, n_radial=20, scale=1.0, n_heads=1):
+    def __init__(self, features=64, interactions=4, cutoff=4.0, n_radial=20, scale=1.0, n_heads=1, n_hidden=None,
+                 vector_bias=False):
         super().__init__()
         self.model_args = {"features": features, "interactions": interactions, "cutoff": cutoff, "n_radial": n_radial,
-                           "scale": scale, "n_heads": n_heads}
+                           "scale": scale, "n_heads": n_heads, "n_hidden": n_hidden or features, "vector_bias": vector_bias}
         self.embedding = nn.Embedding(119, features)        # a row per element: a proxy has one of its own
         self.messages = nn.ModuleList(Message(features, n_radial) for _ in range(interactions))
-        self.updates = nn.ModuleList(Update(features) for _ in range(interactions))
-        self.energy = mlp(features, features, 1)
-        self.heads = nn.ModuleList(mlp(features, features, 1) for _ in range(n_heads))
+        self.updates = nn.ModuleList(Update(features, vector_bias) for _ in range(interactions))
+        self.energy, self.heads = (mlp(features, n_hidden or features, 1), nn.ModuleList(
+            mlp(features, n_hidden or features, 1) for _ in range(n_heads)))
         self.register_buffer("references", torch.zeros(119))     # eV per atom by atomic number
 
     def forward(self, numbers, i, j, vectors):
