@@ -8,10 +8,12 @@
 Every run is resumable: a checkpoint per epoch lies in data/checkpoints, a finished run adds its row to results.csv.
 """
 import datetime
+import fcntl
 import fnmatch
 import json
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -35,19 +37,26 @@ PRETRAINING = {"cpainn": {"epochs": 8, "lr": 1e-3}, "mace": {"epochs": 8, "lr": 
 FINE_TUNING = {"chgnet": {"epochs": 12, "lr": 1e-3}, "cpainn": {"epochs": 50, "lr": 5e-4}, "mace": {"epochs": 50, "lr": 2e-3}}
 
 
+@dataclass(frozen=True)
+class Run:
+    """One training. The extra ones ask what pre-training buys, and what a share (one frame in `thinned`) of the DFT frames would do."""
+    architecture: str
+    aware: bool
+    seed: int = 0
+    pretrained: bool = True
+    thinned: int = 1
+
+    @property
+    def name(self):
+        stem = weights_stem(self.architecture, self.aware, self.seed)
+        return stem + ("" if self.pretrained else "_dft_only") + (f"_1in{self.thinned}" if self.thinned > 1 else "")
+
+
 def runs():
-    """(architecture, aware, seed, pretrained) of every run; without pre-training, the small ones are trained once more for comparison."""
-    for seed in SEEDS:
-        for name in SETTINGS:
-            for aware in (False, True):
-                yield name, aware, seed, True
-    for name in PRETRAINING:
-        for aware in (False, True):
-            yield name, aware, 0, False
-
-
-def run_name(name, aware, seed, pretrained):
-    return weights_stem(name, aware, seed) + ("" if pretrained else "_dft_only")
+    models = [(name, aware) for name in SETTINGS for aware in (False, True)]
+    yield from (Run(*model, seed) for seed in SEEDS for model in models)
+    yield from (Run(*model, pretrained=False) for model in models if model[0] in PRETRAINING)
+    yield from (Run(*model, thinned=n) for model in models for n in (2, 4))
 
 
 def pretrained_network(name, aware):
@@ -64,31 +73,40 @@ def pretrained_network(name, aware):
     return mk.import_checkpoint(path)
 
 
-def train_one(frames, sha256, name, aware, seed, pretrained):
+def train_one(frames, sha256, run):
     """Train, measure, and write weights (of the shipped seeds) and a row of results.csv."""
-    stem, settings = run_name(name, aware, seed, pretrained), FINE_TUNING[name]
-    start = pretrained_network(name, aware) if pretrained and name in PRETRAINING else None
-    began = time.time()
-    potential, history = train(name, frames, aware, seed=seed, **settings, start=start, model_args=MODEL_ARGS[name],
-                               folder=CHECKPOINTS / ("" if pretrained else "dft_only"))
-    best = min(history, key=lambda h: h["validation"])
+    name, settings = run.architecture, FINE_TUNING[run.architecture]
+    start = pretrained_network(name, run.aware) if run.pretrained and name in PRETRAINING else None
     used = {s: [a for a in well_converged(frames) if a.info["split"] == s] for s in ("train", "validation", "test")}
-    row = {"run": stem, "architecture": name, "charge_aware": aware, "seed": seed, "pretrained": pretrained, "epochs": settings["epochs"],
-           "best_epoch": best["epoch"], "n_train": len(used["train"]), "data_sha256": sha256[:12], "seconds": round(time.time() - began),
-           **measured(potential, frames)}
-    if pretrained and seed in SHIPPED:
+    used["train"] = used["train"][::run.thinned]
+    began = time.time()
+    potential, history = train(name, used["train"] + used["validation"], run.aware, seed=run.seed, **settings, start=start,
+                               model_args=MODEL_ARGS[name], folder=CHECKPOINTS / run.name)
+    best = min(history, key=lambda h: h["validation"])
+    row = {"run": run.name, "architecture": name, "charge_aware": run.aware, "seed": run.seed, "pretrained": run.pretrained,
+           "thinned": run.thinned, "epochs": settings["epochs"], "best_epoch": best["epoch"], "n_train": len(used["train"]),
+           "data_sha256": sha256[:12], "seconds": round(time.time() - began), **measured(potential, frames)}
+    if run.pretrained and run.thinned == 1 and run.seed in SHIPPED:
         start_says = "CHGNet 0.3.0 (MPtrj)" if name == "chgnet" else "random, then cells labelled by CHGNet 0.3.0 (data/pretraining.py)"
         licence = "CC BY 4.0" + ("; CHGNet 0.3.0: BSD-3-Clause (modified)" if name == "chgnet" else "")
         mk.save_weights(potential, FOLDER, {
-            "name": stem, "seed": seed, "start": start_says, **settings, "best_epoch": best["epoch"],
+            "name": run.name, "seed": run.seed, "start": start_says, **settings, "best_epoch": best["epoch"],
             "batch_size": SETTINGS[name]["batch_size"], "loss_scales": SCALES, "data": "embedded olivine set", "data_sha256": sha256,
             "frames": {s: len(part) for s, part in used.items()},
             "split": {s: sorted({a.info["ordering"] for a in part}) for s, part in used.items()},
             "date": datetime.date.today().isoformat(), "licence": licence, "errors": {}})
-    table = pd.read_csv(FOLDER / "results.csv") if (FOLDER / "results.csv").exists() else pd.DataFrame(columns=["run"])
-    table = pd.concat([table[table["run"] != stem], pd.DataFrame([row])]) if len(table) else pd.DataFrame([row])
-    write_atomically(FOLDER / "results.csv", table.to_csv(index=False))
-    print(f"{stem}: test {row['energy']:.2f} meV/atom, {row['forces']:.0f} meV/Å, {row['seconds']} s", flush=True)
+    add_row(row)
+    print(f"{run.name}: test {row['energy']:.2f} meV/atom, {row['forces']:.0f} meV/Å, {row['seconds']} s", flush=True)
+
+
+def add_row(row):
+    """Add or replace the row of a run; several trainings may run side by side."""
+    path = FOLDER / "results.csv"
+    with open(CHECKPOINTS / "results.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        table = pd.read_csv(path).query("run != @row['run']") if path.exists() else pd.DataFrame()
+        table = pd.concat([table, pd.DataFrame([row])]) if len(table) else pd.DataFrame([row])
+        write_atomically(path, table.to_csv(index=False))
 
 
 def measured(potential, frames):
@@ -179,8 +197,9 @@ def results_text():
     table = seed_table(results)
     lines = ["| held-out orderings | " + " | ".join(table.columns) + " |", "|---" * (1 + table.shape[1]) + "|"]
     lines += [f"| {name} | " + " | ".join(row) + " |" for name, row in zip(table.index, table.to_numpy())]
-    says = [f"{r.run} {r.energy:.1f} meV/atom, {r.forces:.0f} meV/Å" for r in results[~results["pretrained"].astype(bool)].itertuples()]
-    return [*lines, "", f"Without pre-training, one seed: {'; '.join(says)}."] if says else lines
+    says = [f"`{r.run}` ({r.n_train} frames) {r.energy:.1f} meV/atom, {r.forces:.0f} meV/Å" for r in results.itertuples()
+            if not r.pretrained or r.thinned > 1]
+    return [*lines, "", f"Without pre-training, or on one frame in 2 or 4 (seed 0): {'; '.join(says)}."] if says else lines
 
 
 def train_all(patterns):
@@ -189,9 +208,8 @@ def train_all(patterns):
     path = FOLDER / "results.csv"
     for run in runs():
         done = set(pd.read_csv(path).query(f"data_sha256 == '{sha256[:12]}'")["run"]) if path.exists() else set()
-        name = run_name(*run)
-        if name not in done and (not patterns or any(fnmatch.fnmatch(name, p) for p in patterns)):
-            train_one(frames, sha256, *run)
+        if run.name not in done and any(fnmatch.fnmatch(run.name, p) for p in patterns or ["*"]):
+            train_one(frames, sha256, run)
 
 
 if __name__ == "__main__":

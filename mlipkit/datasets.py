@@ -98,11 +98,11 @@ def load_results():
     -------
     pandas.DataFrame
         A row per run: ``architecture``, ``charge_aware``, ``seed``, ``pretrained`` (False: without the pre-training on
-        CHGNet's labels), ``epochs``, ``best_epoch``, ``n_train``, ``data_sha256``, ``seconds``; on the held-out frames
-        ``energy`` (meV/atom), ``forces`` (meV/Å), ``magmoms`` (µB), ``valence_right`` (%); ``tau_*`` and ``ground_*``
-        (`order_scores`) on DFT-relaxed geometries (``dft``), at the undistorted ones (``start``) and relaxed from there by the
-        model (``relaxed``), over all orderings and over pairs with a held-out one; ``valence_kept``, orderings whose Fe have
-        their states after that relaxation.
+        CHGNet's labels), ``thinned`` (n: trained on one DFT frame in n), ``epochs``, ``best_epoch``, ``n_train``,
+        ``data_sha256``, ``seconds``; on the held-out frames ``energy`` (meV/atom), ``forces`` (meV/Å), ``magmoms`` (µB),
+        ``valence_right`` (%); ``tau_*`` and ``ground_*`` (`order_scores`) on DFT-relaxed geometries (``dft``), at the
+        undistorted ones (``start``) and relaxed from there by the model (``relaxed``), over all orderings and over pairs with a
+        held-out one; ``valence_kept``, orderings whose Fe have their states after that relaxation.
     """
     import pandas as pd
     return pd.read_csv(embedded("models/results.csv"))

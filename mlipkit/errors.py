@@ -155,8 +155,8 @@ def seed_table(results):
                "tau_start_held_out": "Kendall τ, undistorted geometry", "tau_relaxed_held_out": "Kendall τ, relaxed by the model",
                "ground_dft_held_out": "ground states right, DFT-relaxed", "ground_start_held_out": "ground states right, undistorted",
                "ground_relaxed_held_out": "ground states right, relaxed by the model", "valence_kept": "valences kept, orderings"}
-    table = {}
-    for (name, aware), rows in results[results["pretrained"].astype(bool)].sort_values("seed").groupby(["architecture", "charge_aware"]):
+    table, whole = {}, results[results["pretrained"].astype(bool) & (results["thinned"] == 1)].sort_values("seed")
+    for (name, aware), rows in whole.groupby(["architecture", "charge_aware"]):
         column = {label: ", ".join(rows[k]) if k.startswith(("ground", "valence_kept")) else _mean_and_spread(rows[k].astype(float))
                   for k, label in figures.items()}
         table[f"{name} {'aware' if aware else 'blind'}"] = {**column, "seeds": str(len(rows))}
