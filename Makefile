@@ -1,13 +1,14 @@
 # make lab    JupyterLab on the tour            make dft      go on with the DFT campaign (installs GPAW when missing)
 # make test   everything that CI checks         make collect  gates: campaign -> embedded set
 # make screenshot  the picture in the README
-# make models train and predict again           make lock     pin the newest versions that pyproject.toml allows
+# make models train (RUNS='*' all seeds), predict  make lock     pin the newest versions that pyproject.toml allows
 SHELL := /bin/bash
 .ONESHELL:
 .SHELLFLAGS := -euo pipefail -c
 PYTHON ?= python3
 CORES ?= 1
 PORT ?= 8888
+RUNS ?= '*_seed0'
 export OMP_WAIT_POLICY := passive
 BIN := .venv/bin
 
@@ -28,7 +29,7 @@ collect: .venv/ready
 	@$(BIN)/python data/dft/collect.py
 
 models: .venv/ready
-	@nice -n 19 $(BIN)/python data/make_models.py train
+	@nice -n 19 $(BIN)/python data/make_models.py train $(RUNS)
 	$(BIN)/python data/make_models.py predict
 
 screenshot:

@@ -16,6 +16,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -31,7 +32,7 @@ sys.path[:0] = [str(HERE), str(HERE / "dft")]
 from collect import write_manifest
 
 FOLDER, CHECKPOINTS = HERE / "models", HERE / "checkpoints"
-SEEDS, SHIPPED = (0, 1, 2), (0,)
+SEEDS, SHIPPED, FMAX = (0, 1, 2), (0,), 0.05     # FMAX: eV/Å, of the relaxations with the models
 MODEL_ARGS = {"chgnet": {}, "cpainn": {}, "mace": {"channels": 32, "r_max": 4.5}}
 PRETRAINING = {"cpainn": {"epochs": 8, "lr": 1e-3}, "mace": {"epochs": 8, "lr": 5e-3}}
 FINE_TUNING = {"chgnet": {"epochs": 12, "lr": 1e-3}, "cpainn": {"epochs": 50, "lr": 5e-4}, "mace": {"epochs": 50, "lr": 2e-3}}
@@ -75,7 +76,9 @@ def pretrained_network(name, aware):
 
 def train_one(frames, sha256, run):
     """Train, measure, and write weights (of the shipped seeds) and a row of results.csv."""
-    name, settings = run.architecture, FINE_TUNING[run.architecture]
+    name = run.architecture
+    settings = dict(FINE_TUNING[name] if run.pretrained else {k: SETTINGS[name][k] for k in ("epochs", "lr")})
+    settings["epochs"] *= run.thinned           # the same number of steps on fewer frames
     start = pretrained_network(name, run.aware) if run.pretrained and name in PRETRAINING else None
     used = {s: [a for a in well_converged(frames) if a.info["split"] == s] for s in ("train", "validation", "test")}
     used["train"] = used["train"][::run.thinned]
@@ -125,17 +128,18 @@ def measured(potential, frames):
             score = order_scores(ends, energies, counts)
             result |= {f"tau_{geometry}{which}": score["kendall_tau"],
                        f"ground_{geometry}{which}": f"{score['ground_states']}/{score['arrangements']}"}
+    result["converged"] = f"{sum(np.linalg.norm(a.get_forces(), axis=1).max() <= FMAX for a in relaxed)}/{len(relaxed)}"
     found = [mk.infer_oxidation_states(a, magmoms=a.get_magnetic_moments()).states for a in relaxed]
     kept = [(states == a.arrays["oxi_states"]).all() for a, states in zip(ends, found)]
     return {k: round(v, 4) if isinstance(v, float) else v for k, v in result.items()} | {"valence_kept": f"{sum(kept)}/{len(kept)}"}
 
 
-def relaxed_by(potential, atoms, fmax=0.05, steps=150):
+def relaxed_by(potential, atoms, steps=150):
     from ase.optimize import FIRE
     atoms = atoms.copy()
     atoms.rattle(0.01, seed=0)          # off the saddle point that the symmetric geometry is
     atoms.calc = potential.calculator()
-    FIRE(atoms, logfile=None).run(fmax=fmax, steps=steps)
+    FIRE(atoms, logfile=None).run(fmax=FMAX, steps=steps)
     return atoms
 
 

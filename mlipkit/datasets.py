@@ -105,7 +105,7 @@ def load_results():
         held-out one; ``valence_kept``, orderings whose Fe have their states after that relaxation.
     """
     import pandas as pd
-    return pd.read_csv(embedded("models/results.csv"))
+    return pd.read_csv(embedded("models/results.csv"), dtype={"data_sha256": str})
 
 
 def _olivine():

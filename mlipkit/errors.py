@@ -4,6 +4,7 @@ import numpy as np
 from mlipkit.files import InputError
 from mlipkit.frames import required_label, well_converged
 from mlipkit.oxidation import infer_oxidation_states
+from mlipkit.reference_moments import references_for
 
 TIE = 2e-4      # eV per cell: below it, energies in single precision are equal
 
@@ -44,26 +45,37 @@ def error_table(frames, predictions):
     frames : list of ase.Atoms
         With labels and ``arrays["oxi_states"]``.
     predictions : pandas.DataFrame
-        One row per frame in the same order: ``energy`` (eV per cell), ``force_mae`` (eV/Å), ``magmom_0`` ... (µB).
+        One row per frame in the same order: ``energy`` (eV per cell), ``force_mae`` (eV/Å), ``magmom_0`` ... (µB, the
+        redox-active sites in their order).
 
     Returns
     -------
     dict
-        ``n`` frames, ``energy`` (meV/atom), ``forces`` (meV/Å), ``magmoms`` (µB, Fe only), ``valence_right`` (% of Fe
-        whose oxidation state, inferred from the predicted moments, is that of DFT; a charge-aware model was given it).
+        ``n`` frames, ``energy`` (meV/atom), ``forces`` (meV/Å), ``magmoms`` (µB, redox-active sites only),
+        ``valence_right`` (% of these sites whose oxidation state, inferred from the predicted moments, is that of DFT; a
+        charge-aware model was given it). The latter two are NaN for a model that predicts no moments.
     """
     if len(frames) != len(predictions):
         raise InputError(f"error_table: {len(frames)} frames but {len(predictions)} predictions")
     energy, moments, right = [], [], []
-    for atoms, row in zip(frames, predictions.to_dict("records")):
-        fe = np.flatnonzero(atoms.symbols == "Fe")
-        predicted = np.zeros(len(atoms))
-        predicted[fe] = [row[f"magmom_{i}"] for i in range(len(fe))]
+    for i, (atoms, row) in enumerate(zip(frames, predictions.to_dict("records"))):
+        if "oxi_states" not in atoms.arrays:
+            raise InputError(f"error_table: frame {i} ({atoms.get_chemical_formula()}) has no arrays['oxi_states']; take them from "
+                             "infer_oxidation_states(atoms).states")
         energy.append(abs(row["energy"] - required_label(atoms, "energy", "error_table")) / len(atoms))
-        moments.append(np.abs(predicted - np.abs(required_label(atoms, "magmoms", "error_table")))[fe].mean())
-        right.append((infer_oxidation_states(atoms, magmoms=predicted).states == atoms.arrays["oxi_states"])[fe].mean())
-    return {"n": len(frames), "energy": 1e3 * np.mean(energy), "forces": 1e3 * predictions["force_mae"].mean(),
-            "magmoms": np.mean(moments), "valence_right": 100 * np.mean(right)}
+        redox, predicted = redox_sites(atoms), np.zeros(len(atoms))
+        predicted[redox] = [row.get(f"magmom_{i}", np.nan) for i in range(len(redox))]
+        if np.isfinite(predicted).all() and len(redox):
+            moments.append(np.abs(predicted - np.abs(required_label(atoms, "magmoms", "error_table", finite=False)))[redox].mean())
+            right.append((infer_oxidation_states(atoms, magmoms=predicted).states == atoms.arrays["oxi_states"])[redox].mean())
+    mean = lambda values: float(np.mean(values)) if len(values) else np.nan       # noqa: E731 - a model without moments has none of the latter
+    return {"n": len(frames), "energy": 1e3 * mean(energy), "forces": 1e3 * mean(predictions.get("force_mae", [])),
+            "magmoms": mean(moments), "valence_right": 100 * mean(right)}
+
+
+def redox_sites(atoms):
+    """Indices of the atoms whose element has a reference moment (V to Cu)."""
+    return np.flatnonzero(np.isin(atoms.get_chemical_symbols(), sorted({r.element for r in references_for("magmom", None)})))
 
 
 def score(potentials, frames):
@@ -89,9 +101,9 @@ def score(potentials, frames):
 def prediction_rows(potential, frames):
     """What `error_table` needs of the predictions of a potential, a dict per frame."""
     for atoms, p in zip(frames, potential.predict(frames)):
-        fe = atoms.symbols == "Fe"
+        redox = [] if p.magmoms is None else p.magmoms[redox_sites(atoms)]
         yield {"energy": p.energy, "force_mae": float(np.abs(p.forces - required_label(atoms, "forces", "an error of forces")).mean()),
-               **{f"magmom_{i}": float(m) for i, m in enumerate(p.magmoms[fe])}}
+               **{f"magmom_{i}": float(m) for i, m in enumerate(redox)}}
 
 
 def order_scores(frames, energies, counts=None):
@@ -155,8 +167,9 @@ def seed_table(results):
                "tau_start_held_out": "Kendall τ, undistorted geometry", "tau_relaxed_held_out": "Kendall τ, relaxed by the model",
                "ground_dft_held_out": "ground states right, DFT-relaxed", "ground_start_held_out": "ground states right, undistorted",
                "ground_relaxed_held_out": "ground states right, relaxed by the model", "valence_kept": "valences kept, orderings"}
-    table, whole = {}, results[results["pretrained"].astype(bool) & (results["thinned"] == 1)].sort_values("seed")
-    for (name, aware), rows in whole.groupby(["architecture", "charge_aware"]):
+    newest = results["data_sha256"].iloc[-1]        # seeds trained on different data must not be averaged
+    table, whole = {}, results[results["pretrained"].astype(bool) & (results["thinned"] == 1) & (results["data_sha256"] == newest)]
+    for (name, aware), rows in whole.sort_values("seed").groupby(["architecture", "charge_aware"]):
         column = {label: ", ".join(rows[k]) if k.startswith(("ground", "valence_kept")) else _mean_and_spread(rows[k].astype(float))
                   for k, label in figures.items()}
         table[f"{name} {'aware' if aware else 'blind'}"] = {**column, "seeds": str(len(rows))}

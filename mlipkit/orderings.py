@@ -132,11 +132,10 @@ def ordering_label(atoms, host=None, mobile="Na", redox=REDOX, max_distance=1.0,
 
 
 def orderings_of(frames, mobile="Na"):
-    """``info["ordering"]`` of every frame; where it is missing it is found, for all frames of one kind of cell together."""
-    missing = [atoms for atoms in frames if "ordering" not in atoms.info]
-    if missing:
-        host = find_host(missing, mobile)
-        for atoms in missing:
+    """``info["ordering"]`` of every frame; where one is missing all are named anew, so that an ordering has one name."""
+    if not all("ordering" in atoms.info for atoms in frames):
+        host = find_host(frames, mobile)
+        for atoms in frames:
             atoms.info["ordering"] = ordering_label(atoms, host, mobile)
     return [atoms.info["ordering"] for atoms in frames]
 

@@ -37,21 +37,22 @@ def split_by_ordering(frames, validation=0.15, test=0.15, seed=0, mobile="Na", g
     from mlipkit.orderings import orderings_of
     names = [group(atoms) for atoms in frames] if group else orderings_of(frames, mobile)
     size = Counter(names)
-    composition = {name: atoms.get_chemical_formula(empirical=True) for name, atoms in zip(names, frames)}
-    alone = {name for name in size if list(composition.values()).count(composition[name]) == 1}
-    free = sorted(set(size) - alone) if len(set(size) - alone) >= 2 else sorted(size)
     if len(size) < 3:
         raise InputError(f"split_by_ordering: a split needs three groups or more; these {len(frames)} frames are of {len(size)}: "
                          f"{', '.join(map(str, size))}")
+    composition = {name: atoms.get_chemical_formula(empirical=True) for name, atoms in zip(names, frames)}
+    alone = {name for name in size if list(composition.values()).count(composition[name]) == 1}
+    free = sorted(set(size) - alone) if len(set(size) - alone) >= 2 else sorted(size)
     free = [free[i] for i in np.random.default_rng(seed).permutation(len(free))]
-    part = dict.fromkeys(size, "train")
-    for name, share in (("test", test), ("validation", validation)):
-        taken = 0
-        while share and free and (not taken or taken + size[free[-1]] / 2 <= share * len(frames)):
-            taken += size[free[-1]]
+    wanted = {name: share * len(frames) for name, share in (("test", test), ("validation", validation)) if share}
+    part, taken = dict.fromkeys(size, "train"), dict.fromkeys(wanted, 0)
+    for name in (*wanted, *wanted):         # one group each first, then up to their shares; the last group is for training
+        while free and list(part.values()).count("train") > 1 and (not taken[name] or taken[name] + size[free[-1]] / 2 <= wanted[name]):
+            first = not taken[name]
+            taken[name] += size[free[-1]]
             part[free.pop()] = name
-    if "train" not in part.values():
-        raise InputError("split_by_ordering: nothing is left to train on; lower validation= and test=")
+            if first:
+                break
     for atoms, name in zip(frames, names):
         atoms.info["split"] = part[name]
     return frames

@@ -49,14 +49,26 @@ def test_calculator_caches_what_did_not_change(aware, mixed):
     assert atoms.get_magnetic_moments().shape == (len(atoms),)
 
 
-def test_forces_and_stress_are_derivatives(aware, mixed):
+@pytest.fixture
+def general(mixed):
+    """Rattled and sheared: forces of eV/Å and all six stresses well away from zero."""
+    atoms = mixed.copy()
+    strain = np.array([[0.02, 0.015, -0.01], [0.015, -0.01, 0.02], [-0.01, 0.02, 0.01]])
+    atoms.set_cell(atoms.cell.array @ (np.eye(3) + strain), scale_atoms=True)
+    atoms.rattle(0.08, seed=2)
+    return atoms
+
+
+def test_forces_and_stress_are_derivatives(aware, general):
+    mixed = general
     energy = lambda a: aware.predict([a])[0].energy     # noqa: E731
-    p, h = aware.predict([mixed])[0], 0.01
+    p, h = aware.predict([mixed])[0], 0.005
+    assert np.abs(p.stress).min() > 1e-3 and np.abs(p.forces).max() > 1
     for atom, axis in ((2, 0), (9, 1), (15, 2)):
         plus, minus = mixed.copy(), mixed.copy()
         plus.positions[atom, axis] += h
         minus.positions[atom, axis] -= h
-        assert p.forces[atom, axis] == pytest.approx(-(energy(plus) - energy(minus)) / (2 * h), abs=0.02)
+        assert p.forces[atom, axis] == pytest.approx(-(energy(plus) - energy(minus)) / (2 * h), abs=0.02, rel=0.01)
     for i, (a, b) in enumerate([(0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)]):
         cells = []
         for sign in (1, -1):
@@ -66,10 +78,11 @@ def test_forces_and_stress_are_derivatives(aware, mixed):
             other = mixed.copy()
             other.set_cell(mixed.cell.array @ (np.eye(3) + strain), scale_atoms=True)
             cells.append(energy(other))
-        assert p.stress[i] == pytest.approx((cells[0] - cells[1]) / 0.004 / mixed.get_volume(), abs=2e-3)
+        assert p.stress[i] == pytest.approx((cells[0] - cells[1]) / 0.004 / mixed.get_volume(), abs=5e-4, rel=0.01)
 
 
-def test_rotation_permutation_supercell(aware, mixed):
+def test_rotation_permutation_supercell(aware, general):
+    mixed = general
     p = aware.predict([mixed])[0]
     turned = mixed.copy()
     turned.rotate(40, (1, 2, 3), rotate_cell=True)
@@ -172,6 +185,36 @@ def test_painn_of_two_atoms_by_hand():
     assert model.predict([far])[0].energy == pytest.approx(sum(alone), abs=1e-6)
 
 
+@pytest.mark.parametrize("max_l", [0, 1])
+def test_moments_of_mace_do_not_turn_with_the_crystal(general, max_l):
+    from mlipkit.models.mace import MACEPotential
+    model = MACEPotential.fresh([general], PROXIES, channels=8, max_l=max_l, r_max=4.0)
+    turned = general.copy()
+    turned.rotate(50, (1, -2, 3), rotate_cell=True)
+    p, q = model.predict([general, turned])
+    assert np.ptp(p.magmoms) > 1e-3 and q.magmoms == pytest.approx(p.magmoms, abs=2e-5)
+
+
+def test_what_no_potential_can_describe(aware, mixed):
+    two = mixed.copy()
+    two.positions[5] = two.positions[4]
+    flat = mixed.copy()
+    flat.set_cell([0, 0, 0])
+    lost = mixed.copy()
+    lost.positions[3, 0] = np.nan
+    for atoms, says in ((two, "no finite energy|cannot describe"), (flat, "its cell has no volume"), (lost, "not a finite number"),
+                        (mixed[:0], "without atoms")):
+        with pytest.raises(mk.InputError, match=says):
+            aware.predict([atoms])
+    molecule = mixed.copy()
+    molecule.pbc = False
+    if aware.architecture == "chgnet":
+        with pytest.raises(mk.InputError, match="crystals only"):
+            aware.predict([molecule])
+    else:
+        assert aware.predict([molecule])[0].stress == pytest.approx(np.zeros(6), abs=1e-12) or aware.architecture == "mace"
+
+
 def test_neighbours_are_those_of_ase(mixed):
     from ase.neighborlist import neighbor_list
 
@@ -181,12 +224,13 @@ def test_neighbours_are_those_of_ase(mixed):
     assert set(zip(i.tolist(), j.tolist(), map(tuple, shift.tolist()))) == theirs and len(i) == len(theirs)
 
 
-def test_mace_is_what_mace_torch_says(mixed):
+def test_mace_is_what_mace_torch_says(mixed, general):
     """Our graph and batch against mace-torch's own data pipeline, on one set of weights."""
     model = mk.load_model("mace", charge_aware=True)
     from mace import data, tools
     from mace.tools import torch_geometric
     args = model.network.model_args
+    mixed = general
     seen = mixed.copy()
     seen.numbers = model.numbers(mixed)
     table = tools.AtomicNumberTable(model.network.mace.atomic_numbers.tolist())
@@ -196,7 +240,7 @@ def test_mace_is_what_mace_torch_says(mixed):
     ours = model.predict([mixed])[0]
     assert ours.energy == pytest.approx(float(theirs["energy"]), abs=1e-3)
     assert ours.forces == pytest.approx(theirs["forces"].detach().numpy(), abs=1e-4)
-    assert ours.stress[[0, 1, 2]] == pytest.approx(theirs["stress"][0].detach().numpy().diagonal(), abs=1e-5)
+    assert ours.stress == pytest.approx(theirs["stress"][0].detach().numpy()[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]], abs=1e-5)
 
 
 def test_foundation_model_offline_and_from_the_cache(tmp_path, mixed):
@@ -218,10 +262,17 @@ file.parent.mkdir(parents=True, exist_ok=True)
 torch.save(small, file)
 model = mk.load_model("mace-mp-0-small")
 p = model.predict([atoms])[0]
-print(p.magmoms, p.forces.shape, torch.get_default_dtype())
+import os
+print(p.magmoms, p.forces.shape, torch.get_default_dtype(), os.environ.get("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"))
+print(mk.score({"it": model}, [atoms]).loc["it", "magmoms"])
+try:
+    mk.train("mace", [atoms], False, start=model)
+except mk.InputError as reason:
+    print(reason)
 """
     env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "https_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9"}
     ran = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, env=env)
     assert ran.returncode == 0, ran.stderr[-2000:]
     assert "mace-mp-0-small cannot be downloaded" in ran.stdout and str(tmp_path) in ran.stdout
-    assert ran.stdout.splitlines()[-1] == "None (28, 3) torch.float32"
+    assert ran.stdout.splitlines()[-3:-1] == ["None (28, 3) torch.float32 None", "nan"]
+    assert "no frame has info['split']" in ran.stdout.splitlines()[-1]

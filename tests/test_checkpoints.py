@@ -1,4 +1,5 @@
 """Files with weights: what is taken, what is refused, and that nothing in them executes."""
+import contextlib
 import json
 import os
 import pickle
@@ -118,7 +119,9 @@ def foreign(network, message_order, update_order, length_first):
 
 @pytest.mark.parametrize("ways", [((0, 1, 2), (0, 1, 2), False), ((1, 2, 0), (2, 0, 1), True)])
 def test_a_painn_of_another_program_is_joined_as_its_forces_say(tmp_path, frames, mixed, ways):
-    ours, path = mk.load_model("cpainn", charge_aware=True), tmp_path / "best_model.pth"
+    from mlipkit.models.cpainn import CPaiNNPotential
+    ours, path = CPaiNNPotential.fresh(frames[20:22], PROXIES, seed=5, features=16, interactions=2), tmp_path / "best_model.pth"
+    ours.elements = None
     torch.save({"model": foreign(ours.network, *ways), "cutoff": ours.network.model_args["cutoff"], "step": 3}, path)
     known = [a.copy() for a in frames[20:22]]
     for atoms, p in zip(known, ours.predict(known)):
@@ -154,6 +157,10 @@ def test_other_files_are_refused_with_the_reason(tmp_path, upstream):
         path.write_bytes(whole[:cut])
         with pytest.raises(mk.InputError, match="x.pth"):
             mk.import_checkpoint(path)
+    for k in (*rng.integers(0, len(whole), 20), *range(len(whole) - 40, len(whole), 4)):       # one byte changed: refused, or what was read
+        path.write_bytes(whole[:k] + bytes([whole[k] ^ 0x55]) + whole[k + 1:])
+        with contextlib.suppress(mk.InputError):
+            mk.import_checkpoint(path)
     path.write_text("energy 1.0")
     with pytest.raises(mk.InputError, match="x.pth"):
         mk.import_checkpoint(path)
@@ -171,13 +178,14 @@ def test_own_weights_round_trip_and_tampering_is_told(tmp_path, frames, name):
     assert again.predict(frames[-1:])[0].energy == model.predict(frames[-1:])[0].energy
     assert (again.proxies, again.elements, again.architecture) == (model.proxies, model.elements, name)
     whole = (tmp_path / "mine.safetensors").read_bytes()
-    for damaged in (whole[:len(whole) // 2], b"", whole[:100] + b"\x00" + whole[101:]):
+    for damaged in (whole[:len(whole) // 2], b"", whole[:100] + bytes([whole[100] ^ 1]) + whole[101:],
+                    whole[:-5] + bytes([whole[-5] ^ 1]) + whole[-4:]):
         (tmp_path / "mine.safetensors").write_bytes(damaged)
         with pytest.raises(mk.InputError, match="mine.safetensors: not the weights that its card describes"):
             mk.import_checkpoint(tmp_path / "mine.safetensors")
     (tmp_path / "mine.safetensors").write_bytes(whole)
     card = json.loads((tmp_path / "mine.json").read_text())
-    (tmp_path / "mine.json").write_text(json.dumps({**card, "model_args": {"features": 3}}))
+    (tmp_path / "mine.json").write_text(json.dumps({**card, "model_args": {"features" if name == "cpainn" else "atom_fea_dim": 3}}))
     with pytest.raises(mk.InputError, match="not the weights that its card describes"):
         mk.import_checkpoint(tmp_path / "mine.safetensors")
     (tmp_path / "mine.json").unlink()

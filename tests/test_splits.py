@@ -33,6 +33,16 @@ def test_orderings_are_named_where_they_are_not(ends):
     assert len({a.info["ordering"] for a in bare}) == 16
 
 
+def test_small_groups_leave_each_part_one(frames):
+    names = ["a"] * 40 + ["b"] * 3 + ["c"] * 3 + ["d"] * 40
+    some = fresh(frames)[:len(names)]
+    for atoms, name in zip(some, names):
+        atoms.info["group"] = name
+    for seed in range(4):
+        mk.split_by_ordering(some, seed=seed, group=lambda a: a.info["group"])
+        assert {a.info["split"] for a in some} == {"train", "validation", "test"}
+
+
 def test_groups_of_ones_own_and_too_few(frames):
     some = mk.split_by_ordering(fresh(frames), group=lambda a: a.info["x"])
     assert len({(a.info["x"], a.info["split"]) for a in some}) == 5 and {a.info["split"] for a in some} == {"train", "validation", "test"}

@@ -19,14 +19,16 @@ def few(frames):
 
 def test_resumed_equals_uninterrupted(few, tmp_path, monkeypatch):
     kwargs = {"charge_aware": True, "epochs": 3, "lr": 2e-4, "progress": False}
-    _, straight = mk.train("chgnet", few, **kwargs)
+    whole, straight = mk.train("chgnet", few, **kwargs)
     saves = []
     monkeypatch.setattr(training, "_save", lambda path, state, save=training._save: (save(path, state), saves.append(1), len(saves) == 2 and 1 / 0))
     with pytest.raises(ZeroDivisionError):                  # dies right after the second epoch was saved
         mk.train("chgnet", few, folder=tmp_path, **kwargs)
     monkeypatch.undo()
-    _, resumed = mk.train("chgnet", few, folder=tmp_path, **kwargs)
-    assert [h["train"] for h in resumed] == pytest.approx([h["train"] for h in straight], rel=1e-3)
+    continued, resumed = mk.train("chgnet", few, folder=tmp_path, **kwargs)
+    for part in ("train", "validation"):
+        assert [h[part] for h in resumed] == pytest.approx([h[part] for h in straight], rel=1e-3)
+    assert continued.predict(few[:1])[0].energy == pytest.approx(whole.predict(few[:1])[0].energy, abs=1e-3)
     assert straight[-1]["train"] < straight[0]["train"]
     with pytest.raises(mk.InputError, match="belongs to a run with other frames or other settings"):
         mk.train("chgnet", few, folder=tmp_path, **{**kwargs, "epochs": 5})
@@ -88,6 +90,23 @@ def test_small_models_learn_resume_and_repeat(few, tmp_path, monkeypatch, name, 
     resumed, history = mk.train(name, few, folder=tmp_path, **kwargs)
     assert history == first
     assert resumed.predict(few[:1])[0].energy == potential.predict(few[:1])[0].energy
+
+
+def test_a_charge_aware_model_needs_something_to_see(few):
+    manganese = [a.copy() for a in few]
+    for a, b in zip(manganese, few):
+        a.symbols[a.symbols == "Fe"] = "Mn"
+        a.calc = b.calc
+    with pytest.raises(mk.InputError, match="no training frame holds Fe3\\+.*proxies="):
+        mk.train("cpainn", manganese, True, epochs=1)
+    model, _ = mk.train("cpainn", manganese, True, epochs=1, proxies={("Mn", 3): "Ga"}, model_args={"features": 8}, progress=False)
+    assert "Ga" in model.elements and mk.score({"it": model}, few[:2] and manganese[:2]).loc["it", "magmoms"] > 0
+    with pytest.raises(mk.InputError, match="model_args do not fit a cpainn.*colour"):
+        mk.train("cpainn", few, True, epochs=1, model_args={"colour": 3})
+    with pytest.raises(mk.InputError, match="epochs must be at least 1"):
+        mk.train("cpainn", few, True, epochs=0)
+    with pytest.raises(mk.InputError, match="at least one ion"):
+        mk.train("cpainn", few, True, proxies={})
 
 
 def test_interrupt_patience_and_start(few):

@@ -22,7 +22,8 @@ def load_model(name="chgnet", charge_aware=None, seed=0):
     ----------
     name : str
         ``"chgnet"``, ``"cpainn"`` or ``"mace"``. Or a foundation model, charge-blind, which mace-torch downloads on first use:
-        ``"mace-mp-0-small"``, ``"mace-mp-0-medium"``, ``"mace-mp-0-large"``, ``"mace-mpa-0-medium"``, ``"mace-omat-0-medium"``.
+        ``"mace-mp-0-small"``, ``"mace-mp-0-medium"``, ``"mace-mp-0-large"``, ``"mace-mpa-0-medium"``, ``"mace-omat-0-small"``,
+        ``"mace-omat-0-medium"``, ``"mace-matpes-pbe-0"``.
     charge_aware : bool or None
         True and False: trained on the training split of the embedded set, with and without the charge state as input, under
         one protocol. None, for ``"chgnet"``: CHGNet 0.3.0 as published, untouched.
@@ -68,6 +69,16 @@ def cards():
 
 
 def list_models():
-    """A table of the shipped weights: model, charge_aware, seed, parameters, training data, errors, licence."""
+    """The shipped weights.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index ``name``; ``architecture``, ``charge_aware``, ``seed``, ``parameters``, ``megabytes``, ``start`` (what it was trained
+        from), ``epochs``, ``lr``, training data (``data``, ``data_sha256``, ``frames.train``, ``split.train``, ...), errors
+        (``errors.test.energy`` in meV/atom, ``errors.test.forces`` in meV/Å, ...), ``licence``.
+    """
     import pandas as pd
-    return pd.json_normalize(cards()).set_index("name")
+    table = pd.json_normalize(cards()).set_index("name")
+    table["megabytes"] = [round((data_folder() / "models" / f"{name}.safetensors").stat().st_size / 1e6, 2) for name in table.index]
+    return table

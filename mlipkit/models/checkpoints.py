@@ -1,4 +1,7 @@
 """Published checkpoints: read without executing anything in them, or refused with the reason."""
+import contextlib
+import hashlib
+import json
 import pickle
 import zipfile
 from pathlib import Path
@@ -27,7 +30,8 @@ def import_checkpoint(path, charge_aware=True, proxies=None, frames=None, cutoff
         ``.model``), a state dict of a PaiNN (``torch.save``, alone or under ``"model"``; give `frames` with it), or the
         ``.safetensors`` of a model trained here, its ``.json`` card beside it.
     charge_aware : bool
-        Whether a CHGNet or MACE was trained with proxy elements. The file itself does not say.
+        Whether a CHGNet, MACE or PaiNN was trained with proxy elements. The file itself does not say; say False for one that was
+        not, or Fe3+ will be shown to it as gallium. The card of a ``.safetensors`` says it.
     proxies : dict, optional
         ``{(element, oxidation state): proxy element}``, by default ``{("Fe", 3): "Ga"}`` as in doi 10.11583/DTU.31812499: frames
         keep their real elements and carry ``arrays["oxi_states"]``.
@@ -71,6 +75,8 @@ def import_checkpoint(path, charge_aware=True, proxies=None, frames=None, cutoff
                              f"{'' if cutoff else ', nor its cutoff'}: give one or two frames with energies and forces that the model was "
                              f"trained on, frames=...{'' if cutoff else ', and cutoff=... (Å)'}")
         from mlipkit.models.foreign_painn import painn_from
+        if not isinstance(cutoff, int | float) or not 0 < cutoff < 20:
+            raise InputError(f"{path}: the cutoff must be a length in Å, not {cutoff!r}")
         return painn_from(state, float(cutoff), list(frames), proxies_of(charge_aware, proxies), str(path))
     keys = ", ".join(sorted(map(str, model))[:6]) if isinstance(model, dict) else type(model).__name__
     raise InputError(f"{path}: holds no model that is known here (found: {keys}, ...). A bare state dict does not say how large the "
@@ -78,7 +84,10 @@ def import_checkpoint(path, charge_aware=True, proxies=None, frames=None, cutoff
 
 
 def _tensors(path):
-    if zipfile.is_zipfile(path) and any(name.endswith("constants.pkl") for name in zipfile.ZipFile(path).namelist()):
+    inside = []
+    with contextlib.suppress(zipfile.BadZipFile, OSError, ValueError), zipfile.ZipFile(path) as archive:
+        inside = archive.namelist()     # older files are no archives; what is damaged is told below
+    if any(name.endswith("constants.pkl") for name in inside):
         raise InputError(f"{path}: is a TorchScript program, not weights; it is not run here")
     try:
         with torch.serialization.safe_globals(_NUMBERS):
@@ -98,6 +107,8 @@ def _tensors(path):
 
 def _chgnet(path, model, proxies):
     name = adapter("chgnet")
+    if isinstance(model["model_args"], dict) and not model["model_args"].get("is_intensive", True):
+        raise InputError(f"{path}: a CHGNet that gives total energies (is_intensive=False) is not supported")
     try:
         with building():
             network = name.build(model["model_args"])
@@ -109,7 +120,10 @@ def _chgnet(path, model, proxies):
 
 def _is_mace(path):
     """Whether a pickled object is a MACE model and names nothing but what such a model needs."""
-    names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:       # damaged, or of a pickle protocol that torch does not read
+        return False
     rooms = ("mace.modules.", "e3nn.", "torch.nn.", "torch.fx.", "torch.jit.", "builtins.set", "builtins.slice")
     return "mace.modules.models.ScaleShiftMACE" in names and all(n.startswith(rooms) for n in names)
 
@@ -145,9 +159,10 @@ def _mace(path, proxies):
 
 
 def _own(path):
-    import json
     try:
         card = json.loads(path.with_suffix(".json").read_text())
+        if hashlib.sha256(path.read_bytes()).hexdigest() != card.get("sha256"):
+            raise ValueError("checksum differs")
         return adapter(card["architecture"]).from_weights(path, card)
     except FileNotFoundError:
         raise InputError(f"{path.with_suffix('.json')}: the card of {path.name} is missing; it says how large the network is") from None

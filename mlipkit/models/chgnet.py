@@ -44,6 +44,11 @@ class CHGNetPotential(Potential):
 
     def graph(self, atoms):
         from pymatgen.core import Structure
+        if not atoms.pbc.all():
+            raise InputError(f"{atoms.get_chemical_formula()}: CHGNet describes crystals only, and this frame is not periodic in all "
+                             "directions (atoms.pbc)")
+        if max(atoms.numbers) > 94:
+            raise InputError(f"{atoms.get_chemical_formula()}: CHGNet knows elements up to Pu (94)")
         structure = Structure(atoms.cell.array, self.numbers(atoms), atoms.positions, coords_are_cartesian=True)
         try:
             return self.network.graph_converter(structure)

@@ -1,6 +1,7 @@
 """cPaiNN behind the common protocol: PaiNN with a magnetic-moment head, and a Bader-charge head when wanted."""
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from mlipkit.models.painn import PaiNN
@@ -14,7 +15,7 @@ class Graph:
     i: torch.Tensor
     j: torch.Tensor
     vectors: torch.Tensor       # Å, from i to j
-    volume: float               # Å^3; of no meaning without a cell
+    volume: float               # Å^3; infinite where the frame is not periodic in three directions: it has no stress
 
 
 class CPaiNNPotential(Potential):
@@ -34,7 +35,7 @@ class CPaiNNPotential(Potential):
         i, j, shift = neighbours(atoms, self.network.model_args["cutoff"])
         vectors = atoms.positions[j] - atoms.positions[i] + shift @ atoms.cell.array
         return Graph(torch.as_tensor(self.numbers(atoms), dtype=torch.int64), torch.from_numpy(i), torch.from_numpy(j),
-                     torch.as_tensor(vectors, dtype=torch.float32), abs(atoms.cell.volume) or 1.0)
+                     torch.as_tensor(vectors, dtype=torch.float32), atoms.cell.volume if atoms.pbc.all() else np.inf)
 
     def forward(self, graphs, training=False):
         counts = [len(g.numbers) for g in graphs]
@@ -46,9 +47,9 @@ class CPaiNNPotential(Potential):
         energy = energies.new_zeros(len(graphs)).index_add(0, frame, energies)
         # forces and stress both come from the pull of each pair: no second backward pass, no strained cell
         pull, = torch.autograd.grad(energies.sum(), vectors, create_graph=training)
-        forces = torch.zeros(len(frame), 3).index_add(0, i, pull).index_add(0, j, -pull)
-        virial = torch.zeros(len(graphs), 3, 3).index_add(0, frame[i], pull[:, :, None] * vectors[:, None, :])
-        stress = virial / torch.tensor([g.volume for g in graphs])[:, None, None]
+        forces = pull.new_zeros(len(frame), 3).index_add(0, i, pull).index_add(0, j, -pull)
+        virial = pull.new_zeros(len(graphs), 3, 3).index_add(0, frame[i], pull[:, :, None] * vectors[:, None, :])
+        stress = virial / pull.new_tensor([g.volume for g in graphs])[:, None, None]
         magmoms, charges = (heads[k] if k < len(heads) else None for k in range(2))
         return {"energy": energy, "forces": forces, "stress": stress, "magmoms": magmoms, "charges": charges}
 

@@ -58,17 +58,17 @@ def painn_from(state, cutoff, frames, proxies, where):
 
 def _parts(state, where):
     """Layers by their part in a PaiNN: embedding, messages, updates, heads (energy first), scale."""
-    tensors = {k: v.float() for k, v in state.items() if torch.is_tensor(v) and v.is_floating_point()}
+    tensors = {k.removeprefix("module."): v.float() for k, v in state.items() if torch.is_tensor(v) and v.is_floating_point()}
     layers = {k.removesuffix(".weight"): (v, tensors.get(k.removesuffix("weight") + "bias")) for k, v in tensors.items()
               if k.endswith(".weight") and v.ndim == 2}
-    embedding = next((name for name, (w, b) in layers.items() if b is None and w.shape[0] > 80), None)
+    embedding = next((name for name in layers if "embed" in name.lower()), None)
     if embedding is None:
         raise InputError(f"{where}: has no embedding of elements, so it is no PaiNN")
     f = layers[embedding][0].shape[1]
     blocks = {}
     for name, layer in layers.items():
-        if name != embedding:       # message_layers.0.filter, message_layers.0.mlp.2: one block
-            block = re.match(r"(.*?\.\d+|[^.]+)(?=\.|$)", name).group(1)
+        if name != embedding:       # message_layers.0.filter, message_layers.0.mlp.2: one block; readout.0, readout.2 too
+            block = re.match(r"(.*?\.\d+(?=\.)|[^.]+)", name).group(1)
             blocks.setdefault(block, []).append(layer)
     messages, updates, heads = [], [], []
     for name, found in blocks.items():

@@ -1,9 +1,12 @@
 """MACE foundation models, charge-blind, by mace-torch's own loader."""
+import os
+
 from mlipkit.files import InputError
 from mlipkit.models.mace import MACEPotential
 
 NAMES = {"mace-mp-0-small": "small", "mace-mp-0-medium": "medium", "mace-mp-0-large": "large", "mace-mpa-0-medium": "medium-mpa-0",
          "mace-omat-0-small": "small-omat-0", "mace-omat-0-medium": "medium-omat-0", "mace-matpes-pbe-0": "mace-matpes-pbe-0"}
+UNPICKLE = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
 
 def load_foundation(name):
@@ -16,19 +19,22 @@ def load_foundation(name):
     InputError
         When there is no such model, or it cannot be downloaded: then the message says where to put the file.
     """
-    from mace.calculators.foundations_models import mace_mp_urls
-    from mace.tools.utils import get_cache_dir
-
     from mlipkit.models.potential import building
     if name not in NAMES:
         raise InputError(f"load_model: there is no foundation model {name!r}; there is {', '.join(NAMES)}")
-    url = mace_mp_urls[NAMES[name]]
+    before = os.environ.get(UNPICKLE)
     try:
         with building():
             from mace.calculators import mace_mp
+            from mace.calculators.foundations_models import mace_mp_urls
+            from mace.tools.utils import get_cache_dir
+            url = mace_mp_urls[NAMES[name]]
             model = mace_mp(NAMES[name], device="cpu", default_dtype="float32", return_raw_model=True)
     except OSError as reason:
         file = "".join(c for c in url.rsplit("/", 1)[1] if c.isalnum() or c == "_")
         raise InputError(f"{name} cannot be downloaded ({reason}); fetch {url} where there is a network and put it here: "
                          f"{get_cache_dir()}/{file}") from None
+    finally:
+        # mace.calculators makes torch.load unpickle anything, in the whole process: for its own file, then never again
+        os.environ.pop(UNPICKLE, None) if before is None else os.environ.update({UNPICKLE: before})
     return MACEPotential.plain(model)

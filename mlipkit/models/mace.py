@@ -21,7 +21,7 @@ with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):      
     from mace.modules import ScaleShiftMACE, interaction_classes      # isort: skip - before e3nn, which does not import on its own here
     from e3nn import o3
 if "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD" not in _before:
-    del os.environ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"]
+    os.environ.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)
 warnings.filterwarnings("ignore", message="The TorchScript type system doesn't support instance-level annotations")
 
 
@@ -53,12 +53,13 @@ class MACEWithMoments(torch.nn.Module):
             num_elements=len(elements), hidden_irreps=irreps, MLP_irreps=o3.Irreps("16x0e"),
             atomic_energies=np.zeros(len(elements)), avg_num_neighbors=avg_num_neighbors,
             atomic_numbers=[atomic_numbers[e] for e in elements], correlation=correlation, gate=torch.nn.functional.silu)
-        # node features of all layers; the last layer keeps scalars only
-        self.moments = torch.nn.Linear(irreps.dim * (interactions - 1) + channels, 1)
+        # of the node features of each layer the scalars, which stand first: a moment must not turn with the crystal
+        self.scalars = [k * irreps.dim + c for k in range(interactions) for c in range(channels)]
+        self.moments = torch.nn.Linear(len(self.scalars), 1)
 
     def forward(self, batch, training=False):
         out = self.mace(batch, training=training, compute_force=True, compute_stress=True)
-        return out, self.moments(out["node_feats"])[:, 0]
+        return out, self.moments(out["node_feats"][:, self.scalars])[:, 0]
 
 
 class PlainMACE(torch.nn.Module):

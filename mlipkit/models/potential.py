@@ -44,6 +44,17 @@ def building(seed=0):
             torch.set_default_dtype(dtype)
 
 
+def check_cell(atoms):
+    """Raise an InputError for a frame of which no potential can say anything."""
+    what = atoms.get_chemical_formula() or "a frame"
+    if not len(atoms):
+        raise InputError("a frame without atoms cannot be predicted")
+    if atoms.pbc.any() and abs(atoms.cell.volume) < 1e-6 and atoms.pbc.all():
+        raise InputError(f"{what}: the frame is periodic, but its cell has no volume; set atoms.cell, or atoms.pbc = False for a molecule")
+    if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
+        raise InputError(f"{what}: a position or the cell is not a finite number")
+
+
 def neighbours(atoms, cutoff):
     """Directed pairs within a cutoff (Å): indices ``i`` and ``j`` and the periodic shift of ``j``, shape (n_pairs, 3), by vesin."""
     from vesin import NeighborList
@@ -160,9 +171,17 @@ class Potential:
             When a charge-aware model misses oxidation states, or the model cannot describe a cell.
         """
         result, size = [], batch_size or self.batch_size
+        for atoms in frames:
+            check_cell(atoms)
         for first in range(0, len(frames), size):
             part = frames[first:first + size]
             out = {k: None if v is None else v.detach().numpy() for k, v in self.forward([self.graph(a) for a in part]).items()}
+            for atoms, energy in zip(part, out["energy"]):
+                if not np.isfinite(energy):
+                    raise InputError(f"{atoms.get_chemical_formula()}: the {self.architecture} model finds no finite energy; do two atoms "
+                                     "sit in one place?")
+            if out["magmoms"] is not None:      # trained on |m|; the linear readouts may go a little below zero
+                out["magmoms"] = np.abs(out["magmoms"])
             ends = np.cumsum([0, *map(len, part)])
             for i, (start, stop) in enumerate(itertools.pairwise(ends)):
                 stress = (out["stress"][i] + out["stress"][i].T) / 2
@@ -178,6 +197,8 @@ class Potential:
 
 def proxies_of(charge_aware, proxies=None):
     """The proxy map of a model: `proxies` or the default one when it is charge-aware, none otherwise."""
+    if charge_aware and proxies is not None and not proxies:
+        raise InputError("a charge-aware model needs at least one ion as a species of its own, such as proxies={('Fe', 3): 'Ga'}")
     return (proxies or PROXIES) if charge_aware else {}
 
 

@@ -1,4 +1,5 @@
 """Training: one loop for every architecture, used for the shipped weights and for a person's own frames."""
+import copy
 import hashlib
 import io
 import json
@@ -6,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from ase.data import atomic_numbers
 from tqdm.auto import tqdm
 
 from mlipkit.files import InputError, write_atomically
@@ -34,8 +36,8 @@ def train(name, frames, charge_aware, seed=0, epochs=None, lr=None, batch_size=N
     charge_aware : bool
         Whether the model is given ``arrays["oxi_states"]``. Nothing else differs between the two.
     seed : int
-        Of the first weights and of the order of the batches. On one machine with one number of threads, the same seed gives
-        the same model.
+        Of the first weights, where they are random, and of the order of the batches. On one machine with one number of
+        threads, the same seed gives the same model.
     epochs, lr, batch_size : int, float, int, optional
         The budget; what each architecture gets by default is in `SETTINGS`. Adam, with a learning rate that falls as a cosine
         to a hundredth; gradients clipped at norm 10.
@@ -68,6 +70,8 @@ def train(name, frames, charge_aware, seed=0, epochs=None, lr=None, batch_size=N
     """
     if name not in SETTINGS:
         raise InputError(f"train: there is no model {name!r}; there is {', '.join(map(repr, SETTINGS))}")
+    if epochs is not None and epochs < 1:
+        raise InputError("train: epochs must be at least 1")
     given = {k: v for k, v in (("epochs", epochs), ("lr", lr), ("batch_size", batch_size)) if v is not None}
     epochs, lr, batch_size = (SETTINGS[name] | given).values()
     parts = {s: [a for a in well_converged(frames) if a.info.get("split") == s] for s in ("train", "validation")}
@@ -75,8 +79,14 @@ def train(name, frames, charge_aware, seed=0, epochs=None, lr=None, batch_size=N
         if not part:
             raise InputError(f"train: no frame has info['split'] == {split!r}; give every frame the split of its charge ordering "
                              "(split_by_ordering does)")
+    proxies = proxies_of(charge_aware, proxies)
+    for (element, state) in proxies:
+        if not any(((a.numbers == atomic_numbers[element]) & (a.arrays.get("oxi_states") == state)).any() for a in parts["train"]
+                   if "oxi_states" in a.arrays):
+            raise InputError(f"train: no training frame holds {element}{state}+ (in arrays['oxi_states']), so a charge-aware model would "
+                             "be blind; take them from infer_oxidation_states, or say which ion is a species: proxies={('Mn', 3): 'Ga'}")
     wanted = {split: [targets(a) for a in part] for split, part in parts.items()}
-    potential = starting_point(name, parts["train"], proxies_of(charge_aware, proxies), seed, start, model_args or {})
+    potential = starting_point(name, parts["train"], proxies, seed, start, model_args or {})
     net = potential.network
     data = {split: list(zip(map(potential.graph, part), wanted[split])) for split, part in parts.items()}
     optimizer = torch.optim.Adam([p for p in net.parameters() if p.requires_grad], lr=lr)
@@ -117,7 +127,9 @@ def train(name, frames, charge_aware, seed=0, epochs=None, lr=None, batch_size=N
 def starting_point(name, frames, proxies, seed, start, model_args):
     """The potential before its first epoch, its energy references moved onto the training frames."""
     if start is not None:
-        import copy
+        if start.network.model_args is None or model_args:
+            raise InputError("train: start must be a model of load_model('chgnet' | 'cpainn' | 'mace') or of train, without model_args: "
+                             "one from elsewhere has no head for moments, and a model that is there has its size")
         if start.architecture != name or start.proxies != proxies:
             raise InputError(f"train: start is a {start.architecture} with the proxies {start.proxies or 'none'}; "
                              f"it must be a {name} with {proxies or 'none'}")
@@ -126,7 +138,10 @@ def starting_point(name, frames, proxies, seed, start, model_args):
         if name != "chgnet":        # a size for atomic energies that the first epoch need not find
             forces = np.concatenate([required_label(a, "forces", "training") for a in frames])
             model_args = {"scale": float(np.sqrt((forces ** 2).mean())) or 1.0} | model_args
-        potential = adapter(name).fresh(frames, proxies, seed, **model_args)
+        try:
+            potential = adapter(name).fresh(frames, proxies, seed, **model_args)
+        except TypeError as reason:
+            raise InputError(f"train: model_args do not fit a {name}: {str(reason).split(') ')[-1]}") from None
     shift_references(potential, frames)
     return potential
 
@@ -137,7 +152,6 @@ def shift_references(potential, frames):
     One number per element of the crystal. Along NaxFePO4 only two combinations of them are determined, and N(Fe3+)
     follows from N(Na), so a proxy moves with the element that it stands for: a reference of its own would be arbitrary.
     """
-    from ase.data import atomic_numbers
     elements = sorted({int(z) for a in frames for z in a.numbers})
     count = np.array([[(a.numbers == z).sum() for z in elements] for a in frames], float)
     residual = [required_label(a, "energy", "training") - p.energy for a, p in zip(frames, potential.predict(frames))]
@@ -151,11 +165,14 @@ def shift_references(potential, frames):
 def targets(atoms):
     """Labels of a frame as tensors: energy per atom, forces, stress (3x3) and unsigned moments; what it lacks is NaN.
 
-    Stress and moments may be missing (training then leaves them out); energy and forces may not.
+    Stress and moments may be missing, single moments not finite (training then leaves them out); energy and forces may not.
     """
     energy, forces = (required_label(atoms, k, "training") for k in ("energy", "forces"))
-    stress, magmoms = (np.full(shape, np.nan) if label(atoms, k) is None else np.asarray(required_label(atoms, k, "training"), float)
+    stress, magmoms = (np.full(shape, np.nan) if label(atoms, k) is None else
+                       np.asarray(required_label(atoms, k, "training", finite=k != "magmoms"), float)
                        for k, shape in (("stress", 6), ("magmoms", len(atoms))))
+    if stress.shape == (3, 3):
+        stress = stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
     return {"energy": torch.tensor(energy / len(atoms), dtype=torch.float64), "forces": torch.tensor(forces, dtype=torch.float32),
             "stress": torch.tensor(stress[[[0, 5, 4], [5, 1, 3], [4, 3, 2]]][None], dtype=torch.float32),
             "magmoms": torch.tensor(np.abs(magmoms), dtype=torch.float32)}
@@ -225,5 +242,7 @@ def save_weights(potential, folder, card):
             "parameters": sum(p.numel() for p in potential.network.parameters()), "model_args": potential.network.model_args,
             "elements": potential.elements, "proxies": [[e, q, p] for (e, q), p in potential.proxies.items()]}
     state = {k: v.contiguous().clone() for k, v in potential.network.state_dict().items()}
-    write_atomically(folder / f"{card['name']}.safetensors", save(state))
+    content = save(state)
+    card["sha256"] = hashlib.sha256(content).hexdigest()
+    write_atomically(folder / f"{card['name']}.safetensors", content)
     write_atomically(folder / f"{card['name']}.json", json.dumps(card, indent=1) + "\n")
