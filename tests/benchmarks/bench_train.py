@@ -1,9 +1,9 @@
-"""Seconds per epoch of our training loop against upstream's trainers: same network, frames, batch size; one run on one machine.
+"""CPU seconds per epoch of our training loop against upstream's trainers: same network, frames, batch size; one run on one machine.
 
     python tests/benchmarks/bench_train.py
 
 CHGNet: chgnet.trainer.Trainer on graphs made beforehand, as ours are. MACE: mace_run_train, the difference between a run of
-four epochs and one of one epoch, so that start-up does not count. All on one thread.
+eleven epochs and one of one epoch, so that start-up does not count. All on one thread; CPU seconds, so that neighbours count less.
 """
 import os
 
@@ -11,6 +11,7 @@ os.environ.update({"OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": "1"})
 import contextlib
 import io
 import itertools
+import resource
 import subprocess
 import sys
 import tempfile
@@ -34,9 +35,9 @@ MACE = {"channels": 32, "r_max": 4.5}
 
 
 def ours(name, epochs=3, **kwargs):
-    """Seconds of the fastest epoch but the first."""
-    times = [time.perf_counter()]
-    mk.train(name, frames, False, epochs=epochs, batch_size=4, progress=False, on_epoch=lambda history: times.append(time.perf_counter()), **kwargs)
+    """CPU seconds of the fastest epoch but the first."""
+    times = [time.process_time()]
+    mk.train(name, frames, False, epochs=epochs, batch_size=4, progress=False, on_epoch=lambda history: times.append(time.process_time()), **kwargs)
     return min(b - a for a, b in itertools.pairwise(times[1:]))
 
 
@@ -54,9 +55,9 @@ def chgnet_trainer():
         trainer = Trainer(model=potential.network, targets="efsm", optimizer="Adam", criterion="Huber", epochs=1, learning_rate=1e-3, use_device="cpu")
         times = []
         for _ in range(2):
-            began = time.perf_counter()
+            began = time.process_time()
             trainer.train(*loaders, save_dir=folder, save_test_result=False)
-            times.append(time.perf_counter() - began)
+            times.append(time.process_time() - began)
     return min(times)
 
 
@@ -65,21 +66,21 @@ def mace_run_train():
         for split in ("train", "validation"):
             mk.write_frames(Path(folder) / f"{split}.extxyz", [a for a in frames if a.info["split"] == split])
         times = {}
-        for epochs in (1, 4):
+        for epochs in (1, 11):
             command = [sys.executable, "-m", "mace.cli.run_train", "--name", f"run{epochs}", "--train_file", "train.extxyz", "--valid_file", "validation.extxyz",
                        "--model", "MACE", "--hidden_irreps", f"{MACE['channels']}x0e", "--r_max", str(MACE["r_max"]), "--max_ell", "2", "--correlation", "2",
                        "--num_interactions", "2", "--batch_size", "4", "--valid_batch_size", "4", "--E0s", "average", "--default_dtype", "float32",
                        "--loss", "stress", "--stress_weight", "1", "--compute_stress", "True", "--max_num_epochs", str(epochs), "--device", "cpu",
                        "--energy_key", "energy", "--forces_key", "forces", "--stress_key", "stress", "--num_workers", "0", "--eval_interval", "1"]
-            began = time.perf_counter()
+            began = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
             ran = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-            times[epochs] = time.perf_counter() - began
+            times[epochs] = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - began
             if ran.returncode:
                 raise SystemExit(ran.stderr[-2000:])
-    return (times[4] - times[1]) / 3
+    return (times[11] - times[1]) / 10
 
 
 print(f"{len(train)} frames of 23 to 28 atoms, batches of 4, {len(frames) - len(train)} validation frames, one thread")
-for name, upstream, mine in (("CHGNet", chgnet_trainer, lambda: ours("chgnet")), ("MACE", mace_run_train, lambda: ours("mace", 4, model_args=MACE))):
+for name, upstream, mine in (("CHGNet", chgnet_trainer, lambda: ours("chgnet")), ("MACE", mace_run_train, lambda: ours("mace", 6, model_args=MACE))):
     theirs, us = upstream(), mine()
     print(f"{name}: mlipkit {us:.1f} s, upstream {theirs:.1f} s per epoch: ratio {theirs / us:.2f}")
