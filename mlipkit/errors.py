@@ -170,14 +170,14 @@ def seed_table(results):
     newest = results["data_sha256"].iloc[-1]        # seeds trained on different data must not be averaged
     table, whole = {}, results[results["pretrained"].astype(bool) & (results["thinned"] == 1) & (results["data_sha256"] == newest)]
     for (name, aware), rows in whole.sort_values("seed").groupby(["architecture", "charge_aware"]):
-        column = {label: ", ".join(rows[k]) if k.startswith(("ground", "valence_kept")) else _mean_and_spread(rows[k].astype(float))
+        column = {label: ", ".join(rows[k]) if k.startswith(("ground", "valence_kept")) else
+                  _mean_and_spread(rows[k].astype(float), {"forces": 0, "magmoms": 3, "valence_right": 1}.get(k, 2))
                   for k, label in figures.items()}
         table[f"{name} {'aware' if aware else 'blind'}"] = {**column, "seeds": str(len(rows))}
     return pd.DataFrame(table)
 
 
-def _mean_and_spread(values):
-    digits = 3 if values.abs().max() < 0.3 else 2 if values.abs().max() < 10 else 1 if values.max() > 99 else 0
+def _mean_and_spread(values, digits):
     return f"{values.mean():.{digits}f}" + (f" ± {values.std():.{digits}f}" if len(values) > 1 else "")
 
 

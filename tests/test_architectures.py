@@ -255,7 +255,7 @@ try:
     mk.load_model("mace-mp-0-small")
 except mk.InputError as reason:
     print(reason)
-    file = Path(str(reason).rsplit("put it here: ", 1)[1])
+    file = Path(str(reason).rsplit("here: ", 1)[1])
 with building(0):
     small = MACEPotential.build({"elements": ["O", "Na", "P", "Fe"], "channels": 8, "r_max": 4.0}).mace
 file.parent.mkdir(parents=True, exist_ok=True)

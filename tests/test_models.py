@@ -42,19 +42,16 @@ def test_untrained_blind_and_aware_agree_where_there_is_no_fe3(published, ends):
     assert abs(fresh.predict([empty])[0].energy - published.predict([empty])[0].energy) > 1
 
 
-
-
-
-
 def test_shipped_predictions_are_those_of_the_shipped_weights(frames, blind, aware):
     table = mk.load_predictions().set_index(["model", "job", "step"])
     some = frames[4::20]
-    for name, model in (("blind", blind), ("aware", aware)):
+    models = {"chgnet_blind": blind, "chgnet_aware": aware, **{f"{n}_{k}": mk.load_model(n, charge_aware=k == "aware")
+                                                              for n in ("cpainn", "mace") for k in ("blind", "aware")}}
+    for name, model in models.items():
         for atoms, p in zip(some, model.predict(some)):
             row = table.loc[(name, atoms.info["job"], atoms.info["step"])]
             assert p.energy == pytest.approx(row["energy"], abs=2e-3)
             assert p.magmoms[atoms.symbols == "Fe"] == pytest.approx(row[[f"magmom_{i}" for i in range(4)]].to_numpy(float), abs=1e-3)
-
 
 
 def test_cards_state_data_split_seed_and_errors():

@@ -29,12 +29,13 @@ def load_foundation(name):
             from mace.calculators.foundations_models import mace_mp_urls
             from mace.tools.utils import get_cache_dir
             url = mace_mp_urls[NAMES[name]]
+            os.environ[UNPICKLE] = "1"
             model = mace_mp(NAMES[name], device="cpu", default_dtype="float32", return_raw_model=True)
-    except OSError as reason:
+    except (OSError, RuntimeError) as reason:
         file = "".join(c for c in url.rsplit("/", 1)[1] if c.isalnum() or c == "_")
-        raise InputError(f"{name} cannot be downloaded ({reason}); fetch {url} where there is a network and put it here: "
-                         f"{get_cache_dir()}/{file}") from None
+        raise InputError(f"{name} cannot be downloaded ({reason.__cause__ or reason}); fetch {url} where there is a network and put it "
+                         f"here: {get_cache_dir()}/{file}") from None
     finally:
-        # mace.calculators makes torch.load unpickle anything, in the whole process: for its own file, then never again
+        # mace-torch makes torch.load unpickle anything, in the whole process: for its own file, then never again
         os.environ.pop(UNPICKLE, None) if before is None else os.environ.update({UNPICKLE: before})
     return MACEPotential.plain(model)
