@@ -208,7 +208,7 @@ def learning_curve(history):
         figure.add_scatter(x=[h["epoch"] + 1 for h in history], y=[h[name] for h in history], name=name, mode="lines+markers",
                            line={"color": colour, "dash": dash, "width": 2}, marker={"size": 5})
     figure.update_layout(LAYOUT, xaxis_title="epoch", yaxis_title="loss (errors over their scales)", height=320)
-    figure.update_yaxes(type="log")
+    figure.update_yaxes(type="log", dtick="D2")
     return figure
 
 
