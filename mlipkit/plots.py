@@ -28,7 +28,7 @@ LAYOUT = {"template": "simple_white", "font": {"family": "Arial, sans-serif", "s
 # sight) then comes out empty.
 
 
-def parity(label, predicted, text=None, held_out=None, quantity="formation energy (eV/f.u.)"):
+def parity(label, predicted, text=None, held_out=None, quantity="formation energy (eV/f.u.)", colour_by="kind"):
     """Predicted against DFT, with the diagonal.
 
     Parameters
@@ -43,6 +43,9 @@ def parity(label, predicted, text=None, held_out=None, quantity="formation energ
         Held-out points are drawn full, those of the training split open.
     quantity : str
         With unit, for the axes.
+    colour_by : str
+        ``"kind"`` (blind, aware, pretrained) or, for models such as ``mace_aware`` of several kinds, ``"architecture"``; the
+        symbol always says the kind.
 
     Returns
     -------
@@ -54,6 +57,8 @@ def parity(label, predicted, text=None, held_out=None, quantity="formation energ
     figure = go.Figure()
     for name, values in predicted.items():
         colour, symbol = series_style(name)
+        if colour_by == "architecture" and not name.endswith("pretrained"):
+            colour = ARCHITECTURES.get(name.rsplit("_", 1)[0], OTHER[0])
         symbols = symbol if held_out is None else [symbol if full else f"{symbol}-open" for full in held_out]
         figure.add_scatter(x=list(label), y=list(values), text=text, name=name, mode="markers",
                            marker={"size": 9, "color": colour, "symbol": symbols, "line": {"width": 1.5, "color": colour}},

@@ -28,5 +28,6 @@ def test_runs_top_to_bottom(path):
     notebook.cells.append(nbformat.v4.new_code_cell(peak))
     began = time.time()
     NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(FOLDER)}}).execute()
-    assert time.time() - began < 120
-    assert int(notebook.cells[-1].outputs[0].text) < 1.5e6, "peak memory of the kernel, kB"
+    seconds, peak = time.time() - began, int(notebook.cells[-1].outputs[0].text)
+    print(f"{path.stem}: {seconds:.0f} s, peak memory {peak / 1e6:.2f} GB")         # pytest -s shows it
+    assert seconds < 120 and peak < 1.5e6
