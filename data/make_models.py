@@ -84,7 +84,7 @@ def train_one(frames, sha256, run):
     used["train"] = used["train"][::run.thinned]
     began = time.time()
     potential, history = train(name, used["train"] + used["validation"], run.aware, seed=run.seed, **settings, start=start,
-                               model_args=MODEL_ARGS[name], folder=CHECKPOINTS / run.name)
+                               model_args=None if start else MODEL_ARGS[name], folder=CHECKPOINTS / run.name)
     best = min(history, key=lambda h: h["validation"])
     row = {"run": run.name, "architecture": name, "charge_aware": run.aware, "seed": run.seed, "pretrained": run.pretrained,
            "thinned": run.thinned, "epochs": settings["epochs"], "best_epoch": best["epoch"], "n_train": len(used["train"]),
