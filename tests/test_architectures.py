@@ -250,7 +250,7 @@ import sys, torch, numpy as np, mlipkit as mk
 from pathlib import Path
 from mlipkit.models.mace import MACEPotential
 from mlipkit.models.potential import building
-atoms = mk.load_dft()[-1]
+atoms = mk.end_points(mk.load_dft())[-1]
 try:
     mk.load_model("mace-mp-0-small")
 except mk.InputError as reason:
