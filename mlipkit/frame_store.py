@@ -267,6 +267,10 @@ def _convert(frames, folder, source):
                     column.flush()
         if not n_atoms:
             raise InputError(f"{source}: holds no frame")
+        for column in (text, *columns.values()):
+            column.flush()
+        size = sum(os.fstat(c.file.fileno()).st_size for c in (text, *columns.values()))
+        _reserve(folder / "room", size + 8 * len(n_atoms) * (2 + len(columns)))
         with h5py.File(folder / "frames.h5", "w") as file:
             counts = file["n_atoms"] = np.array(n_atoms)
             file["text_ends"] = np.array(text_ends)
@@ -280,6 +284,14 @@ def _convert(frames, folder, source):
     finally:
         for column in (text, *columns.values()):
             column.file.close()
+
+
+def _reserve(path, size):
+    """Raise an OSError when there is no room for a file of this size: HDF5 that runs out of it can take the process down."""
+    if hasattr(os, "posix_fallocate"):      # not on macOS
+        with open(path, "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+        path.unlink()
 
 
 def _values(frame):

@@ -20,7 +20,8 @@ def test_orderings_stay_together_and_end_members_are_trained_on(frames):
             parts.setdefault(a.info["ordering"], set()).add(a.info["split"])
         assert all(len(p) == 1 for p in parts.values())
         share = {k: n / len(some) for k, n in Counter(a.info["split"] for a in some).items()}
-        assert share["test"] == pytest.approx(0.2, abs=0.08) and share["validation"] == pytest.approx(0.15, abs=0.08)
+        largest = max(Counter(a.info["ordering"] for a in some).values()) / len(some)         # groups are not cut
+        assert share["test"] == pytest.approx(0.2, abs=largest) and share["validation"] == pytest.approx(0.15, abs=largest)
         assert parts["x000_na-_fe0123"] == parts["x100_na0123_fe-"] == {"train"}
     assert len({tuple(a.info["split"] for a in mk.split_by_ordering(fresh(frames), seed=s)) for s in range(5)}) > 1
 

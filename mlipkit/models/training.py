@@ -1,4 +1,5 @@
 """Training: one loop for every architecture, used for the shipped weights and for a person's own frames."""
+import contextlib
 import copy
 import hashlib
 import io
@@ -106,7 +107,8 @@ def train(name, frames, charge_aware, seed=0, epochs=None, lr=None, batch_size=N
         for epoch in bar:
             if patience and history and epoch - min(history, key=lambda h: h["validation"])["epoch"] > patience:
                 break
-            history.append(_epoch(potential, data, optimizer, seed, epoch, epochs, lr, batch_size))
+            with _deterministic():
+                history.append(_epoch(potential, data, optimizer, seed, epoch, epochs, lr, batch_size))
             bar.set_postfix(validation=f"{history[-1]['validation']:.3g}")
             if history[-1]["validation"] == min(h["validation"] for h in history):
                 best = {k: v.clone() for k, v in net.state_dict().items()}
@@ -189,6 +191,17 @@ def loss_of(potential, batch, training=False):
         if out[k] is not None and there.any():
             loss = loss + torch.nn.functional.huber_loss(out[k][there] / scale, (label[k][there] / scale).to(out[k].dtype))
     return loss
+
+
+@contextlib.contextmanager
+def _deterministic():
+    """Threads that add into one tensor do so in a fixed order; torch's setting is then what it was."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
 def _epoch(potential, data, optimizer, seed, epoch, epochs, lr, batch_size):
