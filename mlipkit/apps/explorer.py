@@ -12,12 +12,13 @@ from mlipkit.datasets import load_dft, load_predictions
 from mlipkit.errors import predictions_for
 from mlipkit.files import InputError
 from mlipkit.frames import end_points, label
+from mlipkit.models import ADAPTERS
 from mlipkit.oxidation import infer_oxidation_states
 from mlipkit.structure_view import draw, legend, structure_view
 
 PANE = 540       # px
 MODELS = ("pretrained", "blind", "aware")
-ARCHITECTURES = ("chgnet", "cpainn", "mace")
+ARCHITECTURES = tuple(ADAPTERS)
 
 
 class ExplorerState(t.HasTraits):

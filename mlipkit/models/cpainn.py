@@ -5,7 +5,7 @@ import numpy as np
 import torch
 
 from mlipkit.models.painn import PaiNN
-from mlipkit.models.potential import Potential, building, neighbours, seen_elements
+from mlipkit.models.potential import Potential, neighbours
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,6 @@ class CPaiNNPotential(Potential):
     @classmethod
     def build(cls, model_args):
         return PaiNN(**model_args)
-
-    @classmethod
-    def fresh(cls, frames, proxies, seed=0, **model_args):
-        with building(seed):
-            return cls(cls.build(model_args), proxies, seen_elements(frames, proxies))
 
     def graph(self, atoms):
         i, j, shift = neighbours(atoms, self.network.model_args["cutoff"])

@@ -12,7 +12,7 @@ import torch
 from ase.data import atomic_numbers, chemical_symbols
 
 from mlipkit.files import InputError
-from mlipkit.models.potential import Potential, building, neighbours, seen_elements
+from mlipkit.models.potential import Potential, neighbours, seen_elements
 
 # mace-torch makes torch.load unpickle anything, in the whole process; e3nn needs that while it is imported, nobody does afterwards
 _before = dict(os.environ)
@@ -86,9 +86,7 @@ class MACEPotential(Potential):
 
     @classmethod
     def fresh(cls, frames, proxies, seed=0, **model_args):
-        elements = seen_elements(frames, proxies)
-        with building(seed):
-            return cls(cls.build({"elements": elements, **model_args}), proxies, elements)
+        return super().fresh(frames, proxies, seed, **{"elements": seen_elements(frames, proxies), **model_args})
 
     @classmethod
     def plain(cls, model, proxies=None):

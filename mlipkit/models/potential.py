@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from ase.data import atomic_numbers, chemical_symbols
+from ase.stress import full_3x3_to_voigt_6_stress
 
 from mlipkit.files import InputError
 from mlipkit.species import PROXIES, to_proxies, warn_unbalanced
@@ -95,7 +96,8 @@ class Potential:
     @classmethod
     def fresh(cls, frames, proxies, seed=0, **model_args):
         """A potential to train on these frames: the published weights, or random ones of this seed."""
-        raise NotImplementedError
+        with building(seed):
+            return cls(cls.build(model_args), proxies, seen_elements(frames, proxies))
 
     def graph(self, atoms):
         """What the network needs of a frame."""
@@ -184,9 +186,8 @@ class Potential:
                 out["magmoms"] = np.abs(out["magmoms"])
             ends = np.cumsum([0, *map(len, part)])
             for i, (start, stop) in enumerate(itertools.pairwise(ends)):
-                stress = (out["stress"][i] + out["stress"][i].T) / 2
                 rows = {k: None if out.get(k) is None else out[k][start:stop] for k in ("forces", "magmoms", "charges")}
-                result.append(Prediction(float(out["energy"][i]), stress=stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]], **rows))
+                result.append(Prediction(float(out["energy"][i]), stress=full_3x3_to_voigt_6_stress(out["stress"][i]), **rows))
         return result
 
     def calculator(self):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from ase.data import atomic_numbers
+from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 from tqdm.auto import tqdm
 
 from mlipkit.files import InputError, write_atomically
@@ -174,9 +175,9 @@ def targets(atoms):
                        np.asarray(required_label(atoms, k, "training", finite=k != "magmoms"), float)
                        for k, shape in (("stress", 6), ("magmoms", len(atoms))))
     if stress.shape == (3, 3):
-        stress = stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
+        stress = full_3x3_to_voigt_6_stress(stress)
     return {"energy": torch.tensor(energy / len(atoms), dtype=torch.float64), "forces": torch.tensor(forces, dtype=torch.float32),
-            "stress": torch.tensor(stress[[[0, 5, 4], [5, 1, 3], [4, 3, 2]]][None], dtype=torch.float32),
+            "stress": torch.tensor(voigt_6_to_full_3x3_stress(stress)[None], dtype=torch.float32),
             "magmoms": torch.tensor(np.abs(magmoms), dtype=torch.float32)}
 
 
