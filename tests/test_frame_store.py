@@ -208,7 +208,8 @@ def test_vacancies_and_workers(tmp_path):
 
 
 LONG = """
-import sys, resource
+import sys, resource, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)    # a shell's background job, as CI may be, starts with it ignored
 from mlipkit.frame_store import open_frames
 if len(sys.argv) > 3: resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)
 try:
