@@ -55,6 +55,19 @@ def test_displaced_cells_are_the_same_at_every_call():
         assert np.abs(strain).max() < 0.0301 and (kind.startswith("strained") == bool(np.abs(strain).max() > 1e-9))
 
 
+def test_the_way_back_ends_on_the_host():
+    known = {j.name: j for j in olivine.jobs()}
+    for name, kinds in (("x025_na0_fe013.back", ["back_0", "undistorted"]), ("x075_na012_fe0.back", ["back_0"])):
+        job = known[name]
+        relaxed, host = olivine.start(known[job.tag]), olivine.undistorted(job)
+        way = dict(olivine.moved_back(job, relaxed))
+        assert list(way) == kinds and host.get_chemical_symbols() == relaxed.get_chemical_symbols()
+        assert way["back_0"].positions == pytest.approx((relaxed.positions + host.positions) / 2)
+        if "undistorted" in way:
+            assert way["undistorted"].positions == pytest.approx(host.positions)
+    assert not {"x000_na-_fe0123.back", "x100_na0123_fe-.back"} & set(known)      # end members hold one kind of Fe: nothing to tell apart
+
+
 def test_the_shipped_set_is_what_the_gates_make_of_the_campaign(frames):
     kept, _ = collect.collect()
     assert len(kept) == len(frames)

@@ -12,13 +12,14 @@ import sys
 import time
 
 from label import FINAL, HERE, ORBITAL_STEPS, RUN, frames_of
-from olivine import N_RATTLED, N_STRAINED, jobs
+from olivine import N_RATTLED, N_STRAINED, jobs, shares_back
 
 
 def finished(job):
     frames = frames_of(job.name)
-    if job.kind in ("displaced", "metal"):
-        return len(frames) >= (7 if job.kind == "metal" else N_RATTLED + N_STRAINED)
+    single_points = {"metal": 7, "back": len(shares_back(job)), "displaced": N_RATTLED + N_STRAINED}
+    if job.kind in single_points:
+        return len(frames) >= single_points[job.kind]
     if job.kind == "orbital" and len(frames) > ORBITAL_STEPS:
         return True
     return bool(frames) and frames[-1].info.get("kind") == "final" and frames[-1].info["density"] <= FINAL["density"]

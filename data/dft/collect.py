@@ -113,7 +113,7 @@ def collect():
         frames = read_frames(path)
         clear = [labelled(atoms, splits, table) for atoms in frames]
         final = frames[-1] if frames[-1].info["kind"] == "final" and clear[-1] else None
-        end = ends.get(job.tag) if job.kind == "displaced" else final or (frames[-1] if job.kind == "relax" else None)
+        end = ends.get(job.tag) if job.kind in ("back", "displaced") else final or (frames[-1] if job.kind == "relax" else None)
         ends[job.name] = end
         runs.append((frames, clear, end))
         if final:

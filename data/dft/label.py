@@ -12,7 +12,7 @@ import numpy as np
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
 from ase.units import Ha
-from olivine import displaced, start
+from olivine import displaced, moved_back, start
 
 KPOINTS = [(0, 0.25, 0.25), (0, 0.25, -0.25)]      # the 1x2x2 Monkhorst-Pack grid up to time reversal; symmetric, as the host is
 LOOSE = {"energy": 5e-5, "density": 1e-3, "eigenstates": 1e-4}    # while forces are large: the orbital turns, moving the atoms settles it
@@ -206,7 +206,7 @@ def relax(job, txt, steps=40):
 
 
 def displace(job, txt):
-    """Single points of rattled and strained copies of the relaxed cell, one SCF after the other."""
+    """Single points around the relaxed cell, one SCF after the other, so that the charges stay where they are."""
     relaxed = frames_of(job.tag)
     if not relaxed or relaxed[-1].info.get("kind") != "final":
         print(f"{job.name}: waits for {job.tag} to be relaxed", flush=True)
@@ -217,7 +217,7 @@ def displace(job, txt):
     calculator(job, atoms, txt, relaxed[-1])
     atoms.get_potential_energy()                # the electronic state of the relaxed cell, to go on from
     converge_to(atoms.calc, NORMAL)
-    for step, (kind, geometry) in enumerate(displaced(job, atoms.copy())):
+    for step, (kind, geometry) in enumerate((moved_back if job.kind == "back" else displaced)(job, atoms.copy())):
         if step >= done:
             atoms.set_cell(geometry.cell)
             atoms.set_positions(geometry.positions)
@@ -241,4 +241,4 @@ def metal(job, txt):
         append(job, frame, begun)
 
 
-RUN = {"relax": relax, "repeat": relax, "orbital": relax, "displaced": displace, "metal": metal}
+RUN = {"relax": relax, "repeat": relax, "orbital": relax, "back": displace, "displaced": displace, "metal": metal}

@@ -21,7 +21,9 @@ SITES_NAFEPO4 = {"Na": (0, 0, 0), "Fe": (0.2855, 0.25, 0.9932), "P": (0.1096, 0.
                  "O1": (0.1177, 0.25, 0.7534), "O2": (0.4664, 0.25, 0.1494), "O3": (0.1767, 0.0577, 0.3135)}
 STARTS = Path(__file__).parent / "starts"
 BREATHE = 0.06        # Å: Fe-O shortened around Fe3+, lengthened around Fe2+, so that the charge localises where asked
-N_RATTLED, N_STRAINED = 6, 4    # displaced frames per ordering
+N_RATTLED, N_STRAINED = 4, 2    # displaced frames per ordering
+BACK = (0.5, 1.0)     # how far a relaxed cell is moved back onto the undistorted host; all the way only where that is looked into
+UNDISTORTED = ("x025_na0_fe013", "x050_na01_fe02")      # the charges do not stay apart there: README.md
 D_ORBITALS = ("xy", "yz", "3z2-r2", "xz", "x2-y2")    # GPAW's order
 REPEATED = ("x025_na0_fe013", "x050_na01_fe01", "x075_na012_fe0")     # relaxed again from a second start
 ORBITALS_OF = "x050_na02_fe13"   # its relaxation stayed in pure 3z2-r2: the place to try the other four orbitals
@@ -29,7 +31,7 @@ ORBITALS_OF = "x050_na02_fe13"   # its relaxation stayed in pure 3z2-r2: the pla
 
 @dataclass(frozen=True)
 class Job:
-    """One row of the campaign. `kind`: relax, repeat, orbital, displaced or metal."""
+    """One row of the campaign. `kind`: relax, repeat, orbital, back, displaced or metal."""
     name: str
     kind: str
     na: tuple = ()
@@ -100,8 +102,9 @@ def jobs():
     repeat = [Job(f"{t}.repeat", "repeat", of[t].na, of[t].fe3) for t in REPEATED]
     orbital = [Job(f"{ORBITALS_OF}.{name}", "orbital", of[ORBITALS_OF].na, of[ORBITALS_OF].fe3, i)
                for i, name in enumerate(D_ORBITALS) if i != 2]
+    back = [Job(f"{job.tag}.back", "back", job.na, job.fe3) for job in relax if 0 < len(job.na) < 4]
     displaced = [Job(f"{job.tag}.displaced", "displaced", job.na, job.fe3) for job in relax]
-    return [*relax, Job("na_bcc", "metal"), *repeat, *orbital, *displaced]
+    return [*relax, Job("na_bcc", "metal"), *repeat, *orbital, *back, *displaced]
 
 
 def start(job):
@@ -133,6 +136,26 @@ def breathing(job):
     if job.kind == "repeat":
         atoms.rattle(0.03, seed=1)
     return atoms
+
+
+def undistorted(job):
+    """The host without the Na that is not there: nothing but the labels tells one Fe from another."""
+    atoms = host(len(job.na) / 4)
+    del atoms[[i for i in range(4) if i not in job.na]]
+    return atoms
+
+
+def moved_back(job, relaxed):
+    """The relaxed cell on the straight way back to the undistorted one."""
+    target = undistorted(job)
+    for step, share in enumerate(shares_back(job)):
+        atoms = relaxed.copy()
+        atoms.positions += share * (target.positions - relaxed.positions)
+        yield "undistorted" if share == 1 else f"back_{step}", atoms
+
+
+def shares_back(job):
+    return BACK if job.tag in UNDISTORTED else BACK[:1]
 
 
 def displaced(job, relaxed):

@@ -16,6 +16,10 @@ class CHGNetPotential(Potential):
     """CHGNet 0.3.0, as published or fine-tuned."""
     architecture, batch_size = "chgnet", 4
 
+    def __init__(self, network, proxies=None, elements=None):
+        from mlipkit.models.chgnet_layers import accelerate
+        super().__init__(accelerate(network), proxies, elements)
+
     @classmethod
     def build(cls, model_args):
         from chgnet.model import CHGNet

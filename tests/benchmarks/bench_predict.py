@@ -10,6 +10,7 @@ import sys
 import time
 
 import numpy as np
+from chgnet.model import CHGNet
 from pymatgen.io.ase import AseAtomsAdaptor
 
 import mlipkit as mk
@@ -17,6 +18,7 @@ import mlipkit as mk
 frames = [a for a in mk.load_dft() if a.info["x"] == 1][-4:]
 structures = [AseAtomsAdaptor.get_structure(a) for a in frames]
 model = mk.load_model("chgnet", charge_aware=None)
+upstream_model = CHGNet.load(use_device="cpu", verbose=False)
 
 
 def seconds(call, repeats=5):
@@ -29,8 +31,8 @@ def seconds(call, repeats=5):
     return np.median(times) / len(frames)
 
 
-ours, upstream = seconds(lambda: model.predict(frames, batch_size=1)), seconds(lambda: model.network.predict_structure(structures, batch_size=1))
-pairs = list(zip(model.predict(frames), model.network.predict_structure(structures), frames))
+ours, upstream = seconds(lambda: model.predict(frames, batch_size=1)), seconds(lambda: upstream_model.predict_structure(structures, batch_size=1))
+pairs = list(zip(model.predict(frames), upstream_model.predict_structure(structures), frames))
 energy = max(abs(a.energy / len(f) - float(b["e"])) for a, b, f in pairs)
 forces = max(np.abs(a.forces - b["f"]).max() for a, b, _ in pairs)
 print(f"CHGNet: mlipkit {1e3 * ours:.0f} ms, upstream {1e3 * upstream:.0f} ms per frame: ratio {upstream / ours:.1f}; "
