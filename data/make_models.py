@@ -33,8 +33,8 @@ from collect import write_manifest
 
 FOLDER, CHECKPOINTS = HERE / "models", HERE / "checkpoints"
 SEEDS, SHIPPED, FMAX = (0, 1, 2), (0,), 0.05     # FMAX: eV/Å, of the relaxations with the models
-MODEL_ARGS = {"chgnet": {}, "cpainn": {}, "mace": {"channels": 32, "r_max": 4.5}}
-PRETRAINING = {"cpainn": {"epochs": 8, "lr": 1e-3}, "mace": {"epochs": 8, "lr": 5e-3}}
+MODEL_ARGS = {"chgnet": {}, "cpainn": {}, "mace": {"channels": 32, "r_max": 4.5, "correlation": 3}}
+PRETRAINING = {"cpainn": {"epochs": 12, "lr": 1e-3}, "mace": {"epochs": 20, "lr": 1e-2}}
 FINE_TUNING = {"chgnet": {"epochs": 12, "lr": 1e-3}, "cpainn": {"epochs": 50, "lr": 5e-4}, "mace": {"epochs": 50, "lr": 2e-3}}
 
 

@@ -1,5 +1,6 @@
 """Relax a structure with a potential, and see at every step which site holds which charge."""
 import contextlib
+import itertools
 import time
 from dataclasses import dataclass
 
@@ -88,7 +89,7 @@ class Relaxation:
         rows, given = [], self.frames[0].arrays.get("oxi_states")
         if self.states is not None:
             history = self.states if given is None else np.vstack([given, self.states])
-            for step, (before, after) in enumerate(zip(history, history[1:]), start=1 if given is None else 0):
+            for step, (before, after) in enumerate(itertools.pairwise(history), start=1 if given is None else 0):
                 rows += [(int(i), step, int(before[i]), int(after[i])) for i in self.redox_sites if before[i] != after[i]]
         return pd.DataFrame(rows, columns=["site", "step", "before", "after"])
 
