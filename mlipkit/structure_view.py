@@ -1,4 +1,5 @@
 """A crystal in 3D: Fe coloured by valence, moments as arrows, unit cell, legend."""
+import contextlib
 import itertools
 import warnings
 
@@ -20,7 +21,8 @@ BONDS = {**{(m, "O"): 2.6 for m in REDOX}, ("P", "O"): 1.8, ("S", "O"): 1.8, ("S
 STICK = 0.09                                                 # Å
 ARROW, EDGE = "#111111", "#777777"
 SAME_ARROW = 0.05       # µB, 0.03 Å in the picture: arrows this close are not drawn anew
-_scheme = itertools.count()
+PARTS = ("scene", "atoms", "bonds and cell", "octahedra", "moments", "camera")      # in the order in which a picture is made
+GLASS = {"opacity": 0.35, "side": "double", "depthWrite": False, "disablePicking": True}    # octahedra: a click goes to the Fe inside
 
 
 def atom_colours(atoms):
@@ -30,7 +32,93 @@ def atom_colours(atoms):
             for s, q in zip(atoms.get_chemical_symbols(), states)]
 
 
-def structure_view(atoms, width="100%", height="380px"):
+class CrystalView(nv.NGLWidget):
+    """An nglview widget that remembers what the present picture is made of, and nothing else.
+
+    NGLWidget keeps every message it ever sent, syncs the whole list with each new one, and shows the first picture again when
+    the page is opened anew. Here a part of the picture that is drawn again replaces its older self.
+    """
+
+    def __init__(self, **kwargs):
+        self.parts, self.part = {name: [] for name in PARTS}, "scene"
+        self.component = {}             # part -> component id
+        super().__init__(gui=False, **kwargs)
+
+    def _remote_call(self, method_name, target="Widget", args=None, kwargs=None, keep=True, **others):
+        message = self._get_remote_call_msg(method_name, target=target, args=args, kwargs=kwargs, **others)
+        if keep:
+            self.parts[self.part].append(message)
+        if self.loaded:
+            self._remote_call_thread.q.append(_sender(message))
+
+    def remember(self):
+        """Make the present picture the one that a page opened from now on shows, or an exported one."""
+        archive, count = [], 0
+        for part, messages in self.parts.items():
+            for message in messages:
+                count += message["methodName"] in ("loadFile", "addShape")
+                if "component_index" in message:        # it counts what is there now; a new page begins with nothing
+                    message = {**message, "component_index": 0 if part == "camera" else count - 1}
+                archive.append(message)
+        self._ngl_msg_archive, self._ngl_displayed_callbacks_before_loaded = archive, [_sender(message) for message in archive]
+
+    def index(self, part):
+        return self._ngl_component_ids.index(self.component[part])
+
+    def load(self, atoms):
+        """Draw the atoms as a new component."""
+        self.part, self.parts["atoms"] = "atoms", []
+        self.component["atoms"] = self.add_component(nv.ASEStructure(atoms), default_representation=False).id
+
+    def paint(self, atoms):
+        """Spheres of the colours and sizes of `atom_colours` and RADII."""
+        before = [m for m in self.parts["atoms"] if m["methodName"] == "addRepresentation"]
+        self.part, self.parts["atoms"] = "atoms", [m for m in self.parts["atoms"] if m not in before]
+        groups = {}
+        for i, group in enumerate(zip(atoms.get_chemical_symbols(), atom_colours(atoms))):
+            groups.setdefault(group, []).append(i)
+        for (element, colour), members in groups.items():
+            self.add_representation("spacefill", selection="@" + ",".join(map(str, members)), color=colour, radius_type="size",
+                                    radius_size=RADII.get(element, 0.5), component=self.index("atoms"))
+        for _ in before:                # after the new ones: WebGL keeps a shader as long as something needs it
+            self._remote_call("removeRepresentation", args=[self.index("atoms"), 0], keep=False)
+
+    def move(self, atoms):
+        """Put the atoms elsewhere in place."""
+        load = next(m for m in self.parts["atoms"] if m["methodName"] == "loadFile")
+        load["args"] = [{**load["args"][0], "data": nv.ASEStructure(atoms).get_structure_string()}]
+        if self.loaded:                 # in the queue, so that atoms and bonds move together
+            index, positions = self.index("atoms"), atoms.positions.copy()
+            send = lambda view: view.set_coordinates({index: positions})        # noqa: E731 - the queue wants a name on it
+            send._method_name = "set_coordinates"
+            self._remote_call_thread.q.append(send)
+
+    def shapes(self, part, shapes, **look):
+        """Draw a part anew as NGL shapes; returns the id of the component that it replaces, if there was one."""
+        self.part, self.parts[part], before = part, [], self.component.pop(part, None)
+        if shapes:
+            self.component[part] = self._add_shape(shapes, name=part).id
+            if look:
+                self._remote_call("setParameters", target="Representation",
+                                  kwargs={"component_index": self.index(part), "repr_index": 0, **look})
+        return before
+
+    def remove_component(self, c):
+        self._clear_component_auto_completion()
+        index = self._ngl_component_ids.index(c)
+        del self._ngl_component_ids[index], self._ngl_component_names[index]
+        self._remote_call("removeComponent", target="Stage", args=[index], keep=False)
+        self._update_component_auto_completion()
+
+
+def _sender(message):
+    def send(view):
+        view.send(message)
+    send._method_name, send._ngl_msg = message["methodName"], message
+    return send
+
+
+def structure_view(atoms, width="100%", height="380px", octahedra=False):
     """An nglview widget of the cell.
 
     Parameters
@@ -39,49 +127,74 @@ def structure_view(atoms, width="100%", height="380px"):
         Colours come from ``arrays["oxi_states"]``, arrows from the moments stored with the frame, if there are any.
     width, height : str
         CSS sizes.
+    octahedra : bool
+        Draw the polyhedra of O around the redox-active metals, translucent, in the colour of their centre.
 
     Returns
     -------
-    nglview.NGLWidget
-        ``view.picked["atom1"]["index"]`` is the index of the clicked atom in ``atoms``.
+    CrystalView
+        An nglview.NGLWidget; ``view.picked["atom1"]["index"]`` is the index of the clicked atom in ``atoms``.
     """
-    view = nv.NGLWidget(gui=False)
+    view = CrystalView()
     view.layout.width, view.layout.height = width, height
     view.camera = "orthographic"
     view.background = "white"
     view._execute_js_code("this.stage.mouseControls.remove('clickPick-left')")      # a click picks; it must not re-centre
-    draw(view, atoms)
+    draw(view, atoms, octahedra)
+    view.part = "camera"
     view.center()
     view.control.spin([1, 0, 0], -1.30)         # c, the axis of the arrows, points up
     view.control.spin([0, 0, 1], 0.35)
     view.control.zoom(0.45)
+    view.remember()
     return view
 
 
-def draw(view, atoms):
+def draw(view, atoms, octahedra=False):
     """Show another crystal in an existing view; the camera stays as the person left it.
 
-    When only the moments differ from what is drawn, only the arrows are replaced, and nothing when no eye could tell.
+    The same atoms elsewhere are moved in place. When only the moments differ from what is drawn, only the arrows are replaced, and
+    nothing when no eye could tell.
     """
-    before, now = getattr(view, "drawn", (None, None)), (atoms.copy(), label(atoms, "magmoms"))
-    same = before[0] is not None and before[0] == atoms and atom_colours(before[0]) == atom_colours(atoms)
-    if same and before[1] is not None and now[1] is not None and np.abs(before[1] - now[1]).max() < SAME_ARROW:
+    before, now = getattr(view, "drawn", None), (atoms.copy(), label(atoms, "magmoms"), octahedra)
+    known = before is not None and np.array_equal(before[0].numbers, atoms.numbers)
+    moved = not known or not (np.array_equal(before[0].positions, atoms.positions) and np.array_equal(before[0].cell, atoms.cell))
+    painted = not known or atom_colours(before[0]) != atom_colours(atoms)
+    turned = not known or before[1] is None or now[1] is None or np.abs(before[1] - now[1]).max() >= SAME_ARROW
+    if not (moved or painted or turned or before[2] != octahedra):
         return
-    view.drawn, outdated = now, list(view._ngl_component_ids)[2 if same else 0:]
-    if not same:
-        component = view.add_component(nv.ASEStructure(atoms), default_representation=False)
-        symbols = np.array(atoms.get_chemical_symbols())
-        scheme = f"valence{next(_scheme)}"          # NGL caches a scheme by its name
-        table = ",".join("0x" + c[1:] for c in atom_colours(atoms))
-        nv.color.ColormakerRegistry.add_scheme_func(scheme, f"this.atomColor = function (atom) {{ return [{table}][atom.index]; }}")
-        for element in sorted(set(symbols)):
-            selection = "@" + ",".join(map(str, np.flatnonzero(symbols == element)))
-            component.add_representation("spacefill", selection=selection, color=scheme, radius_type="size",
-                                         radius_size=RADII.get(element, 0.5))
-        view._add_shape(bonds(atoms) + cell_edges(atoms), name="bonds and cell")
-    view._add_shape(arrows(atoms), name="moments")
-    for old in outdated:            # last, so that WebGL keeps its compiled shaders: 140 ms in software
+    view.drawn, outdated = now, []
+    if not known:
+        outdated.append(view.component.get("atoms"))
+        view.load(atoms)
+    elif moved:
+        view.move(atoms)
+    if painted:
+        view.paint(atoms)
+    if moved or painted:
+        outdated.append(view.shapes("bonds and cell", bonds(atoms) + cell_edges(atoms)))
+    if moved or painted or before[2] != octahedra:
+        outdated.append(view.shapes("octahedra", polyhedra(atoms) if octahedra else [], **GLASS))
+    if moved or turned:
+        outdated.append(view.shapes("moments", arrows(atoms)))
+    for old in filter(None, outdated):          # last, so that WebGL keeps its compiled shaders: 140 ms in software
         view.remove_component(old)
+    view.remember()
+
+
+def polyhedra(atoms):
+    """NGL shapes: for each redox-active metal the hull of the O that it is bound to, in its own colour."""
+    from ase.neighborlist import neighbor_list
+    from scipy.spatial import ConvexHull, QhullError
+    i, vectors = neighbor_list("iD", atoms, {pair: cut for pair, cut in BONDS.items() if pair[0] in REDOX})
+    colours, shapes = atom_colours(atoms), []
+    for centre in np.flatnonzero(np.isin(atoms.get_chemical_symbols(), REDOX)):
+        corners = atoms.positions[centre] + vectors[i == centre]
+        with contextlib.suppress(QhullError):           # fewer than four O, or all of them in one plane: there is no body to draw
+            faces = corners[ConvexHull(corners).simplices] if len(corners) > 3 else []
+            points = np.reshape(faces, (-1, 3))
+            shapes += [["mesh", points.ravel().tolist(), _rgb(colours[centre]) * len(points)]] * bool(len(points))
+    return shapes
 
 
 def bonds(atoms):
@@ -139,12 +252,12 @@ def legend(atoms):
     return f'<div style="font:13px Arial,sans-serif;line-height:20px">{dots}{arrow}</div>'
 
 
-def show(atoms, width="100%", height="380px"):
+def show(atoms, width="100%", height="380px", octahedra=False):
     """The cell in 3D with its legend.
 
     Parameters
     ----------
-    atoms : ase.Atoms
+    atoms, octahedra
         As for `structure_view`.
 
     Returns
@@ -153,4 +266,4 @@ def show(atoms, width="100%", height="380px"):
         The nglview widget and the legend.
     """
     import ipywidgets as w
-    return w.VBox([structure_view(atoms, width, height), w.HTML(legend(atoms))])
+    return w.VBox([structure_view(atoms, width, height, octahedra), w.HTML(legend(atoms))])
