@@ -22,8 +22,9 @@ _ROOM_OF = {
     "relax": "relaxation", "Relaxation": "relaxation",
     "end_points": "frames", "formation_energies": "thermo", "hull": "thermo",
     "show": "structure_view", "plots": "plots",
-    "explore": "apps.explorer", "ExplorerState": "apps.explorer",
+    "explore": "apps.explorer", "ExplorerState": "apps.explorer_state",
     "explore_threshold": "apps.threshold", "upload": "apps.upload",
+    "play": "apps.player", "PlayerState": "apps.player",
 }
 __all__ = list(_ROOM_OF)
 __version__ = "0.1.0"

@@ -279,3 +279,52 @@ def moments(frames, references=None):
     edges = [low, high, *(r.value - r.spread for r in near), *(r.value + r.spread for r in near)]
     figure.update_xaxes(range=[min(edges) - 0.05, max(edges) + 0.05])
     return figure
+
+
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+
+
+def timeline(relaxation, step=None):
+    """The course of a relaxation: moments of the redox-active sites and energy by step, changes of valence marked.
+
+    Parameters
+    ----------
+    relaxation : mlipkit.Relaxation
+    step : int, optional
+        Where the vertical line is drawn, by default at the last step.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        A trace per site (``Fe 2``; it has a symbol and a dash of its own), ``flip`` (when there are any) and ``energy``, the latter
+        on axes ``x2``, ``y2`` below, meV per redox-active site above the lowest. A model without moments shows its energy alone.
+    """
+    steps, energies, moments, flips = list(range(len(relaxation.frames))), relaxation.energies, relaxation.magmoms, relaxation.flips
+    sites = {int(i): f"{relaxation.atoms.symbols[i]} {i}" for i in relaxation.redox_sites}
+    figure = make_subplots(2, 1, shared_xaxes=True, vertical_spacing=0.06, row_heights=[0.62, 0.38])
+    for k, (i, name) in enumerate(sites.items() if moments is not None else []):
+        colour, symbol = LEVELS[k % len(LEVELS)]
+        figure.add_scatter(x=steps, y=np.abs(moments[:, i]).tolist(), name=name, mode="lines+markers",
+                           text=relaxation.states[:, i].tolist(),
+                           line={"color": colour, "dash": DASHES[k % len(DASHES)], "width": 2},
+                           marker={"symbol": symbol, "size": 7, "maxdisplayed": 25},
+                           hovertemplate="step %{x}<br>%{y:.2f} µB: %{text}+<extra>" + name + "</extra>", row=1, col=1)
+    if len(flips):
+        height = [float(abs(moments[f.step, f.site])) for f in flips.itertuples()]
+        text = [f"{sites[f.site]}: {f.before}+ to {f.after}+" for f in flips.itertuples()]
+        figure.add_scatter(x=flips["step"].tolist(), y=height, name="flip", mode="markers", text=text,
+                           marker={"symbol": "circle-open", "size": 17, "color": "#000000", "line": {"width": 2}},
+                           hovertemplate="step %{x}<br>%{text}<extra>flip</extra>", row=1, col=1)
+    figure.add_scatter(x=steps, y=(1e3 * (energies - energies.min()) / max(1, len(sites))).tolist(), name="energy", mode="lines+markers",
+                       line={"color": "#333333", "width": 2}, marker={"size": 4}, showlegend=False,
+                       hovertemplate="step %{x}<br>%{y:.1f} meV<extra>energy</extra>", row=2, col=1)
+    step = steps[-1] if step is None else step
+    figure.add_shape(type="line", xref="x2", yref="paper", x0=step, x1=step, y0=0, y1=1,
+                     line={"color": "#000000", "dash": "dash", "width": 2})
+    figure.update_layout(LAYOUT, height=420)
+    margin = 0.3 + 0.02 * len(steps)
+    figure.update_xaxes(range=[-margin, len(steps) - 1 + margin])
+    figure.update_xaxes(title_text="step", row=2, col=1)
+    figure.update_yaxes(title_text="|moment| (µB)", row=1, col=1)
+    figure.update_yaxes(title_text="meV per site", row=2, col=1)
+    return figure
