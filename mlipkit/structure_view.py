@@ -142,6 +142,7 @@ def structure_view(atoms, width="100%", height="380px", octahedra=False):
     view._execute_js_code("this.stage.mouseControls.remove('clickPick-left')")      # a click picks; it must not re-centre
     draw(view, atoms, octahedra)
     view.part = "camera"
+    view.control.orient(np.eye(4).ravel().tolist())     # a page opened again begins with the camera as it was left
     view.center()
     view.control.spin([1, 0, 0], -1.30)         # c, the axis of the arrows, points up
     view.control.spin([0, 0, 1], 0.35)

@@ -1,10 +1,13 @@
 """Threshold and upload: what their state classes say; how they look is for the browser tests."""
+import dataclasses
 import gzip
 
 import numpy as np
 import pytest
+import traitlets
 
 import mlipkit as mk
+from mlipkit import plots
 from mlipkit.apps.threshold import GRID, ThresholdState
 
 
@@ -81,3 +84,64 @@ def test_the_live_curve_grows():
         history.append({"epoch": epoch, "train": 1.0 / (epoch + 1), "validation": 2.0})
         curve(history)
     assert [list(t.y) for t in curve.data] == [[1.0, 0.5, 1 / 3], [2.0] * 3]
+
+
+@pytest.fixture(scope="module")
+def relaxation():
+    """A charge-blind model on the undistorted cell assigns the valences anew."""
+    ends = mk.end_points(mk.load_dft())
+    start = mk.undistorted(next(a for a in ends if a.info["ordering"] == "x050_na02_fe13"), ends[-1])
+    return mk.relax(start, mk.load_model("cpainn", charge_aware=False), steps=25, progress=False)
+
+
+def test_timeline_shows_moments_energy_and_flips(relaxation):
+    figure = plots.timeline(relaxation, step=4)
+    traces = {t.name: t for t in figure.data}
+    assert list(traces) == ["Fe 2", "Fe 3", "Fe 4", "Fe 5", "flip", "energy"] and len(relaxation.flips)
+    assert list(traces["Fe 3"].y) == pytest.approx(np.abs(relaxation.magmoms[:, 3]))
+    assert sorted(traces["flip"].x) == sorted(relaxation.flips["step"])
+    assert min(traces["energy"].y) == 0 and max(traces["energy"].y) == pytest.approx(1e3 * np.ptp(relaxation.energies) / 4)
+    assert figure.layout.shapes[0].x0 == figure.layout.shapes[0].x1 == 4
+    looks = [(t.marker.symbol, t.line.dash) for t in figure.data[:4]]
+    assert len(set(looks)) == 4                 # told apart without colours
+
+
+def test_timeline_of_a_model_without_moments(relaxation):
+    bare = dataclasses.replace(relaxation, states=None)
+    assert [t.name for t in plots.timeline(bare).data] == ["energy"]
+    assert mk.play(bare).state.atoms.positions == pytest.approx(relaxation.frames[0].positions)
+
+
+def test_player_shows_the_step(relaxation):
+    view = mk.play(relaxation)
+    flips = relaxation.flips
+    step = int(flips["step"].iloc[-1])
+    view.slider.value = step
+    assert view.state.step == step and view.figure.layout.shapes[0].x0 == step and f"step {step} of {view.state.last}" in view.text.value
+    assert f"flips from {flips['before'].iloc[-1]}+" in view.text.value
+    atoms = view.structure.drawn[0]
+    assert atoms.positions == pytest.approx(relaxation.frames[step].positions)
+    assert np.array_equal(atoms.arrays["oxi_states"], relaxation.states[step])
+    component = view.structure.component["atoms"]
+    view.state.step = view.state.last
+    assert view.slider.value == view.state.last and relaxation.reason in view.text.value
+    assert view.structure.component["atoms"] == component       # moved in place
+
+
+def test_player_leaves_nothing_behind(relaxation):
+    view = mk.play(relaxation, octahedra=True)
+    count = lambda: (len(view.structure._ngl_component_ids), len(view.structure._ngl_msg_archive), len(view.figure.data),      # noqa: E731
+                     sum(len(v) for per_trait in view.state._trait_notifiers.values() for v in per_trait.values()))
+    view.state.step = 1
+    before = count()
+    for k in range(100):
+        view.state.step = k % (view.state.last + 1)
+    view.state.step = 1
+    assert count() == before
+
+
+def test_player_refuses_what_it_cannot_play(relaxation, mixed):
+    with pytest.raises(mk.InputError, match="takes what relax returns, not Atoms"):
+        mk.play(mixed)
+    with pytest.raises(traitlets.TraitError, match="no step 26; the last is 25"):
+        mk.PlayerState(relaxation).step = 26

@@ -89,6 +89,34 @@ def test_redrawing_leaves_no_components_behind(ends):
         assert len(view._ngl_component_ids) == 3                # crystal, bonds, moments
 
 
+def test_octahedra_have_eight_faces_in_the_colour_of_their_iron(mixed):
+    shapes = structure_view.polyhedra(mixed)
+    assert len(shapes) == 4
+    for shape, i in zip(shapes, np.flatnonzero(mixed.symbols == "Fe")):
+        points = np.reshape(shape[1], (-1, 3))
+        assert len(points) == 8 * 3 and len(np.unique(points.round(6), axis=0)) == 6
+        assert np.linalg.norm(points - mixed.positions[i], axis=1).max() < 2.6
+        assert shape[2][:3] == structure_view._rgb(plots.VALENCE[mixed.arrays["oxi_states"][i]])
+    assert structure_view.polyhedra(mixed[[i for i, s in enumerate(mixed.symbols) if s != "O"]]) == []
+
+
+def test_moving_atoms_moves_them_in_place_and_a_page_opened_later_sees_them_there(mixed):
+    view = structure_view.structure_view(mixed, octahedra=True)
+    atoms_id, messages = view.component["atoms"], len(view._ngl_msg_archive)
+    moved = mixed.copy()
+    moved.calc = mixed.calc
+    moved.positions += 0.5
+    moved.arrays["oxi_states"][moved.symbols == "Fe"] = [3, 3, 2, 2]
+    structure_view.draw(view, moved, octahedra=True)
+    assert view.component["atoms"] == atoms_id and len(view._ngl_component_ids) == 4 and len(view._ngl_msg_archive) == messages
+    load = next(m for m in view._ngl_msg_archive if m["methodName"] == "loadFile")
+    x = float(next(line for line in load["args"][0]["data"].splitlines() if line.startswith(("ATOM", "HETATM")))[30:38])
+    from ase.geometry import cellpar_to_cell
+    assert x == pytest.approx((moved.get_scaled_positions(wrap=False) @ cellpar_to_cell(moved.cell.cellpar()))[0, 0], abs=2e-3)
+    structure_view.draw(view, moved)
+    assert len(view._ngl_component_ids) == 3
+
+
 def test_legend_names_what_is_drawn(mixed, ends):
     assert "Fe<sup>2+</sup>" in structure_view.legend(mixed) and "Fe<sup>3+</sup>" in structure_view.legend(mixed)
     full = next(a for a in ends if a.info["x"] == 1)

@@ -7,11 +7,12 @@ from plotly.subplots import make_subplots
 
 from mlipkit import plots
 from mlipkit.apps.explorer_state import ExplorerState, arrangement
+from mlipkit.errors import redox_sites
 from mlipkit.frames import label
 from mlipkit.structure_view import draw, legend, structure_view
 
 WIDTH, PANE = 1120, 550       # px
-FLIPPED = "flipped"
+MOVED = "#000000"
 
 
 class ExplorerView(w.VBox):
@@ -27,7 +28,7 @@ class ExplorerView(w.VBox):
         self.architecture = w.Dropdown(options=[("CHGNet", "chgnet"), ("cPaiNN", "cpainn"), ("MACE", "mace")], description="architecture",
                                        style=bold, layout={"width": "190px"})
         self.click = w.ToggleButtons(options=[("reads its moment", "read"), ("flips its valence", "flip")], description="a click on Fe",
-                                     style={"button_width": "auto", **bold})
+                                     style={"button_width": "auto", **bold}, layout={"width": "350px"})
         self.reset = w.Button(description="undo flips", disabled=True, layout={"width": "90px"})
         self.octahedra = w.Checkbox(value=octahedra, description="octahedra", indent=False, layout={"width": "100px"})
         self.structure = structure_view(state.atoms, height="310px", octahedra=octahedra)
@@ -35,7 +36,7 @@ class ExplorerView(w.VBox):
         self.figure = go.FigureWidget(_panels(state))
         self.range = list(self.figure.layout.yaxis.range)
         for trace in self.figure.data:
-            if "markers" in trace.mode and trace.name != FLIPPED:
+            if "markers" in trace.mode:
                 trace.on_click(self._click)
         t.link((state, "x"), (self.composition, "value"))
         t.link((state, "model"), (self.model, "value"))
@@ -59,7 +60,7 @@ class ExplorerView(w.VBox):
 
     def _click(self, trace, points, selector):
         if points.point_inds:
-            self.state.ordering = trace.name if trace.name in self.state.names else self.state.names[points.point_inds[0]]
+            self.state.ordering = trace.text[points.point_inds[0]]
 
     def _pick(self, change):
         i = (change["new"].get("atom1") or {}).get("index")
@@ -74,7 +75,7 @@ class ExplorerView(w.VBox):
     def _tell(self, atoms):
         i = self.chosen
         if i is None:
-            self.picked.value = _text("Click an atom, a point of the hull, a level of the ladder. Full symbols on the right: held out.")
+            self.picked.value = _text("Click an atom, a hull point or a ladder level. Full symbols on the right: held out.")
             return
         magmom = label(atoms, "magmoms")[i]
         state = f", {magmom:.2f} µB by this model: Fe<sup>{atoms.arrays['oxi_states'][i]}+</sup>" if atoms.symbols[i] == "Fe" else ""
@@ -94,20 +95,18 @@ class ExplorerView(w.VBox):
             self.lesson.value = _text(f"loading {s.series} ...")
         i, flip = s.index, s.change
         dft, model = s.hulls["DFT"]["formation_energy"][i], s.hulls[s.series]["formation_energy"][i]
-        levels = {name: [level, s.levels(s.series)[name]] for name, level in s.levels("DFT").items()}
-        low, high = levels[s.ordering]
+        levels = [s.levels(series) for series in ("DFT", s.series)]
+        (low, high), place = (level[s.ordering] for level in levels), _place(s)
+        top = max(max(level.values()) for level in levels)
         with self.figure.batch_update():            # one message, one redraw; before the rest, which is seen less
-            plots.choose(self.figure, ("DFT", s.series, *levels, *([FLIPPED] if s.flips else [])))
-            for trace in self.figure.data:
-                if trace.name in levels:
-                    trace.y = levels[trace.name]
-                elif trace.name == FLIPPED and s.flips:
-                    in_hull = trace.xaxis == "x"
-                    trace.x = [s.x if in_hull else "model"] * 2
-                    trace.y = [model, model + flip] if in_hull else [high, high + 1e3 * flip]
+            if change["name"] != "flips":
+                plots.choose(self.figure, ("DFT", s.series))
             self.figure.layout.yaxis.range = [min(self.range[0], model + flip - 0.05), max(self.range[1], model + flip + 0.05)]
-            self.figure.layout.shapes = [plots.ring(s.x, dft), plots.ring(s.x, model), plots.ring("DFT", low, axes=2),
-                                         plots.ring("model", high, axes=2), plots.ring(dft, model, axes=3)]
+            self.figure.layout.xaxis2.range = [place - 0.4, place + 1.4]
+            self.figure.layout.yaxis2.range = [min(0, high + 1e3 * flip) - 0.1 * (top + 20), 1.1 * max(top, high + 1e3 * flip) + 10]
+            moved = [*_moved(s.x, model, flip), *_moved(place + 1, high, 1e3 * flip, axes=2)] if s.flips else []
+            self.figure.layout.shapes = [plots.ring(s.x, dft), plots.ring(s.x, model), plots.ring(place, low, axes=2),
+                                         plots.ring(place + 1, high, axes=2), plots.ring(dft, model, axes=3), *moved]
         atoms = s.atoms
         self._tell(atoms)
         self.table.value, self.lesson.value = self._html(atoms, dft, model, flip), _text(_lesson(s, flip))
@@ -142,19 +141,15 @@ def _lesson(state, change):
 
 
 def _panels(state):
-    """Hull, energy ladder and parity plot in one figure: plotly redraws a figure in some 40 ms, whatever changed in it."""
-    energies = {name: table["formation_energy"] for name, table in state.hulls.items()}
-    hull, parity = plots.hull(state.hulls), plots.parity(energies["DFT"], {n: e for n, e in energies.items() if n != "DFT"}, state.names,
-                                                         state.held_out)
-    ladder = go.Figure()
-    for name in dict.fromkeys(map(arrangement, state.names)):
-        part = plots.ladder(state.ends, {"model": energies["DFT"]}, name)         # the view fills in the chosen model
-        ladder.add_traces(part.data).update_layout(part.layout)
-    for panel in (hull, ladder):
-        panel.add_scatter(x=[], y=[], name=FLIPPED, mode="lines+markers", hovertemplate="%{y:.4g}<extra>flipped</extra>",
-                          line={"color": "#000000", "width": 2}, marker={"size": [6, 14], "symbol": ["circle", "star"], "color": "#000000"})
-    figure = make_subplots(1, 3, horizontal_spacing=0.08, column_widths=[0.4, 0.23, 0.37])
-    for column, panel in enumerate((hull, ladder, parity), start=1):
+    """Hull, energy ladder and parity plot in one figure: plotly redraws a figure in some 40 ms, whatever changed in it.
+
+    All that a choice can show is there, hidden or outside the range of the axes: new data would take several times as long.
+    """
+    energies = {name: table["formation_energy"].tolist() for name, table in state.hulls.items()}
+    models = {name: energy for name, energy in energies.items() if name != "DFT"}
+    parity = plots.parity(energies["DFT"], models, state.names, state.held_out)
+    figure = make_subplots(1, 3, horizontal_spacing=0.085, column_widths=[0.4, 0.23, 0.37])
+    for column, panel in enumerate((plots.hull(state.hulls), _ladders(state, models), parity), start=1):
         figure.add_traces(panel.data, rows=1, cols=column)
         figure.update_xaxes(panel.layout.xaxis, row=1, col=column)
         figure.update_yaxes(panel.layout.yaxis, row=1, col=column)
@@ -162,8 +157,37 @@ def _panels(state):
             figure.update_traces(showlegend=False, row=1, col=column)
     figure.update_layout(plots.LAYOUT, width=WIDTH, height=360)
     figure.update_yaxes(title_standoff=4)
-    figure.update_xaxes(range=[-0.4, 1.4], row=1, col=2)
     return figure
+
+
+def _ladders(state, models):
+    """`plots.ladder` of all Na arrangements side by side, a trace per model."""
+    figure, groups = go.Figure(), list(dict.fromkeys(map(arrangement, state.names)))
+    for series, energy in models.items():
+        x, y, text, colour, symbol = [], [], [], [], []
+        for k, group in enumerate(groups):
+            cell = [e * len(redox_sites(a)) for e, a in zip(energy, state.ends)]
+            for level in plots.ladder(state.ends, {series: cell}, group).data:
+                x, y, text = [*x, 2 * k, 2 * k + 1, None], [*y, *level.y, None], text + [level.name] * 3
+                colour, symbol = colour + [level.marker.color] * 3, symbol + [level.marker.symbol] * 3
+        figure.add_scatter(x=x, y=y, text=text, name=series, mode="lines+markers", line={"color": "#777777", "width": 1, "dash": "dot"},
+                           marker={"size": 11, "color": colour, "symbol": symbol},
+                           hovertemplate="%{text}<br>%{y:.1f} meV/f.u.<extra></extra>")
+    figure.update_xaxes(tickvals=list(range(2 * len(groups))), ticktext=["DFT", "model"] * len(groups))
+    figure.update_yaxes(title_text="above the lowest (meV/f.u.)")
+    return figure
+
+
+def _place(state):
+    """Where on its axis the ladder of the chosen arrangement stands."""
+    return 2 * list(dict.fromkeys(map(arrangement, state.names))).index(arrangement(state.ordering))
+
+
+def _moved(x, y, by, axes=""):
+    """Layout shapes: where a point has gone, a full dot at the end of a line."""
+    axis = {"xref": f"x{axes}", "yref": f"y{axes}", "line": {"color": MOVED, "width": 3}, "opacity": 1}
+    dot = {**plots.ring(x, y + by, axes), "x0": -6, "x1": 6, "y0": -6, "y1": 6, "fillcolor": MOVED, "opacity": 1}
+    return [{"type": "line", "x0": x, "x1": x, "y0": y, "y1": y + by, **axis}, dot]
 
 
 def _text(html):

@@ -28,7 +28,7 @@ class PlayerState(t.HasTraits):
 
     def __init__(self, relaxation, **kwargs):
         if not hasattr(relaxation, "frames") or not len(relaxation.frames):
-            raise InputError(f"play: takes what relax returns, not a {type(relaxation).__name__}")
+            raise InputError(f"play: takes what relax returns, not {type(relaxation).__name__}")
         self.relaxation, self.last = relaxation, len(relaxation.frames) - 1
         super().__init__(**kwargs)
 
