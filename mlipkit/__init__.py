@@ -19,7 +19,7 @@ _ROOM_OF = {
     "import_checkpoint": "models.checkpoints", "LiveCurve": "apps.training_curve",
     "error_table": "errors", "order_scores": "errors", "score": "errors", "seed_table": "errors",
     "compare_models": "errors", "predictions_for": "errors",
-    "relax": "relaxation", "Relaxation": "relaxation",
+    "relax": "relaxation", "Relaxation": "relaxation", "relax_many": "campaigns", "relaxation_table": "campaigns",
     "end_points": "frames", "formation_energies": "thermo", "hull": "thermo",
     "show": "structure_view", "plots": "plots",
     "explore": "apps.explorer", "ExplorerState": "apps.explorer",
