@@ -20,6 +20,7 @@ _ROOM_OF = {
     "error_table": "errors", "order_scores": "errors", "score": "errors", "seed_table": "errors",
     "compare_models": "errors", "predictions_for": "errors",
     "relax": "relaxation", "Relaxation": "relaxation", "relax_many": "campaigns", "relaxation_table": "campaigns",
+    "search_charge_ordering": "search",
     "end_points": "frames", "formation_energies": "thermo", "hull": "thermo",
     "show": "structure_view", "plots": "plots",
     "explore": "apps.explorer", "ExplorerState": "apps.explorer",
