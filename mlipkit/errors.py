@@ -4,7 +4,7 @@ import numpy as np
 from mlipkit.files import InputError
 from mlipkit.frames import required_label, well_converged
 from mlipkit.oxidation import infer_oxidation_states
-from mlipkit.reference_moments import references_for
+from mlipkit.reference_moments import redox_sites
 
 TIE = 2e-4      # eV per cell: below it, energies in single precision are equal
 
@@ -71,11 +71,6 @@ def error_table(frames, predictions):
     mean = lambda values: float(np.mean(values)) if len(values) else np.nan       # noqa: E731 - a model without moments has none of the latter
     return {"n": len(frames), "energy": 1e3 * mean(energy), "forces": 1e3 * mean(predictions.get("force_mae", [])),
             "magmoms": mean(moments), "valence_right": 100 * mean(right)}
-
-
-def redox_sites(atoms):
-    """Indices of the atoms whose element has a reference moment (V to Cu)."""
-    return np.flatnonzero(np.isin(atoms.get_chemical_symbols(), sorted({r.element for r in references_for("magmom", None)})))
 
 
 def score(potentials, frames):

@@ -10,6 +10,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from mlipkit.files import InputError
 from mlipkit.frames import label
 from mlipkit.oxidation import infer_oxidation_states
+from mlipkit.reference_moments import redox_sites
 
 CLOSE = 0.5         # Å: no two atoms of a solid or a molecule are nearer (H2: 0.74)
 ALONE = 6.0         # Å: an atom without a neighbour within it interacts with nothing in any of the models
@@ -53,7 +54,7 @@ class Relaxation:
     @property
     def max_forces(self):
         """Largest force of every step, eV/Å, shape (n_steps,)."""
-        return np.array([np.linalg.norm(label(a, "forces"), axis=1).max() for a in self.frames])
+        return np.array([np.nan if label(a, "forces") is None else np.linalg.norm(label(a, "forces"), axis=1).max() for a in self.frames])
 
     @property
     def magmoms(self):
@@ -75,7 +76,6 @@ class Relaxation:
     @property
     def redox_sites(self):
         """Indices of the atoms whose valence can change."""
-        from mlipkit.errors import redox_sites
         return redox_sites(self.atoms)
 
     @property
@@ -93,10 +93,20 @@ class Relaxation:
                 rows += [(int(i), step, int(before[i]), int(after[i])) for i in self.redox_sites if before[i] != after[i]]
         return pd.DataFrame(rows, columns=["site", "step", "before", "after"])
 
+    @property
+    def flipped_sites(self):
+        """Atoms whose oxidation state at the end is another than given, or than at the start where none was given."""
+        if self.states is None:
+            return np.array([], int)
+        before = self.frames[0].arrays.get("oxi_states", self.states[0])
+        return np.array([i for i in self.redox_sites if before[i] != self.states[-1][i]], int)
+
     def __str__(self):
-        n = len(self.flips)
+        if label(self.atoms, "energy") is None:
+            return self.reason
+        n = len(self.flipped_sites)
         return (f"{self.atoms.get_chemical_formula()}: {self.reason} after {len(self.frames) - 1} steps, {self.energies[-1]:.4f} eV, "
-                f"max. force {self.max_forces[-1]:.3f} eV/Å, {n} change{'' if n == 1 else 's'} of valence")
+                f"max. force {self.max_forces[-1]:.3f} eV/Å, {n or 'no'} site{'' if n == 1 else 's'} changed valence")
 
 
 def relax(atoms, model, fmax=0.05, steps=300, cell=False, optimizer="LBFGS", seconds=None, progress=True):
@@ -137,7 +147,7 @@ def relax(atoms, model, fmax=0.05, steps=300, cell=False, optimizer="LBFGS", sec
     atoms, began = atoms.copy(), time.time()
     atoms.calc = model.calculator()
     atoms.get_potential_energy()            # what the model cannot describe is said before anything runs
-    frames, states, reason = [], [], "step limit"
+    frames, states, reason, prepared = [], [], "step limit", _optimizer(optimizer, atoms, cell)
 
     def record():
         p = atoms.calc.results
@@ -156,7 +166,7 @@ def relax(atoms, model, fmax=0.05, steps=300, cell=False, optimizer="LBFGS", sec
 
     with tqdm(total=steps, desc=atoms.get_chemical_formula(), disable=not progress, leave=False) as bar:
         try:
-            with _optimizer(optimizer, atoms, cell) as run:
+            with prepared as run:
                 for done in run.irun(fmax=fmax, steps=steps):
                     if len(frames) <= run.nsteps:
                         record()
