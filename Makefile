@@ -1,4 +1,5 @@
 # make lab    JupyterLab on the tour            make dft      go on with the DFT campaign (installs GPAW when missing)
+# make app    the explorer as a page of its own (voila)
 # make test   everything that CI checks         make collect  gates: campaign -> embedded set
 # make screenshot  the picture in the README             make results  what each model finds, hulls, voltages
 # make models train (RUNS='*' all seeds), predict  make lock     pin the newest versions that pyproject.toml allows
@@ -12,7 +13,7 @@ RUNS ?= '*_seed0'
 export OMP_WAIT_POLICY := passive
 BIN := .venv/bin
 
-.PHONY: lab test screenshot lock collect models results dft dft-list lint clean
+.PHONY: lab app test screenshot lock collect models results dft dft-list lint clean
 .DEFAULT_GOAL := lab
 
 .venv/ready: requirements.lock pyproject.toml .ci/make-venv
@@ -20,6 +21,9 @@ BIN := .venv/bin
 
 lab: .venv/ready
 	@$(BIN)/jupyter lab --port=$(PORT) $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/00_tour.ipynb $(LAB_ARGS)
+
+app: .venv/ready
+	@$(BIN)/voila --port=$(PORT) $(APP_ARGS) notebooks/app/explorer.ipynb
 
 test: .venv/ready
 	@$(BIN)/ruff check .

@@ -50,6 +50,28 @@ def jupyterlab(folder):
         server.wait(20)
 
 
+@contextlib.contextmanager
+def voila(notebook, log):
+    """Serve a notebook as a page at a free loopback port, as `make app` does; yields its address."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    command = [sys.executable, "-m", "voila", "--no-browser", f"--port={port}", "--Voila.ip=127.0.0.1", str(notebook)]
+    with open(log, "w") as out:
+        server = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=out, stderr=subprocess.STDOUT)
+    try:
+        for _ in range(600):
+            if server.poll() is not None:
+                raise RuntimeError(f"voila stopped: {Path(log).read_text()[-2000:]}")
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=2):
+                break
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
 def api(url, path, method="GET"):
     """Call the Jupyter server's REST interface."""
     with urllib.request.urlopen(urllib.request.Request(url + path, method=method), timeout=20) as answer:

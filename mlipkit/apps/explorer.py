@@ -27,14 +27,15 @@ class ExplorerView(w.VBox):
                                      style={"button_width": "auto"})
         self.architecture = w.Dropdown(options=[("CHGNet", "chgnet"), ("cPaiNN", "cpainn"), ("MACE", "mace")], description="architecture",
                                        style=bold, layout={"width": "190px"})
-        self.click = w.ToggleButtons(options=[("reads its moment", "read"), ("flips its valence", "flip")], description="a click on Fe",
-                                     style={"button_width": "auto", **bold}, layout={"width": "350px"})
+        self.click = w.ToggleButtons(options=[("reads its moment", "read"), ("flips its valence", "flip")], style={"button_width": "auto"})
         self.reset = w.Button(description="undo flips", disabled=True, layout={"width": "90px"})
         self.octahedra = w.Checkbox(value=octahedra, description="octahedra", indent=False, layout={"width": "100px"})
         self.structure = structure_view(state.atoms, height="310px", octahedra=octahedra)
         self.legend, self.table, self.lesson, self.picked = w.HTML(), w.HTML(), w.HTML(), w.HTML()
-        self.figure = go.FigureWidget(_panels(state))
-        self.range = list(self.figure.layout.yaxis.range)
+        figure = _panels(state)
+        self.range = list(figure.layout.yaxis.range)
+        self._arrange(figure)                       # before it is a widget: voila shows a widget as it was made
+        self.figure = go.FigureWidget(figure)
         for trace in self.figure.data:
             if "markers" in trace.mode:
                 trace.on_click(self._click)
@@ -46,14 +47,13 @@ class ExplorerView(w.VBox):
         self.reset.on_click(lambda button: state.set_trait("flips", ()))
         self.octahedra.observe(lambda change: draw(self.structure, state.atoms, change["new"]), "value")
         state.observe(self._refresh, ["ordering", "model", "architecture", "flips"])
-        under = w.HBox([self.click, self.reset, self.octahedra], layout=row)
+        under = w.HBox([w.Label("a click on Fe"), self.click, self.reset, self.octahedra], layout=row)
         super().__init__([
             w.HBox([self.composition, self.ordering], layout=row), w.HBox([self.architecture, self.model], layout=row),
             w.HBox([w.VBox([self.structure, self.legend, under], layout=pane), w.VBox([self.table, self.lesson, self.picked], layout=pane)],
                    layout=row), self.figure])
         self.add_class("mlipkit-explorer")
         self._refresh({"name": "ordering"})
-        self._refresh({"name": "model"})
 
     def _choose(self, change):
         self.state.ordering = change["new"]
@@ -93,28 +93,32 @@ class ExplorerView(w.VBox):
             self.chosen = None
         if not s.ready:
             self.lesson.value = _text(f"loading {s.series} ...")
-        i, flip = s.index, s.change
-        dft, model = s.hulls["DFT"]["formation_energy"][i], s.hulls[s.series]["formation_energy"][i]
-        levels = [s.levels(series) for series in ("DFT", s.series)]
-        (low, high), place = (level[s.ordering] for level in levels), _place(s)
-        top = max(max(level.values()) for level in levels)
         with self.figure.batch_update():            # one message, one redraw; before the rest, which is seen less
-            if change["name"] != "flips":
-                plots.choose(self.figure, ("DFT", s.series))
-            self.figure.layout.yaxis.range = [min(self.range[0], model + flip - 0.05), max(self.range[1], model + flip + 0.05)]
-            self.figure.layout.xaxis2.range = [place - 0.4, place + 1.4]
-            self.figure.layout.yaxis2.range = [min(0, high + 1e3 * flip) - 0.1 * (top + 20), 1.1 * max(top, high + 1e3 * flip) + 10]
-            moved = [*_moved(s.x, model, flip), *_moved(place + 1, high, 1e3 * flip, axes=2)] if s.flips else []
-            self.figure.layout.shapes = [plots.ring(s.x, dft), plots.ring(s.x, model), plots.ring(place, low, axes=2),
-                                         plots.ring(place + 1, high, axes=2), plots.ring(dft, model, axes=3), *moved]
+            self._arrange(self.figure)
         atoms = s.atoms
         self._tell(atoms)
-        self.table.value, self.lesson.value = self._html(atoms, dft, model, flip), _text(_lesson(s, flip))
+        self.table.value, self.lesson.value = self._html(atoms), _text(_lesson(s))
         self.legend.value, self.reset.disabled = legend(atoms), not s.flips
         draw(self.structure, atoms, self.octahedra.value)
 
-    def _html(self, atoms, dft, model, flip):
+    def _arrange(self, figure):
+        """Show the present choice in a figure of `_panels`."""
+        s, flip = self.state, 1e3 * self.state.change
+        dft, model = (s.hulls[series]["formation_energy"][s.index] for series in ("DFT", s.series))
+        levels = [s.levels(series) for series in ("DFT", s.series)]
+        (low, high), place = (level[s.ordering] for level in levels), _place(s)
+        top = max(max(level.values()) for level in levels)
+        plots.choose(figure, ("DFT", s.series))
+        figure.layout.yaxis.range = [min(self.range[0], model + s.change - 0.05), max(self.range[1], model + s.change + 0.05)]
+        figure.layout.xaxis2.range = [place - 0.4, place + 1.4]
+        figure.layout.yaxis2.range = [min(0, high + flip) - 0.1 * (top + 20), 1.1 * max(top, high + flip) + 10]
+        moved = [*_moved(s.x, model, s.change), *_moved(place + 1, high, flip, axes=2)] if s.flips else []
+        figure.layout.shapes = [plots.ring(s.x, dft), plots.ring(s.x, model), plots.ring(place, low, axes=2),
+                                plots.ring(place + 1, high, axes=2), plots.ring(dft, model, axes=3), *moved]
+
+    def _html(self, atoms):
         s = self.state
+        dft, model = (s.hulls[series]["formation_energy"][s.index] for series in ("DFT", s.series))
         rows = _row("th", ("Fe", "DFT µB", "model µB", "DFT", *(["given"] if s.flips else []), "model")) + "".join(
             _row("td", (i, f"{d:.2f}", f"{m:.2f}", _ion(qd), *([_ion(qg, bold=qg != qd)] if s.flips else []), _ion(qm, wrong=qg != qm)))
             for i, d, m, qd, qg, qm in s.summary(atoms))
@@ -122,12 +126,13 @@ class ExplorerView(w.VBox):
         error = 1e3 * np.abs(s.hulls[s.series]["formation_energy"] - s.hulls["DFT"]["formation_energy"]).mean()
         held = "held out of training" if s.held_out[s.index] else "in the training split"
         return _text(f'<b>{s.ordering}</b> ({held})<table style="margin:6px 0">{rows}</table>'
-                     f"formation energy: DFT {1e3 * dft:.1f}, {s.series} {1e3 * (model + flip):.1f} meV per formula unit<br>"
-                     f"above hull: DFT {1e3 * above['DFT']:.1f}, {s.series} {1e3 * (above[s.series] + flip):.1f} meV per formula unit<br>"
+                     f"formation energy: DFT {1e3 * dft:.1f}, {s.series} {1e3 * (model + s.change):.1f} meV per formula unit<br>"
+                     f"above hull: DFT {1e3 * above['DFT']:.1f}, {s.series} {1e3 * (above[s.series] + s.change):.1f} meV per formula unit"
+                     "<br>"
                      f"mean error of {s.series} over all orderings: {error:.0f} meV per formula unit")
 
 
-def _lesson(state, change):
+def _lesson(state):
     """One line on what the flips did, and a warning when the oxidation states do not balance."""
     if not state.flips:
         return ""
@@ -135,9 +140,9 @@ def _lesson(state, change):
         f'<br><b style="color:#C00">&#9888; The oxidation states sum to {state.imbalance:+d}, not 0: flip another Fe to balance them. '
         "No model has seen a charged cell, so its energy means nothing here.</b>")
     if state.model == "aware":
-        return f"<b>Charge-aware: the valence is an input. Same geometry, energy {1e3 * change:+.0f} meV per formula unit.</b>{warning}"
+        return f"<b>Charge-aware: the valence is an input. Same geometry, energy {1e3 * state.change:+.0f} meV/f.u.</b>{warning}"
     return ("<b>Charge-blind: the valence is no input. Flip what you like: energy, moments and hull point stay "
-            f"({1e3 * change:+.0f} meV).</b>{warning}")
+            f"({abs(1e3 * state.change):.0f} meV/f.u.).</b>{warning}")
 
 
 def _panels(state):

@@ -1,11 +1,9 @@
 """What a person sees: every notebook opened in JupyterLab in headless Chromium. Screenshots go to screenshots/."""
 import io
-import os
-import shutil
 
 import numpy as np
 import pytest
-from lab import FLAGS, ROOT, Notebook, chromium_path, jupyterlab
+from lab import ROOT
 from PIL import Image
 
 import mlipkit as mk
@@ -13,39 +11,6 @@ from mlipkit.plots import VALENCE
 
 pytestmark = pytest.mark.browser
 NOTEBOOKS = sorted(p.name for p in (ROOT / "notebooks").glob("*.ipynb"))
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if not chromium_path():
-        message = "no chromium here (Debian: apt-get install chromium; or set CHROMIUM)"
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
-    from playwright.sync_api import sync_playwright
-    with sync_playwright() as p:
-        chromium = p.chromium.launch(executable_path=chromium_path(), args=FLAGS)
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("lab")
-    for name in NOTEBOOKS:
-        shutil.copy(ROOT / "notebooks" / name, folder)
-    with jupyterlab(folder) as url:
-        yield url
-
-
-@pytest.fixture
-def open_notebook(browser, lab):
-    opened = []
-
-    def open_it(name):
-        opened.append(Notebook(browser, lab, name))
-        return opened[-1]
-    yield open_it
-    for notebook in opened:
-        notebook.close()
 
 
 def pixels(element):
@@ -109,7 +74,7 @@ def test_explorer_answers_to_clicks(open_notebook):
     explorer.screenshot(path=str(ROOT / "screenshots" / "explorer.png"))        # `make screenshot` copies it into the README
 
     # toggle: hull and parity plot change, and the time until they are redrawn is measured
-    assert page.evaluate(TRACES) == [["DFT"] * 2 + ["chgnet_blind"] * 3]
+    assert page.evaluate(TRACES) == [["DFT"] * 2 + ["chgnet_blind"] * 4]
     times = []
     for k in range(8):
         times.append(page.evaluate("""async (model) => {
@@ -119,13 +84,13 @@ def test_explorer_answers_to_clicks(open_notebook):
             const began = performance.now(); button.click(); await drawn; return performance.now() - began }""", ["aware", "blind"][k % 2]))
         page.wait_for_timeout(700)
     print(f"toggle to redrawn plots: median {np.median(times):.0f} ms, of {[round(t) for t in times]}")
-    assert page.evaluate(TRACES) == [["DFT"] * 2 + ["chgnet_blind"] * 3]
+    assert page.evaluate(TRACES) == [["DFT"] * 2 + ["chgnet_blind"] * 4]
     click_button(notebook, "charge-aware")
     page.wait_for_timeout(1500)
-    assert page.evaluate(TRACES) == [["DFT"] * 2 + ["chgnet_aware"] * 3]
+    assert page.evaluate(TRACES) == [["DFT"] * 2 + ["chgnet_aware"] * 4]
     page.select_option(".mlipkit-explorer .widget-dropdown:has-text('architecture') select", label="MACE")
     page.wait_for_timeout(1500)
-    assert page.evaluate(TRACES) == [["DFT"] * 2 + ["mace_aware"] * 3]
+    assert page.evaluate(TRACES) == [["DFT"] * 2 + ["mace_aware"] * 4]
 
     # a click on each Fe reaches Python with its ASE index
     notebook.python("app.structure._execute_js_code('window.nglStage = this.stage')")

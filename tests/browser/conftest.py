@@ -1,0 +1,48 @@
+"""Chromium, JupyterLab on the notebooks, and a notebook opened in it."""
+import os
+import shutil
+
+import nbformat
+import pytest
+from lab import FLAGS, ROOT, Notebook, chromium_path, jupyterlab
+
+PLAYER = """import mlipkit as mk
+ends = mk.end_points(mk.load_dft())
+start = mk.undistorted(next(a for a in ends if a.info['ordering'] == 'x050_na02_fe13'), ends[-1])
+player = mk.play(mk.relax(start, mk.load_model('cpainn', charge_aware=False), steps=25, progress=False), octahedra=True)
+player"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not chromium_path():
+        message = "no chromium here (Debian: apt-get install chromium; or set CHROMIUM)"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    from playwright.sync_api import sync_playwright
+    with sync_playwright() as p:
+        chromium = p.chromium.launch(executable_path=chromium_path(), args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("lab")
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        shutil.copy(path, folder)
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(PLAYER)], metadata=kernel), folder / "player.ipynb")
+    with jupyterlab(folder) as url:
+        yield url
+
+
+@pytest.fixture
+def open_notebook(browser, lab):
+    opened = []
+
+    def open_it(name):
+        opened.append(Notebook(browser, lab, name))
+        return opened[-1]
+    yield open_it
+    for notebook in opened:
+        notebook.close()
