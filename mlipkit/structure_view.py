@@ -22,7 +22,10 @@ STICK = 0.09                                                 # Å
 ARROW, EDGE = "#111111", "#777777"
 SAME_ARROW = 0.05       # µB, 0.03 Å in the picture: arrows this close are not drawn anew
 PARTS = ("scene", "atoms", "bonds and cell", "octahedra", "moments", "camera")      # in the order in which a picture is made
-GLASS = {"opacity": 0.35, "side": "double", "depthWrite": False, "disablePicking": True}    # octahedra: a click goes to the Fe inside
+# octahedra are translucent, and a click goes through them to the Fe inside (NGL's disablePicking comes too late for a shape)
+GLASS = """this.stage.getComponentsByName('octahedra').list.forEach(c => c.reprList.forEach(r => {
+    r.setParameters({opacity: 0.35, side: 'double', depthWrite: false});
+    r.repr.bufferList.forEach(b => b.pickingGroup.parent && b.pickingGroup.parent.remove(b.pickingGroup)) }))"""
 
 
 def atom_colours(atoms):
@@ -93,14 +96,13 @@ class CrystalView(nv.NGLWidget):
             send._method_name = "set_coordinates"
             self._remote_call_thread.q.append(send)
 
-    def shapes(self, part, shapes, **look):
+    def shapes(self, part, shapes, then=None):
         """Draw a part anew as NGL shapes; returns the id of the component that it replaces, if there was one."""
         self.part, self.parts[part], before = part, [], self.component.pop(part, None)
         if shapes:
             self.component[part] = self._add_shape(shapes, name=part).id
-            if look:
-                self._remote_call("setParameters", target="Representation",
-                                  kwargs={"component_index": self.index(part), "repr_index": 0, **look})
+            if then:
+                self._execute_js_code(then)
         return before
 
     def remove_component(self, c):
@@ -175,7 +177,7 @@ def draw(view, atoms, octahedra=False):
     if moved or painted:
         outdated.append(view.shapes("bonds and cell", bonds(atoms) + cell_edges(atoms)))
     if moved or painted or before[2] != octahedra:
-        outdated.append(view.shapes("octahedra", polyhedra(atoms) if octahedra else [], **GLASS))
+        outdated.append(view.shapes("octahedra", polyhedra(atoms) if octahedra else [], then=GLASS))
     if moved or turned:
         outdated.append(view.shapes("moments", arrows(atoms)))
     for old in filter(None, outdated):          # last, so that WebGL keeps its compiled shaders: 140 ms in software
