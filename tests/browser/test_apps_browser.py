@@ -86,7 +86,7 @@ def test_a_relaxation_plays_and_the_timeline_answers(open_notebook):
     player = page.wait_for_selector(".mlipkit-player")
     page.wait_for_timeout(4000)
     step = lambda: int(notebook.python("print(player.state.step)"))      # noqa: E731
-    page.click(".mlipkit-player .widget-play button >> nth=0")
+    page.click(".mlipkit-player .widget-play button:visible >> nth=0")
     page.wait_for_function("document.querySelector('.mlipkit-player').innerText.includes('step 25 of 25')", timeout=60_000)
     page.wait_for_timeout(2500)
     assert step() == 25
