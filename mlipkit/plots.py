@@ -319,7 +319,7 @@ def timeline(relaxation, step=None):
                        line={"color": "#333333", "width": 2}, marker={"size": 4}, showlegend=False,
                        hovertemplate="step %{x}<br>%{y:.1f} meV<extra>energy</extra>", row=2, col=1)
     step = steps[-1] if step is None else step
-    figure.add_shape(type="line", xref="x2", yref="paper", x0=step, x1=step, y0=0, y1=1,
+    figure.add_shape(type="line", xref="x2", yref="paper", x0=step, x1=step, y0=0, y1=1, opacity=1,
                      line={"color": "#000000", "dash": "dash", "width": 2})
     figure.update_layout(LAYOUT, height=420)
     margin = 0.3 + 0.02 * len(steps)
