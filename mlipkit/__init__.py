@@ -19,10 +19,12 @@ _ROOM_OF = {
     "import_checkpoint": "models.checkpoints", "LiveCurve": "apps.training_curve",
     "error_table": "errors", "order_scores": "errors", "score": "errors", "seed_table": "errors",
     "compare_models": "errors", "predictions_for": "errors",
-    "end_points": "frames", "formation_energies": "thermo", "hull": "thermo",
+    "error_by": "errors", "frame_errors": "errors", "bootstrap": "errors",
+    "end_points": "frames", "formation_energies": "thermo", "hull": "thermo", "energy_above_hull": "thermo",
+    "voltage_profile": "thermo", "charge_entropy": "entropy", "entropy_table": "entropy",
     "show": "structure_view", "plots": "plots",
     "explore": "apps.explorer", "ExplorerState": "apps.explorer",
-    "explore_threshold": "apps.threshold", "upload": "apps.upload",
+    "explore_threshold": "apps.threshold", "upload": "apps.upload", "ByArchitecture": "apps.by_architecture",
 }
 __all__ = list(_ROOM_OF)
 __version__ = "0.1.0"
