@@ -81,3 +81,12 @@ def test_the_live_curve_grows():
         history.append({"epoch": epoch, "train": 1.0 / (epoch + 1), "validation": 2.0})
         curve(history)
     assert [list(t.y) for t in curve.data] == [[1.0, 0.5, 1 / 3], [2.0] * 3]
+
+
+def test_drop_down_shows_one_architecture(ends):
+    table = mk.hull(ends)
+    app = mk.ByArchitecture(mk.plots.hull({"DFT": table, "mace_blind": table, "mace_aware": table, "cpainn_blind": table}), "cpainn")
+    shown = lambda: {t.name for t in app.figure.data if t.visible}       # noqa: E731
+    assert [v for _, v in app.architecture.options] == ["mace", "cpainn"] and shown() == {"DFT", "cpainn_blind"}
+    app.architecture.value = "mace"
+    assert shown() == {"DFT", "mace_blind", "mace_aware"}
