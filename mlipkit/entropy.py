@@ -3,11 +3,10 @@ import math
 from collections import Counter
 
 import numpy as np
+from ase.units import kB
 
 from mlipkit.files import InputError
 from mlipkit.thermo import along_the_line, formula_units
-
-K_B = 8.617333262e-5        # eV/K, CODATA 2018
 
 
 def charge_entropy(energies, degeneracies, temperature, arrangements=None, n_formula_units=1, n_orders=None):
@@ -54,10 +53,10 @@ def charge_entropy(energies, degeneracies, temperature, arrangements=None, n_for
         raise InputError(f"charge_entropy: the temperature must be above 0 K, not {temperature}")
     if n_formula_units < 1:
         raise InputError(f"charge_entropy: a cell holds one formula unit or more, not {n_formula_units}")
-    log_weight = np.log(g) - (e - e.min()) / (K_B * temperature)
+    log_weight = np.log(g) - (e - e.min()) / (kB * temperature)
     log_z = float(np.logaddexp.reduce(log_weight))
     p = np.exp(log_weight - log_z)
-    energy, free = float(p @ e), float(e.min()) - K_B * temperature * log_z
+    energy, free = float(p @ e), float(e.min()) - kB * temperature * log_z
     ion = 0.0
     if arrangements is not None:
         for name in dict.fromkeys(arrangements):
@@ -67,7 +66,7 @@ def charge_entropy(energies, degeneracies, temperature, arrangements=None, n_for
                 raise InputError(f"charge_entropy: the degeneracies of {name} add up to {g[here].sum():g}, which is no multiple of "
                                  f"{n_orders}, the charge orderings of one arrangement (n_orders): some are missing")
             if (share := float(p[here].sum())) > 0:
-                ion -= K_B * share * math.log(share / equivalents)
+                ion -= kB * share * math.log(share / equivalents)
     total = (energy - free) / temperature
     return {k: v / n_formula_units for k, v in {"free_energy": free, "energy": energy, "entropy": total, "entropy_ion": ion,
                                                 "entropy_electronic": total - ion}.items()} | {"log_z": log_z}
@@ -122,5 +121,5 @@ def entropy_table(frames, energies=None, temperatures=(300, 450, 600, 750, 900),
             found = charge_entropy(e[here] * units, g, temperature, names, units, orders)
             del found["log_z"]
             rows[value, temperature] = {"states": sum(g), "all_states": math.comb(units, round(value * units)) * orders, **found,
-                                        "entropy_ideal": float(-K_B * shares @ np.log(shares))}
+                                        "entropy_ideal": float(-kB * shares @ np.log(shares))}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["x", "temperature"])

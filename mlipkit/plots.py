@@ -1,6 +1,7 @@
 """Figures: data in, plotly figure out. Nothing here knows a widget. Colours, layout and export are in `mlipkit.figures`."""
 import numpy as np
 import plotly.graph_objects as go
+from ase.units import kB
 
 from mlipkit.figures import (  # noqa: F401 - mlipkit.plots gives them all
     ARCHITECTURES,
@@ -120,6 +121,32 @@ def voltage(profiles):
                            hovertemplate="%{y:.3f} V<br>%{text}<extra>" + name + "</extra>")
     figure.update_layout(LAYOUT, xaxis_title="x in Na<sub>x</sub>FePO<sub>4</sub>", yaxis_title="voltage against Na (V)")
     figure.update_xaxes(range=[-0.05, 1.05], tickvals=[0, 0.25, 0.5, 0.75, 1])
+    return figure
+
+
+def entropy(table, part="entropy_electronic"):
+    """Entropy over composition, a line per temperature, with the limit of ideal mixing.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        As `mlipkit.entropy_table` returns it (eV/K).
+    part : str
+        Its column: ``"entropy"``, ``"entropy_ion"`` or ``"entropy_electronic"``.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        In k per formula unit; a trace per temperature, and ``ideal mixing``.
+    """
+    figure = go.Figure()
+    for (t, rows), (colour, symbol) in zip(table.groupby("temperature"), LEVELS):
+        figure.add_scatter(x=rows.index.get_level_values("x").tolist(), y=(rows[part] / kB).tolist(), name=f"{t:g} K", mode="lines+markers",
+                           line={"color": colour, "width": 1, "dash": "dot"}, marker={"color": colour, "symbol": symbol, "size": 9})
+    x = np.linspace(0, 1, 101)[1:-1]        # the ends by hand: x ln x goes to 0 there
+    ideal = [0, *(-x * np.log(x) - (1 - x) * np.log(1 - x)).tolist(), 0]
+    figure.add_scatter(x=[0, *x.tolist(), 1], y=ideal, name="ideal mixing", mode="lines", line={"color": "#333333", "width": 2})
+    figure.update_layout(LAYOUT, xaxis_title="x in Na<sub>x</sub>FePO<sub>4</sub>", yaxis_title="entropy (k per formula unit)")
     return figure
 
 
