@@ -3,7 +3,6 @@
 Colours are those of Okabe and Ito, which colour-blind people can tell apart; every series has a symbol and a dash pattern of its
 own too, which are told apart in grey.
 """
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +89,7 @@ def export(figure, path_stem):
     -------
     list of pathlib.Path
         ``.html`` (whole, works without a network), ``.csv`` (a row per point: number and name of the trace, x, y, text) and
-        ``.png``. A picture needs kaleido and a Chrome or Chromium; without them a warning says what is missing.
+        ``.png``. A picture needs kaleido and a Chrome or Chromium; without them a sentence is printed that says what is missing.
     """
     stem = Path(path_stem)
     stem = stem.with_suffix("") if stem.suffix in (".html", ".csv", ".png") else stem
@@ -107,7 +106,7 @@ def export(figure, path_stem):
         picture_bytes = figure.to_image("png", width=900, height=550, scale=2)
     except Exception as reason:     # kaleido raises errors of its own when there is no browser
         missing = "the package kaleido (pip install kaleido)" if isinstance(reason, ImportError) else f"what kaleido needs: {reason}"
-        warnings.warn(f"{picture.name} was not written: it takes {str(missing).splitlines()[0]}", stacklevel=2)
+        print(f"{picture.name} was not written: it takes {str(missing).splitlines()[0]}.")
         return [page, table]
     write_atomically(picture, picture_bytes)
     return [page, table, picture]

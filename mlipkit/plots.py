@@ -169,9 +169,9 @@ def error_by(table, quantity="energy"):
     for name in table.index.unique(0):
         rows = table.loc[name]
         bars = {}
-        if f"{quantity}_low" in rows:
-            bars = {"type": "data", "array": (rows[f"{quantity}_high"] - rows[quantity]).tolist(), "symmetric": False, "thickness": 1,
-                    "arrayminus": (rows[quantity] - rows[f"{quantity}_low"]).tolist()}
+        if f"{quantity}_low" in rows:       # a group of one ordering has no interval: no line
+            up, down = rows[f"{quantity}_high"] - rows[quantity], rows[quantity] - rows[f"{quantity}_low"]
+            bars = {"type": "data", "symmetric": False, "width": 0, "array": up.fillna(0).tolist(), "arrayminus": down.fillna(0).tolist()}
         figure.add_bar(x=[f"x = {v:g}" if by == "x" else str(v) for v in rows.index], y=rows[quantity].tolist(), name=name,
                        error_y=bars, marker=_bar_style(name), hovertemplate="%{x}<br>%{y:.3f}<extra>" + name + "</extra>")
     titles = {"energy": "energy MAE (meV/atom)", "forces": "force MAE (meV/Å)", "magmoms": "moment MAE (µB)",

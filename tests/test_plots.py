@@ -139,14 +139,14 @@ def test_bars_of_error_by(frames):
     assert list(plots.error_by(mk.error_by(test, mk.load_predictions(), "site"), "magmoms").data[0].x) == ["Fe 0", "Fe 1", "Fe 2", "Fe 3"]
 
 
-def test_export_writes_page_and_table(ends, tmp_path, monkeypatch):
+def test_export_writes_page_and_table(ends, tmp_path, monkeypatch, capsys):
     import sys
 
     import pandas as pd
     monkeypatch.setitem(sys.modules, "kaleido", None)
     figure = plots.hull({"DFT": mk.hull(ends)})
-    with pytest.warns(UserWarning, match="hull.v1.png was not written: it takes the package kaleido"):
-        written = plots.export(figure, tmp_path / "new" / "hull.v1")
+    written = plots.export(figure, tmp_path / "new" / "hull.v1")
+    assert capsys.readouterr().out == "hull.v1.png was not written: it takes the package kaleido (pip install kaleido).\n"
     assert [p.name for p in written] == ["hull.v1.html", "hull.v1.csv"] and sorted(p.name for p in (tmp_path / "new").iterdir()) == ["hull.v1.csv", "hull.v1.html"]
     page = written[0].read_text()
     assert "Plotly.newPlot" in page and "<script src=" not in page       # works without a network
@@ -155,7 +155,7 @@ def test_export_writes_page_and_table(ends, tmp_path, monkeypatch):
     assert set(table["name"]) == {"DFT"} and "x050_na01_fe02" in set(table["text"])
 
 
-def test_export_writes_a_picture_where_kaleido_can(tmp_path, monkeypatch):
+def test_export_writes_a_picture_where_kaleido_can(tmp_path, monkeypatch, capsys):
     import sys
     import types
 
@@ -167,6 +167,6 @@ def test_export_writes_a_picture_where_kaleido_can(tmp_path, monkeypatch):
     def no_browser(*a, **k):
         raise RuntimeError("Kaleido requires Google Chrome\nand more")
     monkeypatch.setattr(go.Figure, "to_image", no_browser)
-    with pytest.warns(UserWarning, match="requires Google Chrome"):
-        plots.export(plots.learning_curve([]), tmp_path / "again")
+    plots.export(plots.learning_curve([]), tmp_path / "again")
+    assert "requires Google Chrome.\n" in capsys.readouterr().out
     assert not (tmp_path / "again.png").exists() and (tmp_path / "again.csv").exists()
