@@ -95,9 +95,11 @@ def export(figure, path_stem):
     stem = stem.with_suffix("") if stem.suffix in (".html", ".csv", ".png") else stem
     stem.parent.mkdir(parents=True, exist_ok=True)
     page, table, picture = (stem.with_name(stem.name + ending) for ending in (".html", ".csv", ".png"))
-    parts = [pd.DataFrame({k: pd.Series(values) for k, values in (("x", trace.x), ("y", trace.y), ("text", trace.text))
-                           if values is not None and not isinstance(values, str)}).assign(trace=k, name=trace.name)
-             for k, trace in enumerate(figure.data)]
+    parts = []
+    for k, trace in enumerate(figure.data):
+        columns = {c: getattr(trace, c, None) for c in ("x", "y", "text")}      # a histogram has no y, one text may stand for all points
+        columns = {c: pd.Series(v) for c, v in columns.items() if v is not None and not isinstance(v, str)}
+        parts.append(pd.DataFrame(columns).assign(trace=k, name=trace.name))
     numbers = pd.concat(parts or [pd.DataFrame()]).reindex(columns=["trace", "name", "x", "y", "text"])
     write_atomically(table, numbers.to_csv(index=False))
     write_atomically(page, figure.to_html(include_plotlyjs=True))

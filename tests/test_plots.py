@@ -114,7 +114,10 @@ def test_bars_and_learning_curve():
     assert [(t.name, list(t.x), list(t.y)) for t in figure.data] == [("train", [1, 2], [2.0, 1.0]), ("validation", [1, 2], [3.0, 2.5])]
 
 
-def test_series_differ_in_grey():
+def test_series_differ_in_grey(ends):
+    table = mk.hull(ends)
+    lines = plots.hull({"DFT": table, "mace_blind": table, "mace_aware": table}).data[1::2]
+    assert [t.line.dash for t in lines] == ["solid", "dot", "dash"]
     for style in (plots.series_dash, lambda name: plots.series_style(name)[1]):
         assert len({style(name) for name in ("DFT", "mace_blind", "mace_aware", "chgnet_pretrained")}) == 4
 
