@@ -1,6 +1,6 @@
 # make lab    JupyterLab on the tour            make dft      go on with the DFT campaign (installs GPAW when missing)
 # make test   everything that CI checks         make collect  gates: campaign -> embedded set
-# make screenshot  the picture in the README
+# make screenshot  the picture in the README             make results  what each model finds, hulls, voltages
 # make models train (RUNS='*' all seeds), predict  make lock     pin the newest versions that pyproject.toml allows
 SHELL := /bin/bash
 .ONESHELL:
@@ -12,7 +12,7 @@ RUNS ?= '*_seed0'
 export OMP_WAIT_POLICY := passive
 BIN := .venv/bin
 
-.PHONY: lab test screenshot lock collect models dft dft-list lint clean
+.PHONY: lab test screenshot lock collect models results dft dft-list lint clean
 .DEFAULT_GOAL := lab
 
 .venv/ready: requirements.lock pyproject.toml .ci/make-venv
@@ -31,6 +31,9 @@ collect: .venv/ready
 models: .venv/ready
 	@nice -n 19 $(BIN)/python data/make_models.py train $(RUNS)
 	$(BIN)/python data/make_models.py predict
+
+results: .venv/ready
+	@$(BIN)/python data/make_results.py
 
 screenshot:
 	@$(MAKE) test TESTS="tests/browser -k explorer -s"

@@ -19,6 +19,8 @@ _ROOM_OF = {
     "import_checkpoint": "models.checkpoints", "LiveCurve": "apps.training_curve",
     "error_table": "errors", "order_scores": "errors", "score": "errors", "seed_table": "errors",
     "compare_models": "errors", "predictions_for": "errors",
+    "relax": "relaxation", "Relaxation": "relaxation", "relax_many": "campaigns", "relaxation_table": "campaigns",
+    "search_charge_ordering": "search",
     "error_by": "errors", "frame_errors": "errors", "bootstrap": "errors",
     "end_points": "frames", "formation_energies": "thermo", "hull": "thermo", "energy_above_hull": "thermo",
     "voltage_profile": "thermo", "charge_entropy": "entropy", "entropy_table": "entropy",

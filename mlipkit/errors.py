@@ -4,7 +4,7 @@ import numpy as np
 from mlipkit.files import InputError
 from mlipkit.frames import required_label, well_converged
 from mlipkit.oxidation import infer_oxidation_states
-from mlipkit.reference_moments import references_for
+from mlipkit.reference_moments import redox_sites
 
 ERRORS = ["energy", "forces", "magmoms", "valence_right"]
 TIE = 2e-4      # eV per cell: below it, energies in single precision are equal
@@ -191,11 +191,6 @@ def _means(errors, level=None):
         if level is not None:
             result[f"{kind}_low"], result[f"{kind}_high"] = bootstrap(errors[kind], errors["ordering"], level)
     return result
-
-
-def redox_sites(atoms):
-    """Indices of the atoms whose element has a reference moment (V to Cu)."""
-    return np.flatnonzero(np.isin(atoms.get_chemical_symbols(), sorted({r.element for r in references_for("magmom", None)})))
 
 
 def score(potentials, frames):

@@ -112,3 +112,8 @@ def reference_table(method="magmom"):
     """
     import pandas as pd
     return pd.DataFrame([vars(r) for r in DEFAULTS[method]])[["element", "state", "spin", "value", "spread", "common", "source"]]
+
+
+def redox_sites(atoms):
+    """Indices of the atoms whose element has a reference moment (V to Cu)."""
+    return np.flatnonzero(np.isin(atoms.get_chemical_symbols(), sorted({r.element for r in references_for("magmom", None)})))

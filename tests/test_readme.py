@@ -12,7 +12,8 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
-@pytest.mark.parametrize("number, says", [(0, ("aware", "0.25")), (1, ("mine", "valence_right")), (2, ("balanced", "agree", "x050_na01_fe02 (degeneracy 4)"))])
+@pytest.mark.parametrize("number, says", [(0, ("aware", "0.25")), (1, ("mine", "valence_right")), (2, ("converged", "x050_na01_fe02", "found")),
+                                          (3, ("balanced", "agree", "x050_na01_fe02 (degeneracy 4)"))])
 def test_snippet_runs(tmp_path, number, says):
     code = re.findall(r"```python\n(.*?)```", README, re.S)[number]
     ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)

@@ -71,6 +71,25 @@ class CHGNetPotential(Potential):
         return {"energy": (out["e"] + net.composition_model(graphs)) * counts, "forces": -torch.cat(gradients[:n]),
                 "stress": torch.stack([g / v for g, v in zip(gradients[n:], batch.volumes)]), "magmoms": torch.cat(list(out["m"]))}
 
+    def energies_on(self, graph, numbers):
+        from chgnet.model.model import BatchedGraph
+        net, (n, atoms) = self.network, numbers.shape
+        one = BatchedGraph.from_graphs([graph], net.bond_basis_expansion, net.angle_basis_expansion)
+        bonds, copies = len(one.bond_bases_ag), torch.arange(n)
+
+        def tiled(index, steps):        # the indices of every copy, moved on by its place in the batch
+            return (index[None] + copies[:, None, None] * torch.tensor(steps)).reshape(-1, index.shape[1])
+
+        species = torch.as_tensor(numbers, dtype=torch.int32)
+        batch = BatchedGraph(
+            atomic_numbers=species.reshape(-1), bond_bases_ag=one.bond_bases_ag.repeat(n, 1), bond_bases_bg=one.bond_bases_bg.repeat(n, 1),
+            angle_bases=one.angle_bases.repeat(n, 1), batched_atom_graph=tiled(one.batched_atom_graph, [atoms, atoms]),
+            batched_bond_graph=tiled(one.batched_bond_graph, [atoms, bonds, bonds]),
+            atom_owners=copies.repeat_interleave(atoms).to(torch.int32),
+            directed2undirected=tiled(one.directed2undirected[:, None], [bonds])[:, 0], atom_positions=[], strains=[], volumes=[])
+        share = torch.stack([torch.bincount(row - 1, minlength=net.composition_model.max_num_elements) for row in species]) / atoms
+        return (net._compute(batch)["e"] + net.composition_model._get_energy(share)) * atoms
+
     def shift_references(self, shift):
         weight = self.network.composition_model.fc.weight
         with torch.no_grad():

@@ -105,16 +105,25 @@ class MACEPotential(Potential):
                 "edge_index": torch.tensor(np.stack([i, j])), "unit_shifts": torch.tensor(shift, **single),
                 "shifts": torch.tensor(shift @ atoms.cell.array, **single)}
 
+    def energies_on(self, graph, numbers):
+        species = self.network.mace.atomic_numbers.numpy()
+        attributes = torch.tensor(numbers[..., None] == species, dtype=torch.float32)
+        batch = _batch([graph | {"node_attrs": part} for part in attributes])
+        return self.network.mace(batch, training=False, compute_force=False)["energy"]
+
     def forward(self, graphs, training=False):
-        counts = torch.tensor([len(g["positions"]) for g in graphs])
-        ptr = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
-        batch = {key: torch.cat([g[key] for g in graphs]) for key in ("positions", "cell", "node_attrs", "unit_shifts", "shifts")}
-        batch |= {"edge_index": torch.cat([g["edge_index"] + n for g, n in zip(graphs, ptr)], dim=1), "ptr": ptr,
-                  "batch": torch.repeat_interleave(torch.arange(len(graphs)), counts)}
-        out, magmoms = self.network(batch, training)
+        out, magmoms = self.network(_batch(graphs), training)
         return {"energy": out["energy"], "forces": out["forces"], "stress": out["stress"], "magmoms": magmoms}
 
     def shift_references(self, shift):
         table = self.network.mace.atomic_energies_fn.atomic_energies
         for k, z in enumerate(self.network.mace.atomic_numbers.tolist()):
             table[..., k] += shift.get(z, 0.0)
+
+
+def _batch(graphs):
+    counts = torch.tensor([len(g["positions"]) for g in graphs])
+    ptr = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
+    batch = {key: torch.cat([g[key] for g in graphs]) for key in ("positions", "cell", "node_attrs", "unit_shifts", "shifts")}
+    return batch | {"edge_index": torch.cat([g["edge_index"] + n for g, n in zip(graphs, ptr)], dim=1), "ptr": ptr,
+                    "batch": torch.repeat_interleave(torch.arange(len(graphs)), counts)}

@@ -114,6 +114,10 @@ class Potential:
         """
         raise NotImplementedError
 
+    def energies_on(self, graph, numbers):
+        """Energies (eV) of one graph under many assignments of species: ``numbers`` has the shape (n, n_atoms)."""
+        raise NotImplementedError
+
     def shift_references(self, shift):
         """Add to the energy references: {atomic number: eV per atom}."""
         raise NotImplementedError
@@ -189,6 +193,47 @@ class Potential:
                 rows = {k: None if out.get(k) is None else out[k][start:stop] for k in ("forces", "magmoms", "charges")}
                 result.append(Prediction(float(out["energy"][i]), stress=full_3x3_to_voigt_6_stress(out["stress"][i]), **rows))
         return result
+
+    def score(self, atoms, states, batch_size=None, progress=False):
+        """Energies of one geometry under many assignments of oxidation states: one graph, no forces.
+
+        Parameters
+        ----------
+        atoms : ase.Atoms
+        states : array_like of int, shape (n, n_atoms)
+            As ``arrays["oxi_states"]``, one row per assignment.
+        batch_size : int, optional
+            Assignments per forward pass.
+        progress : bool
+            A progress bar when it takes more than some seconds.
+
+        Returns
+        -------
+        numpy.ndarray, shape (n,)
+            eV. A charge-blind model does not see the states: all rows are equal.
+
+        Raises
+        ------
+        InputError
+            As `predict`, for the first assignment.
+        """
+        from tqdm.auto import tqdm
+        states, size = np.atleast_2d(states), batch_size or self.batch_size
+        if not len(states):
+            return np.empty(0)
+        check_cell(atoms)
+        first = atoms.copy()
+        first.set_array("oxi_states", states[0])
+        graph, numbers = self.graph(first), np.tile(atoms.numbers, (len(states) if self.proxies else 1, 1))
+        for (element, state), proxy in self.proxies.items():
+            numbers[(atoms.numbers == atomic_numbers[element]) & (states == state)] = atomic_numbers[proxy]
+        batches = [numbers[k:k + size] for k in range(0, len(numbers), size)]
+        with torch.no_grad():
+            found = [self.energies_on(graph, part) for part in tqdm(batches, unit_scale=size, delay=3, disable=not progress)]
+        energies = torch.cat(found).numpy().astype(float)
+        if not np.isfinite(energies).all():
+            raise InputError(f"{atoms.get_chemical_formula()}: the {self.architecture} model finds no finite energy")
+        return energies if self.proxies else np.repeat(energies, len(states))
 
     def calculator(self):
         """An ASE calculator of this potential."""

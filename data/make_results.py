@@ -1,0 +1,95 @@
+#!/usr/bin/env python
+"""What each of the six models finds when it relaxes all orderings from the undistorted host: `make results`.
+
+Writes data/models/ground_states.csv and the tables in README.md. Resumable: relaxations lie in data/checkpoints/results.
+"""
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import mlipkit as mk
+from mlipkit.files import write_atomically
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE / "dft")]
+from collect import write_manifest
+from make_models import RATTLE, shipped, write_readme
+
+from mlipkit.orderings import ordering_label
+
+TIE = 1.0       # meV per formula unit: closer than this a model does not tell the orderings apart
+
+
+def relaxed(ends):
+    """{model: relaxations of all orderings, from the undistorted host in the cell of each}."""
+    host = next(a for a in ends if a.info["x"] == 1)
+    starts = [mk.undistorted(a, host) for a in ends]
+    for atoms in starts:
+        atoms.rattle(RATTLE, seed=0)
+    models = {name: mk.import_checkpoint(HERE / "models" / f"{stem}.safetensors") for name, stem in shipped()}
+    return mk.relax_many(starts, models, folder=HERE / "checkpoints" / "results")
+
+
+def ground_states(ends, found):
+    """A row per Na arrangement with two orderings or more: DFT's lowest, the energy window, and what each model has."""
+    host = next(a for a in ends if a.info["x"] == 1)
+    arrangements = {}
+    for i, atoms in enumerate(ends):
+        arrangements.setdefault(atoms.info["ordering"].rsplit("_", 1)[0], []).append(i)
+    rows = []
+    for name, members in arrangements.items():
+        if len(members) < 2:
+            continue
+        dft = np.array([ends[i].get_potential_energy() for i in members]) / 4
+        row = {"arrangement": name, "orderings": len(members), "DFT": ends[members[dft.argmin()]].info["ordering"].rsplit("_", 1)[1],
+               "DFT window": 1e3 * np.ptp(dft)}
+        for model, relaxations in found.items():
+            e = 1e3 * np.array([relaxations[i].energies[-1] for i in members]) / 4
+            lowest = relaxations[members[e.argmin()]]
+            atoms = lowest.atoms.copy()
+            atoms.arrays["oxi_states"] = lowest.states[-1]
+            row |= {model: ordering_label(atoms, host, max_distance=1.5).rsplit("_", 1)[1], f"{model} window": np.ptp(e),
+                    f"{model} told apart": bool((np.diff(np.sort(e)) > TIE).all()),
+                    f"{model} kept": sum(not len(relaxations[i].flipped_sites) for i in members)}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def ground_state_lines(table, models):
+    lines = ["| Na arrangement | DFT | " + " | ".join(m.replace("_", " ") for m in models) + " |", "|---" * (len(models) + 2) + "|"]
+    for r in table.to_dict("records"):
+        cells = [f"{r['DFT']} ({r['DFT window']:.0f})"]
+        for m in models:
+            right = r[m] == r["DFT"] and r[f"{m} kept"] == r["orderings"]
+            cells.append(f"{r[m]}{' ✓' if right else ''} ({r[f'{m} window']:.0f}; {r[f'{m} kept']}/{r['orderings']})")
+        lines.append(f"| {r['arrangement']} | " + " | ".join(cells) + " |")
+    return [*lines, "", "The lowest ordering of each Na arrangement (its Fe³⁺ sites), by the moments at the end of relaxations from the "
+            "undistorted host. In brackets: the energy window of all its orderings in meV per formula unit, and in how many of them the "
+            "charges stayed where they were put. ✓: the lowest is that of DFT and all charges stayed. Fixed cells; seed 0."]
+
+
+def stability_lines(ends, found):
+    """Hull vertices and voltages, DFT and each model on what it relaxed itself."""
+    energies = {"DFT": [a.get_potential_energy() for a in ends]}
+    energies |= {name: [r.energies[-1] for r in relaxations] for name, relaxations in found.items()}
+    lines = ["| | hull vertices between the end members | steps, V | mean voltage, V |", "|---|---|---|---|"]
+    for name, e in energies.items():
+        hull, profile = mk.hull(ends, e), mk.voltage_profile(ends, e)
+        inside = hull[hull["on_hull"] & (hull["x"] > 0) & (hull["x"] < 1)]["ordering"].tolist()
+        steps = ", ".join(f"{r.voltage:.2f}" for r in profile.itertuples())
+        lines.append(f"| {name.replace('_', ' ')} | {', '.join(inside) or 'none'} | {steps} | {profile['mean_voltage'].iloc[0]:.2f} |")
+    return [*lines, "", "Cells are fixed on a Vegard line, so formation energies of mixed compositions are upper bounds. Voltages against "
+            "bcc Na."]
+
+
+if __name__ == "__main__":
+    ends = mk.end_points(mk.load_dft())
+    found = relaxed(ends)
+    table = ground_states(ends, found)
+    write_atomically(HERE / "models" / "ground_states.csv", table.round(3).to_csv(index=False))
+    lines = [*ground_state_lines(table, list(found)), "", *stability_lines(ends, found)]
+    write_readme("ground states", lines)
+    write_manifest()
+    print("\n".join(lines))

@@ -1,0 +1,194 @@
+"""Relax many structures with one or several models: side by side, resumable, on one machine or on many."""
+import hashlib
+import re
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from mlipkit.files import InputError
+from mlipkit.frames import label, write_frames
+from mlipkit.relaxation import Relaxation, relax
+
+RETRIES = 3     # how often a structure is begun again after the process that worked on it died
+
+
+def relax_many(frames, model, folder=None, processes=None, client=None, progress=True, **options):
+    """Relax structures with a model, or with several, in processes of one thread each or on a Dask cluster.
+
+    Parameters
+    ----------
+    frames : list of ase.Atoms
+        As for `relax`. ``info["ordering"]`` or ``info["job"]``, where there is one, goes into the names of the files.
+    model : Potential or dict of Potential
+        ``{name: potential}`` relaxes every structure with every model.
+    folder : str or Path, optional
+        Every relaxed structure is written there, in one step, as extended XYZ with all its frames. A call with the same
+        structures, models and options takes what lies there and does the rest: a campaign that was stopped or killed goes on
+        and loses at most the structures in flight.
+    processes : int, optional
+        Processes on this machine, by default one per core this process may use; 1: in this process.
+    client : distributed.Client, optional
+        A Dask cluster to work on instead. Its workers need mlipkit; only this process writes to `folder`.
+    progress : bool
+        Show a progress bar over the structures.
+    **options
+        Of `relax`: ``fmax``, ``steps``, ``cell``, ``optimizer``, ``seconds``.
+
+    Returns
+    -------
+    list of Relaxation, or dict of such lists
+        In the order of `frames`; a dict when `model` was one. What could not be relaxed is there too: `Relaxation.reason` says why.
+        After an interrupt, structures that were not finished are None.
+
+    Raises
+    ------
+    InputError
+        When a structure killed its process again and again, naming it.
+    """
+    from tqdm.auto import tqdm
+    frames, models = list(frames), model if isinstance(model, dict) else {"": model}
+    if unknown := set(options) - {"fmax", "steps", "cell", "optimizer", "seconds"}:
+        raise InputError(f"relax_many: no option is called {', '.join(sorted(unknown))}; there are fmax, steps, cell, optimizer, seconds")
+    folder = None if folder is None else Path(folder)
+    prints = {name: _fingerprint(m) for name, m in models.items()}
+    results, waiting = {}, {}
+    for name in models:
+        for i, atoms in enumerate(frames):
+            key = _key(atoms, name, prints[name], options)
+            path = folder and folder / f"{key}.extxyz"
+            if path and path.exists() and (found := _read(path)):
+                results[name, i] = found
+            else:
+                waiting.setdefault(key, []).append((name, i))       # the same structure twice is relaxed once
+    with tqdm(total=len(models) * len(frames), initial=len(results), desc="relax_many", disable=not progress) as bar:
+        try:
+            jobs = {key: (frames[which[0][1]], models[which[0][0]], options) for key, which in waiting.items()}
+            for key, result in _run(jobs, processes, client):
+                if folder and label(result.atoms, "energy") is not None:        # what could not begin is told again in no time
+                    folder.mkdir(parents=True, exist_ok=True)
+                    _write(folder / f"{key}.extxyz", result)
+                    result = _read(folder / f"{key}.extxyz")        # the numbers are then those of a campaign that was resumed
+                results |= dict.fromkeys(waiting[key], result)
+                bar.update(len(waiting[key]))
+        except KeyboardInterrupt:
+            pass
+    lists = {name: [results.get((name, i)) for i in range(len(frames))] for name in models}
+    return lists if isinstance(model, dict) else lists[""]
+
+
+def relaxation_table(relaxations):
+    """A row per relaxation.
+
+    Parameters
+    ----------
+    relaxations : list of Relaxation, or dict of such lists
+        As `relax_many` returns them.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``model``, ``ordering``, ``reason``, ``steps``, ``energy`` (eV per cell), ``max_force`` (eV/Å), ``flips`` (changes of valence
+        between the oxidation states given, or else the start, and the end), ``seconds``.
+    """
+    import pandas as pd
+    rows = []
+    for model, results in (relaxations if isinstance(relaxations, dict) else {"": relaxations}).items():
+        for r in results:
+            if r is not None:
+                rows.append({"model": model, "ordering": r.atoms.info.get("ordering", r.atoms.get_chemical_formula()), "reason": r.reason,
+                             "steps": len(r.frames) - 1, "energy": r.energies[-1], "max_force": r.max_forces[-1],
+                             "flips": len(r.flipped_sites), "seconds": r.seconds})
+    return pd.DataFrame(rows)
+
+
+def _run(jobs, processes, client):
+    """Yield (key, Relaxation) as they are done."""
+    if client is not None:
+        yield from _on_dask(jobs, client)
+        return
+    import joblib
+    from joblib.externals.loky.process_executor import BrokenProcessPool
+    n = min(processes or joblib.cpu_count(), len(jobs))
+    if n <= 1:
+        for key, job in jobs.items():
+            yield _relaxed(key, *job)
+        return
+    left, lives = dict(jobs), RETRIES
+    while left:
+        try:
+            with joblib.parallel_config("loky", inner_max_num_threads=1):
+                calls = [joblib.delayed(_relaxed)(key, *job) for key, job in left.items()]
+                for key, result in joblib.Parallel(n, return_as="generator_unordered")(calls):
+                    del left[key]
+                    yield key, result
+        except BrokenProcessPool:
+            lives -= 1
+            if not lives:
+                raise InputError(f"relax_many: processes died {RETRIES} times (out of memory?); not done: {', '.join(left)}. "
+                                 "Call again with processes=1; what is done is kept in folder") from None
+
+
+def _on_dask(jobs, client):
+    from dask.distributed import as_completed
+    shared = {}         # a model goes to the cluster once
+    for _, model, _ in jobs.values():
+        if id(model) not in shared:
+            shared[id(model)] = client.scatter(model, broadcast=True)
+    futures = [client.submit(_relaxed, key, atoms, shared[id(model)], options, key=f"relax-{key}", pure=False, retries=RETRIES)
+               for key, (atoms, model, options) in jobs.items()]
+    try:
+        for future in as_completed(futures):
+            yield future.result()
+            future.release()
+    finally:
+        client.cancel(futures)
+
+
+def _relaxed(key, atoms, model, options):
+    """What runs in a worker. Bad input is a result, so that it ends no campaign."""
+    began = time.time()
+    try:
+        return key, relax(atoms, model, progress=False, **options)
+    except InputError as wrong:
+        return key, Relaxation([atoms.copy()], None, str(wrong), time.time() - began)
+
+
+def _fingerprint(model):
+    digest = hashlib.sha256(repr(sorted(model.proxies.items())).encode())
+    for name, tensor in model.network.state_dict().items():
+        digest.update(name.encode() + tensor.detach().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _key(atoms, model, fingerprint, options):
+    """Name of a job: what can be read of it, and a hash of all that its result follows from."""
+    digest = hashlib.sha256(repr((fingerprint, sorted(options.items(), key=str), [c.todict() for c in atoms.constraints])).encode())
+    for values in (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, atoms.arrays.get("oxi_states", ())):
+        digest.update(np.ascontiguousarray(values).tobytes())
+    name = str(atoms.info.get("ordering") or atoms.info.get("job") or atoms.get_chemical_formula())
+    return "_".join(filter(None, (re.sub(r"[^\w.-]", "-", model), re.sub(r"[^\w.-]", "-", name), digest.hexdigest()[:12])))
+
+
+def _write(path, result):
+    frames = [a.copy() for a in result.frames]
+    for i, (copy, frame) in enumerate(zip(frames, result.frames)):
+        copy.calc = frame.calc
+        if result.states is not None:
+            copy.set_array("inferred_oxi_states", result.states[i])
+    frames[-1].info |= {"reason": result.reason, "seconds": round(result.seconds, 3)}
+    write_frames(path, frames)
+
+
+def _read(path):
+    """The relaxation in a file; None, with a warning, when it cannot be read, so that it is done again."""
+    from mlipkit.readers import read_frames
+    try:
+        frames = read_frames(path)
+        states = [a.arrays.pop("inferred_oxi_states", None) for a in frames]
+        last = frames[-1].info
+        return Relaxation(frames, None if states[0] is None else np.array(states), str(last.pop("reason")), float(last.pop("seconds")))
+    except (InputError, KeyError) as wrong:
+        warnings.warn(f"{path} cannot be used and is made again: {wrong}", stacklevel=3)
+        return None

@@ -1,0 +1,83 @@
+"""Scoring on one graph, and the search for charge orderings: against enumeration, calculator calls and DFT."""
+import numpy as np
+import pytest
+
+import mlipkit as mk
+
+
+@pytest.fixture(scope="module")
+def host(ends):
+    full, half = (next(a for a in ends if a.info["x"] == x) for x in (1, 0.5))
+    host = full.copy()
+    host.set_cell(half.cell, scale_atoms=True)
+    return host
+
+
+def assignments(atoms):
+    import itertools
+    fe = np.flatnonzero(atoms.symbols == "Fe")
+    rows = []
+    for holes in itertools.combinations(fe, 2):
+        row = atoms.arrays["oxi_states"].copy()
+        row[fe] = 2
+        row[list(holes)] = 3
+        rows.append(row)
+    return np.array(rows)
+
+
+@pytest.mark.parametrize("name", ["chgnet", "cpainn", "mace"])
+def test_scores_are_the_energies_of_the_calculator(ends, name):
+    atoms = next(a for a in ends if a.info["x"] == 0.5)
+    states = assignments(atoms)
+    aware, blind = (mk.load_model(name, charge_aware=aware) for aware in (True, False))
+    one_by_one = []
+    for row in states:
+        copy = atoms.copy()
+        copy.arrays["oxi_states"] = row
+        one_by_one.append(aware.predict([copy])[0].energy)
+    assert aware.score(atoms, states, batch_size=4) == pytest.approx(one_by_one, abs=2e-3) and np.ptp(one_by_one) > 0.1
+    assert blind.score(atoms, states) == pytest.approx([blind.predict([atoms])[0].energy] * 6, abs=2e-3)
+
+
+def test_scoring_says_what_is_wrong(ends):
+    aware, atoms = mk.load_model("mace", charge_aware=True), next(a for a in ends if a.info["x"] == 0.5)
+    assert aware.score(atoms, np.empty((0, len(atoms)), int)).shape == (0,)
+    with pytest.raises(mk.InputError, match="oxidation state of atom 2 .*not known"):
+        aware.score(atoms, np.zeros((3, len(atoms)), int))
+
+
+def test_aware_finds_the_ground_state_of_dft_and_blind_cannot_tell(host, ends):
+    mine = [a for a in ends if a.info["ordering"].startswith("x050_na02")]
+    lowest = min(mine, key=lambda a: a.get_potential_energy()).info["ordering"]
+    aware, blind = (mk.search_charge_ordering(host, mk.load_model("cpainn", charge_aware=aware), mobile_sites=(0, 2), progress=False)
+                    for aware in (True, False))
+    assert aware.exhaustive and aware.n_scored == 4 and aware.table["degeneracy"].sum() == 6        # of one arrangement: 4 over 2
+    assert aware.table["ordering"].iloc[0] == aware.table["found"].iloc[0] == lowest
+    assert (aware.table["ordering"] == aware.table["found"]).all() and aware.table["energy"].iloc[1] > 2       # meV per formula unit
+    assert blind.table["start"].max() < 0.1 and blind.table["found"].nunique() < 4
+    assert aware.atoms.get_potential_energy() == min(r.energies[-1] for r in aware.relaxations)
+
+
+def test_monte_carlo_finds_what_enumeration_finds(host):
+    model, setup = mk.load_model("mace", charge_aware=True), {"n_mobile": 2, "progress": False, "keep": 3, "steps": 0}
+    every = mk.search_charge_ordering(host, model, **setup)
+    walked = [mk.search_charge_ordering(host, model, limit=1, mc_steps=200, seed=seed, **setup) for seed in (1, 1, 2)]
+    assert not walked[0].exhaustive and every.exhaustive and every.n_scored == 10
+    for found in walked:
+        best, known = (t.table.sort_values("start").iloc[0] for t in (found, every))
+        assert best["ordering"] == known["ordering"]
+        assert found.atoms.arrays["oxi_states"].sum() == 0 and (found.atoms.symbols == "Na").sum() == 2
+    assert walked[0].table.equals(walked[1].table) and walked[0].n_scored == walked[1].n_scored      # deterministic for a seed
+
+
+def test_monte_carlo_keeps_a_given_arrangement(host):
+    found = mk.search_charge_ordering(host, mk.load_model("mace", charge_aware=True), mobile_sites=(0, 3), limit=1, mc_steps=60, steps=0,
+                                      progress=False)
+    assert all(name.startswith("x050_na03") for name in found.table["ordering"])
+
+
+def test_one_composition_at_a_time(host):
+    with pytest.raises(mk.InputError, match="give n_mobile"):
+        mk.search_charge_ordering(host, mk.load_model("mace", charge_aware=True))
+    with pytest.raises(mk.InputError):
+        mk.search_charge_ordering(host, mk.load_model("mace", charge_aware=True), n_mobile=9)
