@@ -21,11 +21,12 @@ _ROOM_OF = {
     "compare_models": "errors", "predictions_for": "errors",
     "relax": "relaxation", "Relaxation": "relaxation", "relax_many": "campaigns", "relaxation_table": "campaigns",
     "search_charge_ordering": "search",
-    "end_points": "frames", "formation_energies": "thermo", "hull": "thermo",
+    "error_by": "errors", "frame_errors": "errors", "bootstrap": "errors",
+    "end_points": "frames", "formation_energies": "thermo", "hull": "thermo", "energy_above_hull": "thermo",
+    "voltage_profile": "thermo", "charge_entropy": "entropy", "entropy_table": "entropy",
     "show": "structure_view", "plots": "plots",
-    "explore": "apps.explorer", "ExplorerState": "apps.explorer_state",
-    "explore_threshold": "apps.threshold", "upload": "apps.upload",
-    "play": "apps.player", "PlayerState": "apps.player",
+    "explore": "apps.explorer", "ExplorerState": "apps.explorer_state", "play": "apps.player", "PlayerState": "apps.player",
+    "explore_threshold": "apps.threshold", "upload": "apps.upload", "ByArchitecture": "apps.by_architecture",
 }
 __all__ = list(_ROOM_OF)
 __version__ = "0.1.0"

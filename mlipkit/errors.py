@@ -6,6 +6,7 @@ from mlipkit.frames import required_label, well_converged
 from mlipkit.oxidation import infer_oxidation_states
 from mlipkit.reference_moments import redox_sites
 
+ERRORS = ["energy", "forces", "magmoms", "valence_right"]
 TIE = 2e-4      # eV per cell: below it, energies in single precision are equal
 
 
@@ -55,22 +56,141 @@ def error_table(frames, predictions):
         ``valence_right`` (% of these sites whose oxidation state, inferred from the predicted moments, is that of DFT; a
         charge-aware model was given it). The latter two are NaN for a model that predicts no moments.
     """
+    return {"n": len(frames), **_means(frame_errors(frames, predictions))}
+
+
+def frame_errors(frames, predictions, sites=False):
+    """The errors that `error_table` averages, frame by frame or site by site.
+
+    Parameters
+    ----------
+    frames, predictions
+        As for `error_table`.
+    sites : bool
+        A row for each redox-active atom instead of for each frame.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``x`` and ``ordering`` (from ``info``, if there), then ``energy``, ``forces``, ``magmoms``, ``valence_right`` of each
+        frame in order, units as in `error_table`; or, with `sites`, ``site`` (element and its number among the redox-active
+        atoms), ``state`` (element and oxidation state), ``magmoms`` and ``valence_right``. NaN where nothing was predicted.
+    """
+    import pandas as pd
     if len(frames) != len(predictions):
         raise InputError(f"error_table: {len(frames)} frames but {len(predictions)} predictions")
-    energy, moments, right = [], [], []
+    rows = []
     for i, (atoms, row) in enumerate(zip(frames, predictions.to_dict("records"))):
         if "oxi_states" not in atoms.arrays:
             raise InputError(f"error_table: frame {i} ({atoms.get_chemical_formula()}) has no arrays['oxi_states']; take them from "
                              "infer_oxidation_states(atoms).states")
-        energy.append(abs(row["energy"] - required_label(atoms, "energy", "error_table")) / len(atoms))
         redox, predicted = redox_sites(atoms), np.zeros(len(atoms))
-        predicted[redox] = [row.get(f"magmom_{i}", np.nan) for i in range(len(redox))]
+        predicted[redox] = [row.get(f"magmom_{k}", np.nan) for k in range(len(redox))]
+        moments = right = np.full(len(redox), np.nan)
         if np.isfinite(predicted).all() and len(redox):
-            moments.append(np.abs(predicted - np.abs(required_label(atoms, "magmoms", "error_table", finite=False)))[redox].mean())
-            right.append((infer_oxidation_states(atoms, magmoms=predicted).states == atoms.arrays["oxi_states"])[redox].mean())
-    mean = lambda values: float(np.mean(values)) if len(values) else np.nan       # noqa: E731 - a model without moments has none of the latter
-    return {"n": len(frames), "energy": 1e3 * mean(energy), "forces": 1e3 * mean(predictions.get("force_mae", [])),
-            "magmoms": mean(moments), "valence_right": 100 * mean(right)}
+            moments = np.abs(predicted - np.abs(required_label(atoms, "magmoms", "error_table", finite=False)))[redox]
+            right = 100.0 * (infer_oxidation_states(atoms, magmoms=predicted).states == atoms.arrays["oxi_states"])[redox]
+        about = {k: atoms.info[k] for k in ("x", "ordering") if k in atoms.info}
+        if sites:
+            rows += [{**about, "site": f"{atoms.symbols[j]} {k}", "state": f"{atoms.symbols[j]} {atoms.arrays['oxi_states'][j]}+",
+                      "magmoms": moments[k], "valence_right": right[k]} for k, j in enumerate(redox)]
+        else:
+            energy = 1e3 * abs(row["energy"] - required_label(atoms, "energy", "error_table")) / len(atoms)
+            rows.append({**about, "energy": energy, "forces": 1e3 * row.get("force_mae", np.nan),
+                         "magmoms": moments.mean() if len(redox) else np.nan, "valence_right": right.mean() if len(redox) else np.nan})
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=ERRORS, dtype=float)
+
+
+def error_by(frames, predictions, by="x", level=None):
+    """Errors of every model by composition, charge ordering or site: where a mean over all frames comes from.
+
+    Parameters
+    ----------
+    frames : list of ase.Atoms
+        With labels, ``arrays["oxi_states"]``, ``info["job"]`` and ``info["step"]``, and ``info["x"]``, ``info["ordering"]``.
+    predictions : pandas.DataFrame
+        As `mlipkit.load_predictions` gives them.
+    by : str
+        ``"x"``, ``"ordering"``, ``"site"`` (the redox-active atoms by their number in the cell) or ``"state"`` (by oxidation
+        state); the latter two have moments and valences only.
+    level : float, optional
+        Confidence level, such as 0.95, for columns ``..._low`` and ``..._high`` from `bootstrap`; not by ordering, which is what is
+        resampled.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index ``model`` and `by`; ``n`` (frames or sites), ``orderings`` (their number), then the errors, units as in `error_table`.
+
+    Raises
+    ------
+    InputError
+        When `by` is none of these, or frames do not say what to sort them by.
+    """
+    import pandas as pd
+    kinds = ("x", "ordering", "site", "state")
+    if by not in kinds:
+        raise InputError(f"error_by: by must be one of {', '.join(kinds)}, not {by!r}")
+    if not len(frames) or any("ordering" not in a.info or by not in (*a.info, "site", "state") for a in frames):
+        raise InputError(f"error_by: needs frames with info['ordering']{' and info[' + repr(by) + ']' if by == 'x' else ''}")
+    parts = {}
+    for model, rows in predictions_for(frames, predictions).items():
+        for key, part in frame_errors(frames, rows, sites=by in ("site", "state")).groupby(by):
+            means = _means(part, None if by == "ordering" else level)
+            parts[model, key] = {"n": len(part), "orderings": part["ordering"].nunique(), **means}
+    return pd.DataFrame.from_dict(parts, orient="index").rename_axis(["model", by])
+
+
+def bootstrap(values, orderings, level=0.95, n_resamples=2000, seed=0):
+    """Confidence interval of a mean error by resampling whole charge orderings.
+
+    Frames of one relaxation are nearly alike, so resampling frames would promise far more certainty than there is. Percentile
+    method: Efron and Tibshirani, An Introduction to the Bootstrap (1993), over clusters. With few orderings the interval is still
+    too narrow, and of three or four it says little more than how much they differ.
+
+    Parameters
+    ----------
+    values : array_like, shape (n_frames,)
+        Errors (or differences of errors of two models on the same frames) in any unit; those that are NaN are left out.
+    orderings : array_like of str, shape (n_frames,)
+        The ordering of each.
+    level : float
+        Between 0 and 1.
+    n_resamples, seed : int
+
+    Returns
+    -------
+    low, high : float
+        NaN when there are fewer than two orderings.
+
+    Raises
+    ------
+    InputError
+        When the lengths differ, or the level is not between 0 and 1.
+    """
+    import pandas as pd
+    values = np.asarray(values, float)
+    if values.ndim != 1 or len(values) != len(orderings):
+        raise InputError(f"bootstrap: needs one ordering for each value; got {values.size} values and {len(orderings)} orderings")
+    if not 0 < level < 1:
+        raise InputError(f"bootstrap: the level must be between 0 and 1, not {level}")
+    groups = pd.Series(values).groupby(list(orderings), sort=True).agg(["sum", "count"])
+    total, count = groups[groups["count"] > 0].to_numpy(float).T
+    if len(total) < 2:
+        return np.nan, np.nan
+    drawn = np.random.default_rng(seed).integers(len(total), size=(n_resamples, len(total)))
+    low, high = np.quantile(total[drawn].sum(axis=1) / count[drawn].sum(axis=1), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _means(errors, level=None):
+    """Mean of each kind of error in a table of `frame_errors`, with its interval when there is a level."""
+    result = {}
+    for kind in [k for k in ERRORS if k in errors]:     # an energy that a model could not give must show; moments are not for every model
+        result[kind] = float(errors[kind].mean(skipna=kind in ("magmoms", "valence_right")))
+        if level is not None:
+            result[f"{kind}_low"], result[f"{kind}_high"] = bootstrap(errors[kind], errors["ordering"], level)
+    return result
 
 
 def score(potentials, frames):
@@ -206,7 +326,7 @@ def predictions_for(frames, predictions):
     return result
 
 
-def compare_models(frames, predictions, split="test"):
+def compare_models(frames, predictions, split="test", level=None):
     """One row of `error_table` per model, on the frames of one split.
 
     Loosely converged frames are left out, as in training (`mlipkit.frames.well_converged`).
@@ -219,6 +339,8 @@ def compare_models(frames, predictions, split="test"):
         As `mlipkit.load_predictions` gives them.
     split : str
         ``"train"``, ``"validation"`` or ``"test"``.
+    level : float, optional
+        Confidence level, such as 0.95, for columns ``..._low`` and ``..._high`` from `bootstrap` over orderings.
 
     Returns
     -------
@@ -229,5 +351,6 @@ def compare_models(frames, predictions, split="test"):
     chosen = [a for a in well_converged(frames) if a.info["split"] == split]
     if not chosen:
         raise InputError(f"compare_models: no frame belongs to the split {split!r}")
-    rows = {model: error_table(chosen, found) for model, found in predictions_for(chosen, predictions).items()}
+    rows = {model: {"n": len(chosen), **_means(frame_errors(chosen, found), level)}
+            for model, found in predictions_for(chosen, predictions).items()}
     return pd.DataFrame(rows).T.rename_axis("model")

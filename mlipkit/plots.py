@@ -1,28 +1,26 @@
-"""Figures: data in, plotly figure out. Nothing here knows a widget.
-
-Colours are those of Okabe and Ito, which colour-blind people can tell apart; every series has a symbol of its own too.
-"""
+"""Figures: data in, plotly figure out. Nothing here knows a widget. Colours, layout and export are in `mlipkit.figures`."""
 import numpy as np
 import plotly.graph_objects as go
+from ase.units import kB
 from plotly.subplots import make_subplots
 
+from mlipkit.figures import (  # noqa: F401 - mlipkit.plots gives them all
+    ARCHITECTURES,
+    LAYOUT,
+    LEVELS,
+    OTHER,
+    SERIES,
+    VALENCE,
+    beside,
+    choose,
+    export,
+    padded,
+    ring,
+    series_dash,
+    series_style,
+)
 from mlipkit.frames import required_label
 from mlipkit.reference_moments import references_for
-
-VALENCE = {1: "#CC79A7", 2: "#0072B2", 3: "#E69F00", 4: "#009E73", 5: "#D55E00"}      # by oxidation state: blue 2+, orange 3+
-SERIES = {"DFT": ("#333333", "circle"), "pretrained": ("#CC79A7", "square"), "blind": ("#D55E00", "x"), "aware": ("#009E73", "diamond")}
-ARCHITECTURES = {"chgnet": "#0072B2", "cpainn": "#E69F00", "mace": "#009E73"}
-LEVELS = (("#0072B2", "circle"), ("#E69F00", "square"), ("#009E73", "diamond"), ("#CC79A7", "triangle-up"), ("#D55E00", "x"),
-          ("#333333", "star"))
-OTHER = ("#56B4E9", "triangle-up")      # a series of any other name
-
-
-def series_style(name):
-    """Colour and symbol of a series: ``DFT``, or a model such as ``mace_aware``, by whether it is pretrained, blind or aware."""
-    return SERIES.get(name.rsplit("_", 1)[-1], OTHER)
-LAYOUT = {"template": "simple_white", "font": {"family": "Arial, sans-serif", "size": 13}, "margin": {"l": 70, "r": 16, "t": 40, "b": 56},
-          "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}}
-
 
 # Figures hold lists: a FigureWidget sends an array as a binary buffer, and one that JupyterLab draws late (its cell was out of
 # sight) then comes out empty.
@@ -53,7 +51,7 @@ def parity(label, predicted, text=None, held_out=None, quantity="formation energ
         One trace per model, named after it, and last the diagonal.
     """
     everything = np.concatenate([np.asarray(label, float), *(np.asarray(p, float) for p in predicted.values())])
-    ends = _padded(everything)
+    ends = padded(everything)
     figure = go.Figure()
     for name, values in predicted.items():
         colour, symbol = series_style(name)
@@ -81,7 +79,8 @@ def hull(tables):
     Returns
     -------
     plotly.graph_objects.Figure
-        Two traces per method, both named after it: the points, and the line through its hull vertices.
+        Two traces per method, both named after it: the points, and the line through its hull vertices. Symbols and dash patterns
+        tell DFT, blind and aware apart without colour.
     """
     figure = go.Figure()
     for name, table in tables.items():
@@ -92,52 +91,98 @@ def hull(tables):
                            legendgroup=name, marker={"color": colour, "symbol": symbol, "size": 9, "line": {"width": 1, "color": "white"}},
                            hovertemplate="%{text}<br>x = %{x:.2f}<br>%{y:.4f} eV/f.u.<extra>" + name + "</extra>")
         figure.add_scatter(x=line["x"], y=line["formation_energy"], mode="lines", name=name, legendgroup=name, showlegend=False,
-                           hoverinfo="skip", line={"color": colour, "width": 2, "dash": "solid" if name == "DFT" else "dot"})
+                           hoverinfo="skip", line={"color": colour, "width": 2, "dash": series_dash(name)})
     figure.update_layout(LAYOUT, xaxis_title="x in Na<sub>x</sub>FePO<sub>4</sub>", yaxis_title="formation energy (eV/f.u.)")
     figure.update_xaxes(range=[-0.05, 1.05], tickvals=[0, 0.25, 0.5, 0.75, 1])
-    figure.update_yaxes(range=_padded(np.concatenate([table["formation_energy"] for table in tables.values()])))
+    figure.update_yaxes(range=padded(np.concatenate([table["formation_energy"] for table in tables.values()])))
     return figure
 
 
-def choose(figure, names):
-    """Let a figure of `parity` or `hull` show only the series named.
-
-    By visibility, not by new data: axes and text stay, which makes it several times as fast.
-    """
-    for trace in figure.data:
-        if trace.name:
-            trace.visible = trace.name in names
-
-
-def beside(left, right):
-    """Two figures in one, with one legend: plotly redraws a figure in some 40 ms, whatever changed in it, so one is faster than two.
+def voltage(profiles):
+    """Voltage over composition, a staircase per method.
 
     Parameters
     ----------
-    left, right : plotly.graph_objects.Figure
-        The right one's traces are on axes ``x2`` and ``y2``; their names are those of the left one's.
+    profiles : dict of pandas.DataFrame
+        ``{"DFT": ..., "mace_blind": ...}``, each as `mlipkit.voltage_profile` returns it.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        A trace per method, named after it: both ends of each step; on hover the orderings between which the step lies.
     """
-    figure = make_subplots(1, 2, horizontal_spacing=0.1)
-    for column, part in enumerate((left, right), start=1):
-        figure.add_traces(part.data, rows=1, cols=column)
-        figure.update_xaxes(part.layout.xaxis, row=1, col=column)
-        figure.update_yaxes(part.layout.yaxis, row=1, col=column)
-    figure.update_traces(showlegend=False, row=1, col=2)
-    figure.update_layout(LAYOUT)
+    figure = go.Figure()
+    for name, table in profiles.items():
+        colour, symbol = series_style(name)
+        ends = [(step, step[end]) for step in table.to_dict("records") for end in ("x1", "x2")]
+        figure.add_scatter(x=[x for _, x in ends], y=[s["voltage"] for s, _ in ends], name=name,
+                           text=[f"{s['ordering1']} to {s['ordering2']}, mean of all {s['mean_voltage']:.3f} V" for s, _ in ends],
+                           mode="lines+markers", line={"color": colour, "width": 2, "dash": series_dash(name)},
+                           marker={"color": colour, "symbol": symbol, "size": 9},
+                           hovertemplate="%{y:.3f} V<br>%{text}<extra>" + name + "</extra>")
+    figure.update_layout(LAYOUT, xaxis_title="x in Na<sub>x</sub>FePO<sub>4</sub>", yaxis_title="voltage against Na (V)")
+    figure.update_xaxes(range=[-0.05, 1.05], tickvals=[0, 0.25, 0.5, 0.75, 1])
     return figure
 
 
-def ring(x, y, axes=""):
-    """A layout shape: a circle of fixed size on the screen at a data point; ``axes=2`` for axes ``x2``, ``y2``."""
-    return {"type": "circle", "xref": f"x{axes}", "yref": f"y{axes}", "xsizemode": "pixel", "ysizemode": "pixel",
-            "xanchor": x, "yanchor": y, "x0": -10, "x1": 10, "y0": -10, "y1": 10,
-            "line": {"color": "#000000", "width": 2}, "fillcolor": "rgba(0,0,0,0)"}
+def entropy(table, part="entropy_electronic"):
+    """Entropy over composition, a line per temperature, with the limit of ideal mixing.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        As `mlipkit.entropy_table` returns it (eV/K).
+    part : str
+        Its column: ``"entropy"``, ``"entropy_ion"`` or ``"entropy_electronic"``.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        In k per formula unit; a trace per temperature, and ``ideal mixing``.
+    """
+    figure = go.Figure()
+    for (t, rows), (colour, symbol) in zip(table.groupby("temperature"), LEVELS):
+        figure.add_scatter(x=rows.index.get_level_values("x").tolist(), y=(rows[part] / kB).tolist(), name=f"{t:g} K", mode="lines+markers",
+                           line={"color": colour, "width": 1, "dash": "dot"}, marker={"color": colour, "symbol": symbol, "size": 9})
+    x = np.linspace(0, 1, 101)[1:-1]        # the ends by hand: x ln x goes to 0 there
+    ideal = [0, *(-x * np.log(x) - (1 - x) * np.log(1 - x)).tolist(), 0]
+    figure.add_scatter(x=[0, *x.tolist(), 1], y=ideal, name="ideal mixing", mode="lines", line={"color": "#333333", "width": 2})
+    figure.update_layout(LAYOUT, xaxis_title="x in Na<sub>x</sub>FePO<sub>4</sub>", yaxis_title="entropy (k per formula unit)")
+    return figure
 
 
-def _padded(values):
-    low, high = float(np.min(values)), float(np.max(values))
-    pad = 0.08 * (high - low or 1)
-    return [low - pad, high + pad]
+def error_by(table, quantity="energy"):
+    """Errors of several models, a bar for each composition, ordering or site.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        As `mlipkit.error_by` returns it; with ``energy_low`` and ``energy_high`` the bars get their intervals.
+    quantity : str
+        A column of it: ``"energy"``, ``"forces"``, ``"magmoms"`` or ``"valence_right"``.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        A trace per model, named after it; blind models are hatched.
+    """
+    figure, by = go.Figure(), table.index.names[1]
+    for name in table.index.unique(0):
+        rows = table.loc[name]
+        bars = {}
+        if f"{quantity}_low" in rows:       # a group of one ordering has no interval: no line
+            up, down = rows[f"{quantity}_high"] - rows[quantity], rows[quantity] - rows[f"{quantity}_low"]
+            bars = {"type": "data", "symmetric": False, "width": 0, "array": up.fillna(0).tolist(), "arrayminus": down.fillna(0).tolist()}
+        figure.add_bar(x=[f"x = {v:g}" if by == "x" else str(v) for v in rows.index], y=rows[quantity].tolist(), name=name,
+                       error_y=bars, marker=_bar_style(name), hovertemplate="%{x}<br>%{y:.3f}<extra>" + name + "</extra>")
+    titles = {"energy": "energy MAE (meV/atom)", "forces": "force MAE (meV/Å)", "magmoms": "moment MAE (µB)",
+              "valence_right": "valence right (% of sites)"}
+    figure.update_layout(LAYOUT, yaxis_title=titles[quantity], barmode="group")
+    return figure
+
+
+def _bar_style(name):
+    return {"color": ARCHITECTURES.get(name.rsplit("_", 1)[0], OTHER[0]), "pattern": {"shape": "/" if name.endswith("blind") else ""}}
 
 
 def by_composition(tables, quantity):
@@ -157,9 +202,8 @@ def by_composition(tables, quantity):
     """
     figure, models = go.Figure(), list(next(iter(tables.values())))
     for name in models:
-        blind = name.endswith("blind")
         figure.add_bar(x=[f"x = {x:g}" for x in tables], y=[float(row[name]) for row in tables.values()], name=name.replace("_", " "),
-                       marker={"color": ARCHITECTURES.get(name.rsplit("_", 1)[0], OTHER[0]), "pattern": {"shape": "/" if blind else ""}})
+                       marker=_bar_style(name))
     figure.update_layout(LAYOUT, yaxis_title=quantity, barmode="group")
     return figure
 

@@ -145,3 +145,12 @@ def test_player_refuses_what_it_cannot_play(relaxation, mixed):
         mk.play(mixed)
     with pytest.raises(traitlets.TraitError, match="no step 26; the last is 25"):
         mk.PlayerState(relaxation).step = 26
+
+
+def test_drop_down_shows_one_architecture(ends):
+    table = mk.hull(ends)
+    app = mk.ByArchitecture(mk.plots.hull({"DFT": table, "mace_blind": table, "mace_aware": table, "cpainn_blind": table}), "cpainn")
+    shown = lambda: {t.name for t in app.figure.data if t.visible}       # noqa: E731
+    assert [v for _, v in app.architecture.options] == ["mace", "cpainn"] and shown() == {"DFT", "cpainn_blind"}
+    app.architecture.value = "mace"
+    assert shown() == {"DFT", "mace_blind", "mace_aware"}

@@ -79,3 +79,60 @@ def test_score_predicts_and_measures(frames):
     row, p = mk.score({"mine": model}, test).loc["mine"], model.predict(test)
     assert row["forces"] == pytest.approx(1e3 * np.mean([np.abs(a.get_forces() - b.forces).mean() for a, b in zip(test, p)]))
     assert row["n"] == 4 and row["energy"] == pytest.approx(1e3 * np.mean([abs(a.get_potential_energy() - b.energy) / len(a) for a, b in zip(test, p)]))
+
+
+def shifted(frames, perfect, offset):
+    """Energies off by offset(atoms), meV/atom."""
+    return perfect.assign(energy=[e + 1e-3 * offset(a) * len(a) for e, a in zip(perfect["energy"], frames)])
+
+
+def test_errors_by_composition_and_ordering_are_those_put_in(frames, perfect):
+    table = mk.error_by(frames, shifted(frames, perfect, lambda a: 1 + 4 * a.info["x"]), "x").loc["perfect"]
+    assert table["energy"].to_list() == pytest.approx([1, 2, 3, 4, 5]) and table["n"].sum() == len(frames)
+    assert table["orderings"].to_list() == [1, 2, 10, 2, 1]
+    table = mk.error_by(frames, shifted(frames, perfect, lambda a: a.info["degeneracy"]), "ordering").loc["perfect"]
+    assert table.loc["x050_na02_fe02", "energy"] == pytest.approx(2) and table.loc["x025_na0_fe012", "energy"] == pytest.approx(8)
+
+
+def test_errors_by_site_find_the_site(frames, perfect):
+    table = mk.error_by(frames, perfect.assign(magmom_2=perfect["magmom_2"] - 0.04), "site").loc["perfect"]
+    assert table["magmoms"].to_list() == pytest.approx([0, 0, 0.04, 0], abs=1e-12) and list(table.index) == ["Fe 0", "Fe 1", "Fe 2", "Fe 3"]
+    table = mk.error_by(frames, perfect, "state").loc["perfect"]
+    assert table["n"].to_dict() == {s: sum((a.arrays["oxi_states"][a.symbols == "Fe"] == int(s[3])).sum() for a in frames) for s in ("Fe 2+", "Fe 3+")}
+    with pytest.raises(mk.InputError, match="by must be one of x, ordering"):
+        mk.error_by(frames, perfect, "spin")
+    with pytest.raises(mk.InputError, match="info\\['ordering'\\]"):
+        mk.error_by([], perfect)
+
+
+def test_an_energy_that_is_missing_is_not_skipped(frames, perfect):
+    perfect.loc[3, "energy"] = np.nan
+    assert np.isnan(mk.error_table(frames, perfect)["energy"])
+
+
+def test_bootstrap_resamples_orderings_not_frames():
+    values, orderings = [0.0] * 30 + [1.0] * 10, ["a"] * 30 + ["b"] * 10
+    assert mk.bootstrap(values, orderings, 0.95) == (0.0, 1.0)      # aa and bb come up in a quarter of the draws each
+    assert mk.bootstrap(values, range(40), 0.95)[1] < 0.45          # as if every frame were on its own
+    assert mk.bootstrap([3.0] * 5, list("aabbc")) == (3.0, 3.0)
+    assert np.isnan(mk.bootstrap(values[:30], orderings[:30])).all()
+    assert mk.bootstrap([1.0, 2.0, np.nan], ["a", "b", "c"]) == (1.0, 2.0)
+
+
+def test_bootstrap_of_many_orderings_is_the_normal_interval():
+    rng = np.random.default_rng(1)
+    means = rng.normal(size=200)
+    low, high = mk.bootstrap(np.repeat(means, 5), np.repeat(np.arange(200), 5), 0.95, seed=3)
+    assert (high - low) / 2 == pytest.approx(1.96 * means.std() / 200**0.5, rel=0.08) and low < means.mean() < high
+    assert (low, high) == mk.bootstrap(np.repeat(means, 5), np.repeat(np.arange(200), 5), 0.95, seed=3)
+    with pytest.raises(mk.InputError, match="between 0 and 1"):
+        mk.bootstrap([1.0], ["a"], 95)
+    with pytest.raises(mk.InputError, match="one ordering for each value"):
+        mk.bootstrap([1.0], ["a", "b"])
+
+
+def test_compare_models_with_intervals(frames):
+    table, plain = (mk.compare_models(frames, mk.load_predictions(), "test", level) for level in (0.9, None))
+    assert table[list(plain)].equals(plain) and (table["energy_low"] <= table["energy"]).all() and (table["energy"] <= table["energy_high"]).all()
+    by_x = mk.error_by([a for a in frames if a.info["split"] == "test"], mk.load_predictions(), "x", 0.9)
+    assert np.isnan(by_x.loc[("mace_aware", 0.25), "energy_low"]) and np.isfinite(by_x.loc[("mace_aware", 0.5), "energy_low"])

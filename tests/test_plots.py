@@ -140,3 +140,64 @@ def test_bars_and_learning_curve():
     assert [(t.name, list(t.y), t.marker.pattern.shape) for t in figure.data] == [("mace blind", [1.0, 3.0], "/"), ("mace aware", [2.0, 4.0], "")]
     figure = plots.learning_curve([{"epoch": 0, "train": 2.0, "validation": 3.0}, {"epoch": 1, "train": 1.0, "validation": 2.5}])
     assert [(t.name, list(t.x), list(t.y)) for t in figure.data] == [("train", [1, 2], [2.0, 1.0]), ("validation", [1, 2], [3.0, 2.5])]
+
+
+def test_series_differ_in_grey(ends):
+    table = mk.hull(ends)
+    lines = plots.hull({"DFT": table, "mace_blind": table, "mace_aware": table}).data[1::2]
+    assert [t.line.dash for t in lines] == ["solid", "dot", "dash"]
+    for style in (plots.series_dash, lambda name: plots.series_style(name)[1]):
+        assert len({style(name) for name in ("DFT", "mace_blind", "mace_aware", "chgnet_pretrained")}) == 4
+
+
+def test_voltage_is_a_staircase(ends):
+    profile = mk.voltage_profile(ends)
+    figure = plots.voltage({"DFT": profile, "mace_aware": profile})
+    assert [t.name for t in figure.data] == ["DFT", "mace_aware"] and list(figure.data[0].x) == [0, 0.5, 0.5, 1]
+    assert list(figure.data[0].y) == [v for v in profile["voltage"] for _ in (1, 2)]
+    assert "x050_na03_fe02" in figure.data[0].text[0] and "2.900 V" in figure.data[0].text[0]
+
+
+def test_bars_of_error_by(frames):
+    test = [a for a in frames if a.info["split"] == "test"]
+    table = mk.error_by(test, mk.load_predictions(), "x", 0.95)
+    figure = plots.error_by(table)
+    by_name = {t.name: t for t in figure.data}
+    bar = by_name["mace_blind"]
+    assert list(bar.x) == ["x = 0.25", "x = 0.5", "x = 0.75"] and list(bar.y) == table.loc["mace_blind", "energy"].tolist()
+    assert bar.marker.pattern.shape == "/" and by_name["mace_aware"].marker.pattern.shape == ""
+    assert bar.error_y.array[1] == pytest.approx(table.loc[("mace_blind", 0.5), "energy_high"] - bar.y[1])
+    assert list(plots.error_by(mk.error_by(test, mk.load_predictions(), "site"), "magmoms").data[0].x) == ["Fe 0", "Fe 1", "Fe 2", "Fe 3"]
+
+
+def test_export_writes_page_and_table(ends, tmp_path, monkeypatch, capsys):
+    import sys
+
+    import pandas as pd
+    monkeypatch.setitem(sys.modules, "kaleido", None)
+    figure = plots.hull({"DFT": mk.hull(ends)})
+    written = plots.export(figure, tmp_path / "new" / "hull.v1")
+    assert capsys.readouterr().out == "hull.v1.png was not written: it takes the package kaleido (pip install kaleido).\n"
+    assert [p.name for p in written] == ["hull.v1.html", "hull.v1.csv"] and sorted(p.name for p in (tmp_path / "new").iterdir()) == ["hull.v1.csv", "hull.v1.html"]
+    page = written[0].read_text()
+    assert "Plotly.newPlot" in page and "<script src=" not in page       # works without a network
+    table = pd.read_csv(written[1])
+    assert table["y"][table["trace"] == 0].to_list() == pytest.approx(mk.hull(ends)["formation_energy"].to_list(), abs=1e-12)
+    assert set(table["name"]) == {"DFT"} and "x050_na01_fe02" in set(table["text"])
+
+
+def test_export_writes_a_picture_where_kaleido_can(tmp_path, monkeypatch, capsys):
+    import sys
+    import types
+
+    import plotly.graph_objects as go
+    monkeypatch.setitem(sys.modules, "kaleido", types.ModuleType("kaleido"))
+    monkeypatch.setattr(go.Figure, "to_image", lambda *a, **k: b"picture")
+    assert plots.export(plots.learning_curve([]), tmp_path / "curve.html")[2].read_bytes() == b"picture"
+
+    def no_browser(*a, **k):
+        raise RuntimeError("Kaleido requires Google Chrome\nand more")
+    monkeypatch.setattr(go.Figure, "to_image", no_browser)
+    plots.export(plots.learning_curve([]), tmp_path / "again")
+    assert "requires Google Chrome.\n" in capsys.readouterr().out
+    assert not (tmp_path / "again.png").exists() and (tmp_path / "again.csv").exists()

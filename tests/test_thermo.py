@@ -1,8 +1,13 @@
+from pathlib import Path
+
+import ase.io
 import numpy as np
 import pytest
+from ase import Atoms
 from scipy.spatial import ConvexHull
 
 import mlipkit as mk
+from mlipkit.thermo import METALS
 
 
 def test_formation_energy_by_hand(ends):
@@ -41,3 +46,107 @@ def test_missing_end_member_and_wrong_length(ends):
         mk.hull(ends, [0.0])
     with pytest.raises(mk.InputError, match="has no energy"):
         mk.hull([a.copy() for a in ends])
+
+
+# Made up: eV per cell of different sizes; LixCoO2 with x = 1/3 above the hull, x = 1/2 and 2/3 on it
+LI_METAL = -1.9
+LICOO2 = {"Co2O4": -30.0, "LiCo3O6": -47.2, "LiCo2O4": -36.2, "Li2Co3O6": -57.3, "LiCoO2": -21.05, "Li2Co2O4": -42.0}
+
+
+@pytest.fixture
+def cobaltate():
+    frames = [Atoms(formula) for formula in LICOO2]
+    return frames, list(LICOO2.values()), {"mobile": "Li", "redox": "Co"}
+
+
+def insertion_electrode(frames, energies, ion, metal):
+    """pymatgen's, from entries of elements and their energies alone."""
+    from pymatgen.analysis.phase_diagram import PDEntry
+    from pymatgen.apps.battery.insertion_battery import InsertionElectrode
+    from pymatgen.entries.computed_entries import ComputedEntry
+    entries = [ComputedEntry(a.get_chemical_formula(), e, data={"volume": 1.0}) for a, e in zip(frames, energies)]
+    return InsertionElectrode.from_entries(entries, PDEntry(ion, metal))
+
+
+def test_voltages_by_hand(cobaltate):
+    frames, energies, ion = cobaltate
+    profile = mk.voltage_profile(frames, energies, metal=LI_METAL, **ion)
+    assert profile[["x1", "x2"]].to_numpy() == pytest.approx(np.array([[0, 1 / 2], [1 / 2, 2 / 3], [2 / 3, 1]]))
+    # E per Co: -15, -18.1, -19.1, -21.05
+    assert profile["voltage"].to_list() == pytest.approx([3.1 * 2 - 1.9, 1.0 * 6 - 1.9, 1.95 * 3 - 1.9])
+    assert profile["mean_voltage"].to_list() == pytest.approx([6.05 - 1.9] * 3)
+    assert profile["voltage"] @ (profile["x2"] - profile["x1"]) == pytest.approx(6.05 - 1.9)      # steps add up to the mean
+
+
+def test_voltages_against_pymatgen(cobaltate, ends):
+    frames, energies, ion = cobaltate
+    na = [a.get_potential_energy() for a in ends]
+    for theirs, ours in ((insertion_electrode(frames, energies, "Li", LI_METAL), mk.voltage_profile(frames, energies, metal=LI_METAL, **ion)),
+                         (insertion_electrode(ends, na, "Na", METALS["Na"]), mk.voltage_profile(ends))):
+        assert ours["voltage"].to_list() == pytest.approx([p.voltage for p in theirs.voltage_pairs], abs=1e-9)
+        assert ours["mean_voltage"][0] == pytest.approx(theirs.get_average_voltage(), abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_hull_distance_against_the_full_phase_diagram(cobaltate, seed):
+    """In the whole Li-Co-O space, with the elements so high that nothing decomposes into them."""
+    from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
+    frames, energies, ion = cobaltate
+    energies = np.array(energies) + np.random.default_rng(seed).normal(0, 0.3, len(frames))
+    entries = [PDEntry(a.get_chemical_formula(), e) for a, e in zip(frames, energies)]
+    diagram = PhaseDiagram([*entries, *(PDEntry(element, 50.0) for element in ("Li", "Co", "O"))])
+    theirs = [diagram.get_e_above_hull(e) * len(a) / (a.symbols == "Co").sum() for e, a in zip(entries, frames)]
+    assert mk.energy_above_hull(frames, energies, **ion) == pytest.approx(theirs, abs=1e-8)
+
+
+def test_distance_from_the_hull_of_others(cobaltate):
+    frames, energies, ion = cobaltate
+    new, energy = [Atoms("LiCo2O4"), Atoms("Li3Co4O8")], [-36.0, -76.8]         # per Co: -18.0 and -19.2
+    above = mk.energy_above_hull(new, energy, reference=frames, reference_energies=energies, **ion)
+    assert above == pytest.approx([0.1, -19.2 + (0.75 * 19.1 + 0.25 * 21.05)])    # x = 3/4 is a quarter of the way from 2/3 to 1
+    assert mk.energy_above_hull(frames, energies, frames, energies, **ion) == pytest.approx(mk.energy_above_hull(frames, energies, **ion))
+    with pytest.raises(mk.InputError, match="not on the line"):
+        mk.energy_above_hull([Atoms("LiFeO2")], [1.0], reference=frames, reference_energies=energies, mobile="Li", redox=("Co", "Fe"))
+
+
+def test_several_redox_metals_add_up():
+    frames, energies = [Atoms("FeMnP2O8"), Atoms("NaFeMnP2O8"), Atoms("Na2FeMnP2O8")], [-80.0, -85.0, -89.0]
+    table = mk.hull(frames, energies, redox=("Fe", "Mn"))
+    assert table["x"].to_list() == [0, 0.5, 1] and table["formation_energy"].to_list() == pytest.approx([0, -0.25, 0])
+    assert mk.voltage_profile(frames, energies, redox=("Fe", "Mn"), metal=-1.3)["voltage"].to_list() == pytest.approx([3.7, 2.7])
+
+
+def test_end_members_alone_make_one_step(ends):
+    two = [a for a in ends if a.info["x"] in (0, 1)]
+    profile = mk.voltage_profile(two)
+    assert profile[["x1", "x2"]].to_numpy().tolist() == [[0, 1]] and profile["voltage"][0] == profile["mean_voltage"][0]
+
+
+def test_sodium_is_the_lowest_at_the_densest_mesh():
+    frames = ase.io.read(Path(__file__).parent.parent / "data/dft/frames/na_bcc.extxyz", ":")
+    densest = [a for a in frames if a.info["kpoints"] == max(a.info["kpoints"] for a in frames)]
+    assert METALS["Na"] == min(a.get_potential_energy() / len(a) for a in densest)
+
+
+def test_voltage_of_the_embedded_set_is_that_of_naxfepo4(ends):
+    profile = mk.voltage_profile(ends)
+    assert profile["mean_voltage"][0] == pytest.approx(2.900, abs=5e-4)
+    assert profile["voltage"].to_list() == pytest.approx([2.907, 2.893], abs=5e-4)
+
+
+def test_what_cannot_be_measured_is_said(cobaltate, ends):
+    frames, energies, ion = cobaltate
+    with pytest.raises(mk.InputError, match="energy of frame 2 .* not a finite"):
+        mk.hull(frames, [*energies[:2], np.nan, *energies[3:]], **ion)
+    with pytest.raises(mk.InputError, match="frame 6 .CoLiO3. is not on the line"):
+        mk.hull([*frames, Atoms("LiCoO3")], [*energies, -3.0], **ion)
+    with pytest.raises(mk.InputError, match="frame 6 .*may vary from 0 to 1 per Co"):
+        mk.formation_energies([*frames, Atoms("Li2CoO2")], [*energies, -3.0], **ion)
+    with pytest.raises(mk.InputError, match="end member is missing"):
+        mk.voltage_profile(frames[:4], energies[:4], metal=LI_METAL, **ion)
+    with pytest.raises(mk.InputError, match="energy of Li metal"):
+        mk.voltage_profile(frames, energies, **ion)
+    with pytest.raises(mk.InputError, match="Co in each"):
+        mk.voltage_profile(ends, redox="Co")
+    with pytest.raises(mk.InputError, match="frames with Fe"):
+        mk.energy_above_hull([])

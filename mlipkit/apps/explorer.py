@@ -3,7 +3,6 @@ import ipywidgets as w
 import numpy as np
 import plotly.graph_objects as go
 import traitlets as t
-from plotly.subplots import make_subplots
 
 from mlipkit import plots
 from mlipkit.apps.explorer_state import ExplorerState, arrangement
@@ -146,21 +145,15 @@ def _lesson(state):
 
 
 def _panels(state):
-    """Hull, energy ladder and parity plot in one figure: plotly redraws a figure in some 40 ms, whatever changed in it.
+    """Hull, energy ladder and parity plot in one figure.
 
     All that a choice can show is there, hidden or outside the range of the axes: new data would take several times as long.
     """
     energies = {name: table["formation_energy"].tolist() for name, table in state.hulls.items()}
     models = {name: energy for name, energy in energies.items() if name != "DFT"}
     parity = plots.parity(energies["DFT"], models, state.names, state.held_out)
-    figure = make_subplots(1, 3, horizontal_spacing=0.085, column_widths=[0.4, 0.23, 0.37])
-    for column, panel in enumerate((plots.hull(state.hulls), _ladders(state, models), parity), start=1):
-        figure.add_traces(panel.data, rows=1, cols=column)
-        figure.update_xaxes(panel.layout.xaxis, row=1, col=column)
-        figure.update_yaxes(panel.layout.yaxis, row=1, col=column)
-        if column > 1:
-            figure.update_traces(showlegend=False, row=1, col=column)
-    figure.update_layout(plots.LAYOUT, width=WIDTH, height=360)
+    figure = plots.beside(plots.hull(state.hulls), _ladders(state, models), parity, widths=[0.4, 0.23, 0.37], spacing=0.085)
+    figure.update_layout(width=WIDTH, height=360)
     figure.update_yaxes(title_standoff=4)
     return figure
 

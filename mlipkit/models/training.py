@@ -91,7 +91,7 @@ def train(name, frames, charge_aware, seed=0, epochs=None, lr=None, batch_size=N
     potential = starting_point(name, parts["train"], proxies, seed, start, model_args or {})
     net = potential.network
     data = {split: list(zip(map(potential.graph, part), wanted[split])) for split, part in parts.items()}
-    optimizer = torch.optim.Adam([p for p in net.parameters() if p.requires_grad], lr=lr)
+    optimizer = torch.optim.Adam([p for p in net.parameters() if p.requires_grad], lr=lr, fused=True)
     history, best, initial = [], None, net.state_dict()
     run = _fingerprint(parts, wanted, initial.values(), epochs, lr, batch_size)
     checkpoint = Path(folder) / f"{weights_stem(name, charge_aware, seed)}.ckpt" if folder else None

@@ -144,6 +144,19 @@ def test_threshold_slider_moves_the_line(open_notebook):
     app.screenshot(path=str(ROOT / "screenshots" / "threshold.png"))
 
 
+def test_drop_down_of_architectures_changes_the_figure(open_notebook):
+    notebook = open_notebook("07_convex_hull.ipynb")
+    notebook.run()
+    app = notebook.page.wait_for_selector(".mlipkit-by-architecture")
+    app.scroll_into_view_if_needed()
+    shown = "() => [...new Set(document.querySelector('.mlipkit-by-architecture .js-plotly-plot').data.filter(t => t.visible).map(t => t.name))]"
+    for label, name in (("CHGNet", "chgnet"), ("MACE", "mace"), ("cPaiNN", "cpainn")):
+        notebook.page.select_option(".mlipkit-by-architecture select", label=label)
+        notebook.page.wait_for_timeout(1500)
+        assert notebook.page.evaluate(shown) == ["DFT", f"{name}_blind", f"{name}_aware"]
+    assert notebook.errors() == [] and notebook.console == []
+
+
 def test_a_file_dropped_in_is_read_and_shown(open_notebook, tmp_path):
     """An OUTCAR, and a file that is no calculation."""
     from make_vasp import write_outcar

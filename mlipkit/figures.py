@@ -1,0 +1,119 @@
+"""What all figures share: colours, symbols and layout; and what can be done to any figure: choose series, join two, export.
+
+Colours are those of Okabe and Ito, which colour-blind people can tell apart; every series has a symbol and a dash pattern of its
+own too, which are told apart in grey.
+"""
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from plotly.subplots import make_subplots
+
+from mlipkit.files import write_atomically
+
+VALENCE = {1: "#CC79A7", 2: "#0072B2", 3: "#E69F00", 4: "#009E73", 5: "#D55E00"}      # by oxidation state: blue 2+, orange 3+
+SERIES = {"DFT": ("#333333", "circle"), "pretrained": ("#CC79A7", "square"), "blind": ("#D55E00", "x"), "aware": ("#009E73", "diamond")}
+ARCHITECTURES = {"chgnet": "#0072B2", "cpainn": "#E69F00", "mace": "#009E73"}
+LEVELS = (("#0072B2", "circle"), ("#E69F00", "square"), ("#009E73", "diamond"), ("#CC79A7", "triangle-up"), ("#D55E00", "x"),
+          ("#333333", "star"))
+DASHES = {"DFT": "solid", "pretrained": "longdash", "blind": "dot", "aware": "dash"}
+OTHER = ("#56B4E9", "triangle-up")      # a series of any other name
+
+
+LAYOUT = {"template": "simple_white", "font": {"family": "Arial, sans-serif", "size": 13}, "margin": {"l": 70, "r": 16, "t": 40, "b": 56},
+          "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}}
+
+
+def series_style(name):
+    """Colour and symbol of a series: ``DFT``, or a model such as ``mace_aware``, by whether it is pretrained, blind or aware."""
+    return SERIES.get(name.rsplit("_", 1)[-1], OTHER)
+
+
+def series_dash(name):
+    """Dash pattern of the lines of a series."""
+    return DASHES.get(name.rsplit("_", 1)[-1], "longdashdot")
+
+
+
+def choose(figure, names):
+    """Let a figure of `parity` or `hull` show only the series named.
+
+    By visibility, not by new data: axes and text stay, which makes it several times as fast.
+    """
+    for trace in figure.data:
+        if trace.name:
+            trace.visible = trace.name in names
+
+
+def beside(*figures, widths=None, spacing=0.1):
+    """Figures in a row in one, with one legend: plotly redraws a figure in some 40 ms, whatever changed in it, so one is the fastest.
+
+    Parameters
+    ----------
+    *figures : plotly.graph_objects.Figure
+        Traces of the second are on axes ``x2`` and ``y2``, and so on; the legend is that of the first.
+    widths : list of float, optional
+        Their shares of the width.
+    spacing : float
+        Between two of them, as a share of the width.
+    """
+    row = make_subplots(1, len(figures), horizontal_spacing=spacing, column_widths=widths)
+    for column, part in enumerate(figures, start=1):
+        row.add_traces(part.data, rows=1, cols=column)
+        row.update_xaxes(part.layout.xaxis, row=1, col=column)
+        row.update_yaxes(part.layout.yaxis, row=1, col=column)
+        if column > 1:
+            row.update_traces(showlegend=False, row=1, col=column)
+    row.update_layout(LAYOUT)
+    return row
+
+
+def ring(x, y, axes=""):
+    """A layout shape: a circle of fixed size on the screen at a data point; ``axes=2`` for axes ``x2``, ``y2``."""
+    return {"type": "circle", "xref": f"x{axes}", "yref": f"y{axes}", "xsizemode": "pixel", "ysizemode": "pixel",
+            "xanchor": x, "yanchor": y, "x0": -10, "x1": 10, "y0": -10, "y1": 10,
+            "line": {"color": "#000000", "width": 2}, "fillcolor": "rgba(0,0,0,0)"}
+
+
+def padded(values):
+    low, high = float(np.min(values)), float(np.max(values))
+    pad = 0.08 * (high - low or 1)
+    return [low - pad, high + pad]
+
+
+def export(figure, path_stem):
+    """Write a figure as a page, its numbers as a table, and a picture.
+
+    Parameters
+    ----------
+    figure : plotly.graph_objects.Figure
+    path_stem : str or Path
+        Without ending; folders are made.
+
+    Returns
+    -------
+    list of pathlib.Path
+        ``.html`` (whole, works without a network), ``.csv`` (a row per point: number and name of the trace, x, y, text) and
+        ``.png``. A picture needs kaleido and a Chrome or Chromium; without them a sentence is printed that says what is missing.
+    """
+    stem = Path(path_stem)
+    stem = stem.with_suffix("") if stem.suffix in (".html", ".csv", ".png") else stem
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    page, table, picture = (stem.with_name(stem.name + ending) for ending in (".html", ".csv", ".png"))
+    parts = []
+    for k, trace in enumerate(figure.data):
+        columns = {c: getattr(trace, c, None) for c in ("x", "y", "text")}      # a histogram has no y, one text may stand for all points
+        columns = {c: pd.Series(v) for c, v in columns.items() if v is not None and not isinstance(v, str)}
+        parts.append(pd.DataFrame(columns).assign(trace=k, name=trace.name))
+    numbers = pd.concat(parts or [pd.DataFrame()]).reindex(columns=["trace", "name", "x", "y", "text"])
+    write_atomically(table, numbers.to_csv(index=False))
+    write_atomically(page, figure.to_html(include_plotlyjs=True))
+    try:
+        import kaleido  # noqa: F401 - plotly alone would say so at more length
+        picture_bytes = figure.to_image("png", width=900, height=550, scale=2)
+    except Exception as reason:     # kaleido raises errors of its own when there is no browser
+        missing = "the package kaleido (pip install kaleido)" if isinstance(reason, ImportError) else f"what kaleido needs: {reason}"
+        print(f"{picture.name} was not written: it takes {str(missing).splitlines()[0]}.")
+        return [page, table]
+    write_atomically(picture, picture_bytes)
+    return [page, table, picture]
