@@ -84,12 +84,35 @@ def stability_lines(ends, found):
             "bcc Na."]
 
 
+def larger_cell_lines(ends, n_units=12, supercell=(1, 3, 1), found_by="cpainn"):
+    """Ground states at x = 2/3 and 5/6, where DFT studies find them, in a cell of twelve formula units: predictions."""
+    empty, full = (next(a for a in ends if a.info["x"] == x) for x in (0, 1))
+    model, lines = mk.load_model(found_by, charge_aware=True), []
+    for n_na in (8, 10):
+        host = full.copy()
+        host.set_cell(empty.cell.array + n_na / n_units * (full.cell.array - empty.cell.array), scale_atoms=True)
+        search = mk.search_charge_ordering(host, model, n_mobile=n_na, supercell=supercell, keep=6, mc_steps=1500, steps=150,
+                                           processes=None)
+        best, second = search.table.iloc[0], search.table.iloc[1]
+        na = search.atoms[search.atoms.symbols == "Na"].get_scaled_positions()
+        sites = (host[host.symbols == "Na"] * supercell).get_scaled_positions()
+        distance = np.abs((d := sites[:, None] - na[None]) - np.round(d)).sum(-1).min(axis=1)
+        vacancies = sites[np.sort(np.argsort(distance)[n_na:])] * supercell
+        where = ", ".join("(" + ", ".join(f"{v:.1f}" for v in site) + ")" for site in vacancies)
+        lines.append(f"- x = {n_na}/{n_units}: `{best['ordering']}`, vacancies at {where} in units of a, b, c; next candidate "
+                     f"{second['energy']:.1f} meV per formula unit higher; {search.n_scored} orderings scored"
+                     f"{' (all)' if search.exhaustive else ' by Monte Carlo'}.")
+    return ["In a cell of twelve formula units (1x3x1, Vegard lattice), by charge-aware cPaiNN, which has seen no such cell: "
+            "a prediction, not a proof. The literature finds ground states at these compositions with vacancies along the diagonal of the "
+            "ab plane (Saracibar 2016, doi 10.1039/C6CP00762G).", "", *lines]
+
+
 if __name__ == "__main__":
     ends = mk.end_points(mk.load_dft())
     found = relaxed(ends)
     table = ground_states(ends, found)
     write_atomically(HERE / "models" / "ground_states.csv", table.round(3).to_csv(index=False))
-    lines = [*ground_state_lines(table, list(found)), "", *stability_lines(ends, found)]
+    lines = [*ground_state_lines(table, list(found)), "", *stability_lines(ends, found), "", *larger_cell_lines(ends)]
     write_readme("ground states", lines)
     write_manifest()
     print("\n".join(lines))

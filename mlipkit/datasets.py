@@ -10,6 +10,7 @@ import warnings
 
 from mlipkit.files import InputError, embedded, write_atomically
 
+EMBEDDED = {"olivine": "dft/olivine.extxyz", "olivine-free-cells": "dft/free_cells.extxyz"}
 RECORDS = {     # name: DOI, figshare article, proxy elements, MD5 of what is known without asking the server
     "electronic-entropy": ("10.11583/DTU.31812499", 31812499, {"Ga": ("Fe", 3)}, {
         "Training_dataset/train_NaFeGaPSSiO4_adjusted_charge_magmopm.xyz": "39cbd569b372f98171112f65b21bf390",
@@ -28,6 +29,8 @@ def load_dft(name="olivine", files=None, cache=None, progress=True, timeout=TIME
     ----------
     name : str
         ``"olivine"``: embedded, NaxFePO4, PBE+U, 28 atoms, every Na arrangement and charge ordering.
+        ``"olivine-free-cells"``: embedded, the lowest ordering of every Na arrangement in the cell that charge-aware CHGNet relaxes it
+        to, labelled by the same DFT (single points; in the main set cells are fixed).
         ``"electronic-entropy"``: the record of arXiv 2603.26471 (doi 10.11583/DTU.31812499, 318 MB); Ga in its files stands
         for Fe3+ and is read as such.
         ``"polyanion"`` (doi 10.11583/DTU.27202446) and ``"polyanion-extra"`` (doi 10.11583/DTU.27411681): the parent data and
@@ -60,10 +63,10 @@ def load_dft(name="olivine", files=None, cache=None, progress=True, timeout=TIME
     Olivine: method, settings, noise and limits are in ``data/dft/README.md``. Downloads are checked by MD5, go on where they
     were cut off, and are kept; the environment variable ``MLIPKIT_FIGSHARE`` names another server than api.figshare.com.
     """
-    if name == "olivine":
-        return _olivine()
+    if name in EMBEDDED:
+        return _embedded(EMBEDDED[name])
     if name not in RECORDS:
-        raise InputError(f"load_dft: there is no data set {name!r}; there is 'olivine', {', '.join(map(repr, RECORDS))}")
+        raise InputError(f"load_dft: there is no data set {name!r}; there is {', '.join(map(repr, [*EMBEDDED, *RECORDS]))}")
     from mlipkit.frame_store import FrameSequence, cache_folder, open_frames
     doi, _, proxies, _ = RECORDS[name]
     frames = FrameSequence([])
@@ -108,9 +111,9 @@ def load_results():
     return pd.read_csv(embedded("models/results.csv"), dtype={"data_sha256": str})
 
 
-def _olivine():
+def _embedded(file):
     from mlipkit.readers import read_frames
-    frames = read_frames(embedded("dft/olivine.extxyz"))
+    frames = read_frames(embedded(file))
     for atoms in frames:
         info = atoms.info
         _, na, fe = info.pop("tag").split("_")

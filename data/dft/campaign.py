@@ -12,12 +12,12 @@ import sys
 import time
 
 from label import FINAL, HERE, ORBITAL_STEPS, RUN, frames_of
-from olivine import N_RATTLED, N_STRAINED, jobs, shares_back
+from olivine import BACK, N_RATTLED, N_STRAINED, jobs
 
 
 def finished(job):
     frames = frames_of(job.name)
-    single_points = {"metal": 7, "back": len(shares_back(job)), "displaced": N_RATTLED + N_STRAINED}
+    single_points = {"metal": 7, "cell": 1, "back": len(BACK), "displaced": N_RATTLED + N_STRAINED}
     if job.kind in single_points:
         return len(frames) >= single_points[job.kind]
     if job.kind == "orbital" and len(frames) > ORBITAL_STEPS:

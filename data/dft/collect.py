@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Gates between the campaign and the set: frames/*.extxyz -> olivine.extxyz, kept_apart.extxyz and the manifest.
+"""Gates between the campaign and the set: frames/*.extxyz -> olivine.extxyz, free_cells.extxyz, kept_apart.extxyz, manifest.
 
     python data/dft/collect.py       (in the project's environment; `make collect`)
 
@@ -103,7 +103,7 @@ def gate(frames, clear, lowest, end):
 
 
 def collect():
-    """The set and the frames kept apart, both in the order of the campaign."""
+    """The set, the free cells, and the frames kept apart, all in the order of the campaign."""
     splits = {tag: split for split, tags in json.loads((HERE / "splits.json").read_text()).items() if split != "note" for tag in tags}
     table, runs, lowest, ends = arrangements(), [], {}, {}
     for job in jobs():
@@ -113,34 +113,36 @@ def collect():
         frames = read_frames(path)
         clear = [labelled(atoms, splits, table) for atoms in frames]
         final = frames[-1] if frames[-1].info["kind"] == "final" and clear[-1] else None
-        end = ends.get(job.tag) if job.kind in ("back", "displaced") else final or (frames[-1] if job.kind == "relax" else None)
+        end = ends.get(job.tag) if job.kind in ("cell", "back", "displaced") else final or (frames[-1] if job.kind == "relax" else None)
         ends[job.name] = end
         runs.append((frames, clear, end))
         if final:
             key = final.info["ordering"]
             lowest[key] = min(lowest.get(key, np.inf), final.get_potential_energy())
-    kept, apart = [], []
+    kept, free, apart = [], [], []
     for frames, clear, end in runs:
         for atoms, reason in zip(frames, gate(frames, clear, lowest, end)):
             if reason:
                 atoms.info["reason"] = reason
-            (apart if reason else kept).append(atoms)
-    return kept, apart
+            (apart if reason else free if atoms.info["kind"] == "cell" else kept).append(atoms)
+    return kept, free, apart
 
 
 def write_manifest():
     """Checksums of everything embedded; called by whatever writes an embedded file."""
     folder = data_folder()
-    names = ["dft/olivine.extxyz", *sorted(p.relative_to(folder).as_posix() for p in (folder / "models").glob("*") if p.is_file())]
+    models = sorted(p.relative_to(folder).as_posix() for p in (folder / "models").glob("*") if p.is_file())
+    names = ["dft/olivine.extxyz", "dft/free_cells.extxyz", *models]
     write_atomically(folder / "manifest.json", json.dumps({n: describe(folder / n) for n in names}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    kept, apart = collect()
+    kept, free, apart = collect()
     write_frames(HERE / "olivine.extxyz", kept)
+    write_frames(HERE / "free_cells.extxyz", free)
     if apart:
         write_frames(HERE / "kept_apart.extxyz", apart)
     write_manifest()
-    print(f"{len(kept)} frames in the set, kept apart: {dict(Counter(a.info['reason'] for a in apart)) or 'none'}")
+    print(f"{len(kept)} frames in the set, {len(free)} free cells, kept apart: {dict(Counter(a.info['reason'] for a in apart)) or 'none'}")
     print("by composition:", dict(sorted(Counter(a.info["x"] for a in kept).items())))
     print("by split:", dict(Counter(a.info["split"] for a in kept)))

@@ -212,12 +212,16 @@ def displace(job, txt):
         print(f"{job.name}: waits for {job.tag} to be relaxed", flush=True)
         return
     atoms = start(job)
-    atoms.set_positions(relaxed[-1].positions)
+    if job.kind == "cell":
+        geometries = [("cell", atoms.copy())]
+    else:
+        atoms.set_positions(relaxed[-1].positions)
+        geometries = (moved_back if job.kind == "back" else displaced)(job, atoms.copy())
     done, begun = len(frames_of(job.name)), time.time()
     calculator(job, atoms, txt, relaxed[-1])
     atoms.get_potential_energy()                # the electronic state of the relaxed cell, to go on from
     converge_to(atoms.calc, NORMAL)
-    for step, (kind, geometry) in enumerate((moved_back if job.kind == "back" else displaced)(job, atoms.copy())):
+    for step, (kind, geometry) in enumerate(geometries):
         if step >= done:
             atoms.set_cell(geometry.cell)
             atoms.set_positions(geometry.positions)
@@ -241,4 +245,4 @@ def metal(job, txt):
         append(job, frame, begun)
 
 
-RUN = {"relax": relax, "repeat": relax, "orbital": relax, "back": displace, "displaced": displace, "metal": metal}
+RUN = {"relax": relax, "repeat": relax, "orbital": relax, "cell": displace, "back": displace, "displaced": displace, "metal": metal}

@@ -22,16 +22,17 @@ SITES_NAFEPO4 = {"Na": (0, 0, 0), "Fe": (0.2855, 0.25, 0.9932), "P": (0.1096, 0.
 STARTS = Path(__file__).parent / "starts"
 BREATHE = 0.06        # Å: Fe-O shortened around Fe3+, lengthened around Fe2+, so that the charge localises where asked
 N_RATTLED, N_STRAINED = 4, 2    # displaced frames per ordering
-BACK = (0.5, 1.0)     # how far a relaxed cell is moved back onto the undistorted host; all the way only where that is looked into
-UNDISTORTED = ("x025_na0_fe013",)      # the charges do not stay apart there: README.md
+BACK = (0.5, 1.0)     # how far a relaxed cell is moved back onto the undistorted host
 D_ORBITALS = ("xy", "yz", "3z2-r2", "xz", "x2-y2")    # GPAW's order
 REPEATED = ("x025_na0_fe013", "x050_na01_fe01", "x075_na012_fe0")     # relaxed again from a second start
+FREE_CELLS = ("x000_na-_fe0123", "x100_na0123_fe-", "x050_na03_fe02", "x050_na01_fe02", "x050_na02_fe13", "x025_na0_fe013",
+              "x075_na012_fe1")     # the lowest ordering of every Na arrangement, in the cell that a charge-aware model gives it
 ORBITALS_OF = "x050_na02_fe13"   # its relaxation stayed in pure 3z2-r2: the place to try the other four orbitals
 
 
 @dataclass(frozen=True)
 class Job:
-    """One row of the campaign. `kind`: relax, repeat, orbital, back, displaced or metal."""
+    """One row of the campaign. `kind`: relax, repeat, orbital, cell, back, displaced or metal."""
     name: str
     kind: str
     na: tuple = ()
@@ -102,17 +103,20 @@ def jobs():
     repeat = [Job(f"{t}.repeat", "repeat", of[t].na, of[t].fe3) for t in REPEATED]
     orbital = [Job(f"{ORBITALS_OF}.{name}", "orbital", of[ORBITALS_OF].na, of[ORBITALS_OF].fe3, i)
                for i, name in enumerate(D_ORBITALS) if i != 2]
+    cell = [Job(f"{t}.cell", "cell", of[t].na, of[t].fe3) for t in FREE_CELLS]
     back = [Job(f"{job.tag}.back", "back", job.na, job.fe3) for job in relax if 0 < len(job.na) < 4]
     displaced = [Job(f"{job.tag}.displaced", "displaced", job.na, job.fe3) for job in relax]
-    return [*relax, Job("na_bcc", "metal"), *repeat, *orbital, *back, *displaced]
+    return [*relax, Job("na_bcc", "metal"), *repeat, *orbital, *cell, *back, *displaced]
 
 
 def start(job):
     """Start geometry of a relaxation: that of `starts.py` if there is one, else the host, breathing around each Fe.
 
-    A repeat is rattled by 0.03 Å besides.
+    A repeat is rattled by 0.03 Å besides; a free cell must have been given.
     """
     given = STARTS / f"{job.name}.extxyz"
+    if job.kind == "cell" and not given.exists():
+        raise SystemExit(f"{job.name}: run starts.py {job.name} first; it makes the cell")
     return read(given) if given.exists() else breathing(job)
 
 
@@ -146,16 +150,12 @@ def undistorted(job):
 
 
 def moved_back(job, relaxed):
-    """The relaxed cell on the straight way back to the undistorted one."""
+    """The relaxed cell on the straight way back to the undistorted one, which is the last."""
     target = undistorted(job)
-    for step, share in enumerate(shares_back(job)):
+    for step, share in enumerate(BACK):
         atoms = relaxed.copy()
         atoms.positions += share * (target.positions - relaxed.positions)
         yield "undistorted" if share == 1 else f"back_{step}", atoms
-
-
-def shares_back(job):
-    return BACK if job.tag in UNDISTORTED else BACK[:1]
 
 
 def displaced(job, relaxed):

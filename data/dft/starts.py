@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Start geometries from the charge-aware model, for orderings whose charges do not stay where the breathing alone puts them.
+"""Start geometries from the charge-aware model: orderings whose charges do not stay where the breathing alone puts them, and free cells.
 
     .venv/bin/python data/dft/starts.py JOB ...      writes starts/JOB.extxyz, from which campaign.py then starts the job
 
@@ -8,23 +8,25 @@ cage is already closed holds it, and is nearer to the end: fewer steps. Only the
 """
 import sys
 
-from ase.optimize import FIRE
+from ase import Atoms
 from olivine import STARTS, breathing, jobs
 
 import mlipkit as mk
 from mlipkit.oxidation import FIXED
 
+HERE = STARTS.parent
+
 
 def relaxed_by_model(job):
-    atoms = breathing(job)
+    atoms = breathing(job) if job.kind != "cell" else mk.read_frames(HERE / "frames" / f"{job.tag}.extxyz")[-1]
     fe = atoms.symbols == "Fe"
     atoms.set_array("oxi_states", [FIXED.get(s, 0) for s in atoms.symbols], dtype=int)
     atoms.arrays["oxi_states"][fe] = job.oxi_states
-    atoms.calc = mk.load_model("chgnet", charge_aware=True).calculator()
-    FIRE(atoms, logfile=None).run(fmax=0.05, steps=300)
-    atoms.calc = None                # neither labels nor intended states go on: only positions
-    del atoms.arrays["oxi_states"]
-    return atoms
+    free = job.kind == "cell"
+    found = mk.relax(atoms, mk.load_model("chgnet", charge_aware=True), fmax=0.03 if free else 0.05, cell=free,
+                     optimizer="LBFGS" if free else "FIRE", progress=False)
+    # neither labels nor intended states go on: only positions and cell
+    return Atoms(atoms.numbers, found.atoms.positions, cell=found.atoms.cell, pbc=True)
 
 
 if __name__ == "__main__":
