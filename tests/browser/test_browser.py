@@ -37,7 +37,7 @@ def test_notebook_runs_and_shows(open_notebook, name):
     canvases = notebook.page.query_selector_all(".jp-OutputArea canvas")
     views = [c for c in canvases if (c.bounding_box() or {}).get("height", 0) > 100]
     text = (ROOT / "notebooks" / name).read_text()
-    assert len(views) == text.count("mk.show(") + text.count("mk.explore(") + text.count("mk.upload("), "one 3D canvas per view"
+    assert len(views) == text.count("mk.show(") + text.count("mk.explore(") + text.count("mk.upload(") + text.count("mk.play("), "one 3D canvas per view"
     for view in views:
         view.scroll_into_view_if_needed()
         notebook.page.wait_for_timeout(1500)
@@ -111,18 +111,18 @@ def test_explorer_answers_to_clicks(open_notebook):
             assert f"picked atom {i}" in page.inner_text(".mlipkit-explorer")
     assert right >= 3, "an atom in front may hide one Fe, no more"
 
-    # a click on a point of the hull shows its structure
+    # a click on a point of the hull shows its structure (at x = 0 all models are at 0, so no other ordering can lie on top)
     target = page.evaluate("""() => { const g = document.querySelector('.mlipkit-explorer .js-plotly-plot'), t = g.data[0];
-        const k = t.text.findIndex(n => n === 'x025_na0_fe012'), a = g._fullLayout.xaxis, b = g._fullLayout.yaxis, r = g.getBoundingClientRect();
+        const k = t.text.findIndex(n => n === 'x000_na-_fe0123'), a = g._fullLayout.xaxis, b = g._fullLayout.yaxis, r = g.getBoundingClientRect();
         return [r.left + a._offset + a.d2p(t.x[k]), r.top + b._offset + b.d2p(t.y[k])] }""")
     page.mouse.move(*target)
     page.wait_for_timeout(500)
     page.mouse.click(*target)
     page.wait_for_timeout(2500)
-    assert notebook.python("print(app.state.ordering, app.state.x)") == "x025_na0_fe012 0.25"
-    assert "x025_na0_fe012" in page.inner_text(".mlipkit-explorer")
+    assert notebook.python("print(app.state.ordering, app.state.x)") == "x000_na-_fe0123 0.0"
+    assert "x000_na-_fe0123" in page.inner_text(".mlipkit-explorer")
     assert notebook.errors() == [] and notebook.console == []
-    explorer.screenshot(path=str(ROOT / "screenshots" / "explorer_x025.png"))
+    explorer.screenshot(path=str(ROOT / "screenshots" / "explorer_x000.png"))
 
 
 def test_threshold_slider_moves_the_line(open_notebook):
