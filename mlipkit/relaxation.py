@@ -109,7 +109,7 @@ class Relaxation:
                 f"max. force {self.max_forces[-1]:.3f} eV/Å, {n or 'no'} site{'' if n == 1 else 's'} changed valence")
 
 
-def relax(atoms, model, fmax=0.05, steps=300, cell=False, optimizer="LBFGS", seconds=None, progress=True):
+def relax(atoms, model, fmax=0.05, steps=300, cell=False, optimizer="LBFGSLineSearch", seconds=None, progress=True):
     """Relax a structure with an ASE optimiser, keeping every step.
 
     Parameters
@@ -125,7 +125,8 @@ def relax(atoms, model, fmax=0.05, steps=300, cell=False, optimizer="LBFGS", sec
     cell : bool
         Relax the cell as well (ASE's ``FrechetCellFilter``).
     optimizer : str or class
-        A name in ``ase.optimize`` (``"LBFGS"``, ``"FIRE"``, ``"BFGS"``, ...), ``"PreconLBFGS"``, or an optimiser class.
+        A name in ``ase.optimize`` (``"LBFGS"``, ``"FIRE"``, ``"BFGS"``, ...), ``"PreconLBFGS"``, or an optimiser class. Without a line
+        search LBFGS is a little faster, but can swing to and fro where neighbours pass the cutoff of a model.
     seconds : float, optional
         Limit on the time, looked at after every step.
     progress : bool
@@ -150,6 +151,7 @@ def relax(atoms, model, fmax=0.05, steps=300, cell=False, optimizer="LBFGS", sec
     frames, states, reason, prepared = [], [], "step limit", _optimizer(optimizer, atoms, cell)
 
     def record():
+        atoms.get_forces()          # of these positions, whatever an optimiser tried last
         p = atoms.calc.results
         frame = atoms.copy()
         frame.info["step"] = len(frames)

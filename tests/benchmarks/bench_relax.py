@@ -43,7 +43,7 @@ def main(optimizer):
     began = time.perf_counter()
     mk.relax_many(starts, model, fmax=FMAX, steps=STEPS, progress=False)
     seconds = time.perf_counter() - began
-    print(f"relax_many as it comes (LBFGS): {seconds:.0f} s: ratio {upstream_seconds / seconds:.1f}")
+    print(f"relax_many as it comes (LBFGSLineSearch): {seconds:.0f} s: ratio {upstream_seconds / seconds:.1f}")
 
 
 if __name__ == "__main__":      # workers import this file
