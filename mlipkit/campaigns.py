@@ -1,5 +1,6 @@
 """Relax many structures with one or several models: side by side, resumable, on one machine or on many."""
 import hashlib
+import inspect
 import re
 import time
 import warnings
@@ -49,8 +50,10 @@ def relax_many(frames, model, folder=None, processes=None, client=None, progress
     """
     from tqdm.auto import tqdm
     frames, models = list(frames), model if isinstance(model, dict) else {"": model}
-    if unknown := set(options) - {"fmax", "steps", "cell", "optimizer", "seconds"}:
-        raise InputError(f"relax_many: no option is called {', '.join(sorted(unknown))}; there are fmax, steps, cell, optimizer, seconds")
+    settings = {name: p.default for name, p in inspect.signature(relax).parameters.items() if name not in ("atoms", "model", "progress")}
+    if unknown := set(options) - set(settings):
+        raise InputError(f"relax_many: no option is called {', '.join(sorted(unknown))}; there are {', '.join(settings)}")
+    options = settings | options        # in the key too: a default that changes makes another job
     folder = None if folder is None else Path(folder)
     prints = {name: _fingerprint(m) for name, m in models.items()}
     results, waiting = {}, {}
