@@ -118,11 +118,7 @@ def measured(potential, frames):
     result = error_table(test, pd.DataFrame(rows("", potential, test)))
     ends = mk.end_points(frames)
     held_out = [a.info["split"] == "test" for a in ends]
-    host = next(a for a in ends if a.info["x"] == 1)
-    undistorted = [mk.undistorted(a, host) for a in ends]
-    starts = [a.copy() for a in undistorted]
-    for atoms in starts:
-        atoms.rattle(RATTLE, seed=0)
+    undistorted, starts = nudged_starts(ends)
     relaxed = mk.relax_many(starts, potential, processes=1, progress=False, fmax=FMAX, steps=150, optimizer="FIRE")
     geometries = {"dft": [p.energy for p in potential.predict(ends)], "start": [p.energy for p in potential.predict(undistorted)],
                   "relaxed": [r.energies[-1] for r in relaxed]}
@@ -134,6 +130,16 @@ def measured(potential, frames):
     result["converged"] = f"{sum(r.converged for r in relaxed)}/{len(relaxed)}"
     kept = sum(not len(r.flipped_sites) for r in relaxed)
     return {k: round(v, 4) if isinstance(v, float) else v for k, v in result.items()} | {"valence_kept": f"{kept}/{len(relaxed)}"}
+
+
+def nudged_starts(ends):
+    """Every ordering on the undistorted host, and rattled by `RATTLE`, from where a relaxation finds its way."""
+    host = next(a for a in ends if a.info["x"] == 1)
+    undistorted = [mk.undistorted(a, host) for a in ends]
+    starts = [a.copy() for a in undistorted]
+    for atoms in starts:
+        atoms.rattle(RATTLE, seed=0)
+    return undistorted, starts
 
 
 def rows(model, potential, frames):

@@ -15,21 +15,17 @@ from mlipkit.files import write_atomically
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE / "dft")]
 from collect import write_manifest
-from make_models import RATTLE, shipped, write_readme
+from make_models import nudged_starts, shipped, write_readme
 
-from mlipkit.orderings import ordering_label
+from mlipkit.orderings import arrangement, ordering_label
 
 TIE = 1.0       # meV per formula unit: closer than this a model does not tell the orderings apart
 
 
 def relaxed(ends):
     """{model: relaxations of all orderings, from the undistorted host in the cell of each}."""
-    host = next(a for a in ends if a.info["x"] == 1)
-    starts = [mk.undistorted(a, host) for a in ends]
-    for atoms in starts:
-        atoms.rattle(RATTLE, seed=0)
     models = {name: mk.import_checkpoint(HERE / "models" / f"{stem}.safetensors") for name, stem in shipped()}
-    return mk.relax_many(starts, models, folder=HERE / "checkpoints" / "results")
+    return mk.relax_many(nudged_starts(ends)[1], models, folder=HERE / "checkpoints" / "results")
 
 
 def ground_states(ends, found):
@@ -37,7 +33,7 @@ def ground_states(ends, found):
     host = next(a for a in ends if a.info["x"] == 1)
     arrangements = {}
     for i, atoms in enumerate(ends):
-        arrangements.setdefault(atoms.info["ordering"].rsplit("_", 1)[0], []).append(i)
+        arrangements.setdefault(arrangement(atoms.info["ordering"]), []).append(i)
     rows = []
     for name, members in arrangements.items():
         if len(members) < 2:
@@ -48,9 +44,7 @@ def ground_states(ends, found):
         for model, relaxations in found.items():
             e = 1e3 * np.array([relaxations[i].energies[-1] for i in members]) / 4
             lowest = relaxations[members[e.argmin()]]
-            atoms = lowest.atoms.copy()
-            atoms.arrays["oxi_states"] = lowest.states[-1]
-            row |= {model: ordering_label(atoms, host, max_distance=1.5).rsplit("_", 1)[1], f"{model} window": np.ptp(e),
+            row |= {model: ordering_label(lowest.inferred, host, max_distance=1.5).rsplit("_", 1)[1], f"{model} window": np.ptp(e),
                     f"{model} told apart": bool((np.diff(np.sort(e)) > TIE).all()),
                     f"{model} kept": sum(not len(relaxations[i].flipped_sites) for i in members)}
         rows.append(row)

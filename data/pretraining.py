@@ -29,8 +29,7 @@ def random_cell(rng):
     na = tuple(sorted(rng.choice(4, n_na, replace=False).tolist()))
     fe3 = tuple(sorted(rng.choice(4, 4 - n_na, replace=False).tolist()))
     job = olivine.Job("pretraining", "relax", na, fe3)
-    plain, breathing = olivine.host(n_na / 4), olivine.breathing(job)
-    del plain[[i for i in range(4) if i not in na]]
+    plain, breathing = olivine.undistorted(job), olivine.breathing(job)
     move = breathing.positions - plain.positions
     atoms = breathing
     atoms.positions = plain.positions + rng.uniform(0.75, 2.0) * move       # 0.045 to 0.12 Å

@@ -3,6 +3,7 @@ import numpy as np
 
 from mlipkit.files import InputError
 from mlipkit.frames import required_label, well_converged
+from mlipkit.orderings import arrangement
 from mlipkit.oxidation import infer_oxidation_states
 from mlipkit.reference_moments import redox_sites
 
@@ -243,8 +244,8 @@ def order_scores(frames, energies, counts=None):
     label, energies = np.array([required_label(a, "energy", "order_scores") for a in frames], float), np.asarray(energies, float)
     counts = np.ones(len(frames), bool) if counts is None else np.asarray(counts, bool)
     groups = {}
-    for i, atoms in enumerate(frames):      # x050_na01_fe02 without its last part
-        groups.setdefault(atoms.info["ordering"].rsplit("_", 1)[0], []).append(i)
+    for i, atoms in enumerate(frames):
+        groups.setdefault(arrangement(atoms.info["ordering"]), []).append(i)
     score = pairs = right = arrangements = 0
     for members in groups.values():
         if len(members) < 2 or not counts[members].any():

@@ -131,6 +131,11 @@ def ordering_label(atoms, host=None, mobile="Na", redox=REDOX, max_distance=1.0,
     return _located(atoms, host, mobile, redox, max_distance, symprec)[0]
 
 
+def arrangement(ordering):
+    """The arrangement of the mobile ions in the name of an ordering: x050_na01 of x050_na01_fe02."""
+    return ordering.rsplit("_", 1)[0]
+
+
 def orderings_of(frames, mobile="Na"):
     """``info["ordering"]`` of every frame; where one is missing all are named anew, so that an ordering has one name."""
     if not all("ordering" in atoms.info for atoms in frames):

@@ -47,6 +47,13 @@ class Relaxation:
         return self.frames[-1]
 
     @property
+    def inferred(self):
+        """The last frame with the oxidation states inferred from its moments in ``arrays["oxi_states"]``."""
+        atoms = self.atoms.copy()
+        atoms.set_array("oxi_states", self.states[-1])
+        return atoms
+
+    @property
     def energies(self):
         """Energy of every step, eV per cell, shape (n_steps,)."""
         return np.array([label(a, "energy") for a in self.frames], float)

@@ -130,7 +130,8 @@ def _monte_carlo(first, setup, model, steps, temperature, seed, progress):
     rng = np.random.default_rng(seed)
     sites = sites_of(setup["host"], setup["supercell"], setup["mobile"], setup["redox"], 1e-2)
     filled = np.isin(np.arange(len(sites.mobile)), first.mobile_sites)
-    states, fixed = first.oxi_states, {s: q for s, q in zip(first.atoms().get_chemical_symbols(), first.atoms().arrays["oxi_states"])}
+    one, states = first.atoms(), first.oxi_states
+    fixed = dict(zip(one.get_chemical_symbols(), one.arrays["oxi_states"]))
     elements = np.array(sites.elements)
     movable = setup["mobile_sites"] is None and 0 < filled.sum() < len(filled)
 
@@ -187,9 +188,7 @@ def _found(relaxation, setup):
     """Label of the ordering that the moments say; '' when there are none or the atoms left their sites."""
     if relaxation.states is None or (relaxation.states[-1] == 0).any():
         return ""
-    atoms = relaxation.atoms.copy()
-    atoms.arrays["oxi_states"] = relaxation.states[-1]
     try:
-        return ordering_label(atoms, setup["host"], setup["mobile"], setup["redox"], max_distance=1.5)
+        return ordering_label(relaxation.inferred, setup["host"], setup["mobile"], setup["redox"], max_distance=1.5)
     except InputError:
         return ""

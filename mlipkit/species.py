@@ -35,7 +35,6 @@ def to_proxies(atoms, proxies=None):
         or when the proxy is itself an element of the crystal.
     """
     proxies = PROXIES if proxies is None else proxies
-    numbers = atoms.numbers.copy()
     if "oxi_states" not in atoms.arrays:
         raise InputError(f"{atoms.get_chemical_formula()}: a charge-aware model needs atoms.arrays['oxi_states']; "
                          "set them by hand, or take them from infer_oxidation_states(atoms).states")
@@ -43,7 +42,7 @@ def to_proxies(atoms, proxies=None):
     for (element, state), proxy in proxies.items():
         if atomic_numbers[proxy] in atoms.numbers:
             raise InputError(f"{proxy} cannot stand for {element}{state}+: {atoms.get_chemical_formula()} holds {proxy} itself")
-        numbers[(atoms.numbers == atomic_numbers[element]) & (states == state)] = atomic_numbers[proxy]
+    numbers = marked(atoms.numbers, states, proxies)
     for element in {element for element, _ in proxies}:
         plain = np.flatnonzero(numbers == atomic_numbers[element])      # what no proxy stands for
         if (states[plain] == 0).any():
@@ -54,6 +53,14 @@ def to_proxies(atoms, proxies=None):
             raise InputError(f"{atoms.get_chemical_formula()}: {' and '.join(f'{element}{q}+' for q in there)} would look the same to this "
                              f"model, which knows {known} and one other state of {element}")
     return numbers
+
+
+def marked(numbers, states, proxies):
+    """Atomic numbers with proxies in the place of their ions; `states` of shape (n_atoms,) or (n, n_atoms), a row per assignment."""
+    result = np.array(np.broadcast_to(numbers, np.shape(states)))
+    for (element, state), proxy in proxies.items():
+        result[(numbers == atomic_numbers[element]) & (states == state)] = atomic_numbers[proxy]
+    return result
 
 
 def warn_unbalanced(atoms):

@@ -3,8 +3,7 @@ import ipywidgets as w
 import plotly.graph_objects as go
 
 from mlipkit import plots
-
-TITLES = {"chgnet": "CHGNet", "cpainn": "cPaiNN", "mace": "MACE"}
+from mlipkit.figures import TITLES
 
 
 class ByArchitecture(w.VBox):

@@ -5,9 +5,11 @@ import plotly.graph_objects as go
 import traitlets as t
 
 from mlipkit import plots
-from mlipkit.apps.explorer_state import ExplorerState, arrangement
-from mlipkit.errors import redox_sites
+from mlipkit.apps.explorer_state import ExplorerState
+from mlipkit.figures import TITLES
 from mlipkit.frames import label
+from mlipkit.orderings import arrangement
+from mlipkit.reference_moments import redox_sites
 from mlipkit.structure_view import draw, legend, structure_view
 
 WIDTH, PANE = 1120, 550       # px
@@ -24,8 +26,8 @@ class ExplorerView(w.VBox):
         self.ordering = w.Dropdown(description="ordering", style=bold, layout={"width": "250px"})
         self.model = w.ToggleButtons(options=[("CHGNet as published", "pretrained"), ("charge-blind", "blind"), ("charge-aware", "aware")],
                                      style={"button_width": "auto"})
-        self.architecture = w.Dropdown(options=[("CHGNet", "chgnet"), ("cPaiNN", "cpainn"), ("MACE", "mace")], description="architecture",
-                                       style=bold, layout={"width": "190px"})
+        self.architecture = w.Dropdown(options=[(title, a) for a, title in TITLES.items()], description="architecture", style=bold,
+                                       layout={"width": "190px"})
         self.click = w.ToggleButtons(options=[("reads its moment", "read"), ("flips its valence", "flip")], style={"button_width": "auto"})
         self.reset = w.Button(description="undo flips", disabled=True, layout={"width": "90px"})
         self.octahedra = w.Checkbox(value=octahedra, description="octahedra", indent=False, layout={"width": "100px"})

@@ -6,11 +6,13 @@ import traitlets as t
 
 from mlipkit import thermo
 from mlipkit.datasets import load_dft, load_predictions
-from mlipkit.errors import predictions_for, redox_sites
+from mlipkit.errors import predictions_for
 from mlipkit.files import InputError
 from mlipkit.frames import end_points, label
 from mlipkit.models import ADAPTERS, load_model
+from mlipkit.orderings import arrangement
 from mlipkit.oxidation import infer_oxidation_states
+from mlipkit.reference_moments import redox_sites
 
 MODELS = {"pretrained": None, "blind": False, "aware": True}        # -> charge_aware of load_model
 ARCHITECTURES = tuple(ADAPTERS)
@@ -193,8 +195,3 @@ class ExplorerState(t.HasTraits):
         reference, found = self.ends[self.index].arrays["oxi_states"], self.inferred(now)
         return [(int(i), float(d), float(m), int(reference[i]), int(self.given[i]), int(found[i]))
                 for i, d, m in zip(redox_sites(now), self.moments(), self.moments(self.series))]
-
-
-def arrangement(ordering):
-    """The Na arrangement of an ordering: x050_na01 of x050_na01_fe02."""
-    return ordering.rsplit("_", 1)[0]

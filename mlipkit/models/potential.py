@@ -13,7 +13,7 @@ from ase.data import atomic_numbers, chemical_symbols
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from mlipkit.files import InputError
-from mlipkit.species import PROXIES, to_proxies, warn_unbalanced
+from mlipkit.species import PROXIES, marked, to_proxies, warn_unbalanced
 
 
 @dataclass(frozen=True)
@@ -224,9 +224,7 @@ class Potential:
         check_cell(atoms)
         first = atoms.copy()
         first.set_array("oxi_states", states[0])
-        graph, numbers = self.graph(first), np.tile(atoms.numbers, (len(states) if self.proxies else 1, 1))
-        for (element, state), proxy in self.proxies.items():
-            numbers[(atoms.numbers == atomic_numbers[element]) & (states == state)] = atomic_numbers[proxy]
+        graph, numbers = self.graph(first), marked(atoms.numbers, states if self.proxies else states[:1], self.proxies)
         batches = [numbers[k:k + size] for k in range(0, len(numbers), size)]
         with torch.no_grad():
             found = [self.energies_on(graph, part) for part in tqdm(batches, unit_scale=size, delay=3, disable=not progress)]
