@@ -19,9 +19,7 @@ FLAGS = ["--no-sandbox", "--disable-quic", "--no-first-run", "--disable-backgrou
 @contextlib.contextmanager
 def jupyterlab(folder):
     """Start JupyterLab on a folder at a free loopback port; yields its address."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+    port = _free_port()
     home = Path(folder) / ".jupyter-home"
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", f"--ServerApp.port={port}", "--ServerApp.ip=127.0.0.1", "--IdentityProvider.token=",
                "--ServerApp.disable_check_xsrf=True", "--allow-root", f"--ServerApp.root_dir={folder}", "--LabApp.expose_app_in_browser=True",
@@ -31,42 +29,44 @@ def jupyterlab(folder):
     news = home / "settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
     news.parent.mkdir(parents=True)
     news.write_text('{"fetchNews": "false"}')
-    with open(Path(folder) / "jupyterlab.log", "w") as log:
-        server = subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(600):
-            if server.poll() is not None:
-                raise RuntimeError(f"JupyterLab stopped: {(Path(folder) / 'jupyterlab.log').read_text()[-2000:]}")
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(url + "/api/status", timeout=2)
-                break
-            time.sleep(0.1)
-        else:
-            raise RuntimeError("JupyterLab did not answer within a minute")
-        yield url
-    finally:
-        server.terminate()
-        server.wait(20)
+    with _served("JupyterLab", command, env, Path(folder) / "jupyterlab.log", port, "/api/status"):
+        yield f"http://127.0.0.1:{port}"
 
 
 @contextlib.contextmanager
 def voila(notebook, log):
     """Serve a notebook as a page at a free loopback port, as `make app` does; yields its address."""
+    port = _free_port()
+    command = [sys.executable, "-m", "voila", "--no-browser", f"--port={port}", "--Voila.ip=127.0.0.1", str(notebook)]
+    with _served("voila", command, {**os.environ, "PYTHONPATH": str(ROOT)}, Path(log), port):
+        yield f"http://127.0.0.1:{port}"
+
+
+def _free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    command = [sys.executable, "-m", "voila", "--no-browser", f"--port={port}", "--Voila.ip=127.0.0.1", str(notebook)]
+        return s.getsockname()[1]
+
+
+@contextlib.contextmanager
+def _served(name, command, env, log, port, path=None):
+    """Run a server until the block ends; it is up when it answers at `path`, or takes a connection where asking would start work."""
     with open(log, "w") as out:
-        server = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=out, stderr=subprocess.STDOUT)
+        server = subprocess.Popen(command, env=env, stdout=out, stderr=subprocess.STDOUT)
     try:
         for _ in range(600):
             if server.poll() is not None:
-                raise RuntimeError(f"voila stopped: {Path(log).read_text()[-2000:]}")
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=2):
+                raise RuntimeError(f"{name} stopped: {log.read_text()[-2000:]}")
+            with contextlib.suppress(OSError):
+                if path:
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=2)
+                else:
+                    socket.create_connection(("127.0.0.1", port), timeout=2).close()
                 break
             time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
+        else:
+            raise RuntimeError(f"{name} did not answer within a minute")
+        yield
     finally:
         server.terminate()
         server.wait(20)

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 from lab import ROOT, SCREENSHOTS, voila
-from test_browser import click_button, pixels, share_of
+from test_browser import click_button, open_explorer, pixels, share_of
 
 import mlipkit as mk
 from mlipkit.plots import VALENCE
@@ -33,13 +33,7 @@ def click_atom(page, i):
 
 
 def test_a_click_on_iron_flips_it_and_a_click_on_a_level_chooses(open_notebook):
-    notebook = open_notebook("00_tour.ipynb")
-    page = notebook.page
-    page.set_viewport_size({"width": 1320, "height": 1150})
-    notebook.run()
-    explorer = page.wait_for_selector(".mlipkit-explorer")
-    explorer.scroll_into_view_if_needed()
-    page.wait_for_timeout(3000)
+    notebook, page, explorer = open_explorer(open_notebook)
     page.select_option(".mlipkit-explorer .widget-dropdown:has-text('architecture') select", label="cPaiNN")
     click_button(notebook, "charge-aware")
     page.click(".mlipkit-explorer label:has-text('octahedra')")

@@ -56,6 +56,18 @@ def test_notebook_runs_and_shows(open_notebook, name):
             notebook.shot(f"{name.split('.')[0]}_{k:02d}")
 
 
+def open_explorer(open_notebook):
+    """The tour run to its end, its page, and the explorer in sight."""
+    notebook = open_notebook("00_tour.ipynb")
+    page = notebook.page
+    page.set_viewport_size({"width": 1320, "height": 1150})
+    notebook.run()
+    explorer = page.wait_for_selector(".mlipkit-explorer")
+    explorer.scroll_into_view_if_needed()
+    page.wait_for_timeout(4000)
+    return notebook, page, explorer
+
+
 def click_button(notebook, label):
     notebook.page.evaluate("""(label) => [...document.querySelectorAll('.mlipkit-explorer button')].find(b => b.innerText.trim() === label).click()""", label)
 
@@ -64,13 +76,7 @@ TRACES = "() => [...document.querySelectorAll('.mlipkit-explorer .js-plotly-plot
 
 
 def test_explorer_answers_to_clicks(open_notebook):
-    notebook = open_notebook("00_tour.ipynb")
-    page = notebook.page
-    page.set_viewport_size({"width": 1320, "height": 1150})
-    notebook.run()
-    explorer = page.wait_for_selector(".mlipkit-explorer")
-    explorer.scroll_into_view_if_needed()
-    page.wait_for_timeout(4000)
+    notebook, page, explorer = open_explorer(open_notebook)
     explorer.screenshot(path=str(ROOT / "screenshots" / "explorer.png"))        # `make screenshot` copies it into the README
 
     # toggle: hull and parity plot change, and the time until they are redrawn is measured
