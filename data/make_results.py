@@ -85,8 +85,7 @@ def larger_cell_lines(ends, n_units=12, supercell=(1, 3, 1), found_by="cpainn"):
     for n_na in (8, 10):
         host = full.copy()
         host.set_cell(empty.cell.array + n_na / n_units * (full.cell.array - empty.cell.array), scale_atoms=True)
-        search = mk.search_charge_ordering(host, model, n_mobile=n_na, supercell=supercell, keep=6, mc_steps=1500, steps=150,
-                                           processes=None)
+        search = mk.search_charge_ordering(host, model, n_mobile=n_na, supercell=supercell, keep=12, steps=150, processes=None)
         best, second = search.table.iloc[0], search.table.iloc[1]
         na = search.atoms[search.atoms.symbols == "Na"].get_scaled_positions()
         sites = (host[host.symbols == "Na"] * supercell).get_scaled_positions()
@@ -94,8 +93,9 @@ def larger_cell_lines(ends, n_units=12, supercell=(1, 3, 1), found_by="cpainn"):
         vacancies = sites[np.sort(np.argsort(distance)[n_na:])] * supercell
         where = ", ".join("(" + ", ".join(f"{v:.1f}" for v in site) + ")" for site in vacancies)
         lines.append(f"- x = {n_na}/{n_units}: `{best['ordering']}`, vacancies at {where} in units of a, b, c; next candidate "
-                     f"{second['energy']:.1f} meV per formula unit higher; {search.n_scored} orderings scored"
-                     f"{' (all)' if search.exhaustive else ' by Monte Carlo'}.")
+                     f"{second['energy']:.1f} meV per formula unit higher; {search.n_candidates} orderings "
+                     f"({'all' if search.exhaustive else 'Monte Carlo'}), {search.n_scored} of them scored by the model, "
+                     f"the others by a pair expansion ({1e3 * search.expansion.rmse / n_units:.1f} meV per formula unit).")
     return ["In a cell of twelve formula units (1x3x1, Vegard lattice), by charge-aware cPaiNN, which has seen no such cell: "
             "a prediction, not a proof. The literature finds ground states at these compositions with vacancies along the diagonal of the "
             "ab plane (Saracibar 2016, doi 10.1039/C6CP00762G).", "", *lines]

@@ -95,7 +95,7 @@ def export(figure, path_stem):
     -------
     list of pathlib.Path
         ``.html`` (whole, works without a network), ``.csv`` (a row per point: number and name of the trace, x, y, text) and
-        ``.png``. A picture needs kaleido and a Chrome or Chromium; without them a sentence is printed that says what is missing.
+        ``.png``. A picture needs a Chrome or Chromium (kaleido draws with it); without one a sentence is printed that says so.
     """
     stem = Path(path_stem)
     stem = stem.with_suffix("") if stem.suffix in (".html", ".csv", ".png") else stem
@@ -110,11 +110,9 @@ def export(figure, path_stem):
     write_atomically(table, numbers.to_csv(index=False))
     write_atomically(page, figure.to_html(include_plotlyjs=True))
     try:
-        import kaleido  # noqa: F401 - plotly alone would say so at more length
         picture_bytes = figure.to_image("png", width=900, height=550, scale=2)
     except Exception as reason:     # kaleido raises errors of its own when there is no browser
-        missing = "the package kaleido (pip install kaleido)" if isinstance(reason, ImportError) else f"what kaleido needs: {reason}"
-        print(f"{picture.name} was not written: it takes {str(missing).splitlines()[0]}.")
+        print(f"{picture.name} was not written; a picture takes a Chrome or Chromium: {str(reason).strip().splitlines()[0]}")
         return [page, table]
     write_atomically(picture, picture_bytes)
     return [page, table, picture]

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 
@@ -170,34 +172,26 @@ def test_bars_of_error_by(frames):
     assert list(plots.error_by(mk.error_by(test, mk.load_predictions(), "site"), "magmoms").data[0].x) == ["Fe 0", "Fe 1", "Fe 2", "Fe 3"]
 
 
-def test_export_writes_page_and_table(ends, tmp_path, monkeypatch, capsys):
-    import sys
-
+def test_export_writes_page_table_and_picture(ends, tmp_path):
     import pandas as pd
-    monkeypatch.setitem(sys.modules, "kaleido", None)
+    from PIL import Image
     figure = plots.hull({"DFT": mk.hull(ends)})
     written = plots.export(figure, tmp_path / "new" / "hull.v1")
-    assert capsys.readouterr().out == "hull.v1.png was not written: it takes the package kaleido (pip install kaleido).\n"
-    assert [p.name for p in written] == ["hull.v1.html", "hull.v1.csv"] and sorted(p.name for p in (tmp_path / "new").iterdir()) == ["hull.v1.csv", "hull.v1.html"]
+    assert [p.name for p in written] == ["hull.v1.html", "hull.v1.csv", "hull.v1.png"]
+    assert sorted(p.name for p in (tmp_path / "new").iterdir()) == sorted(p.name for p in written)
     page = written[0].read_text()
     assert "Plotly.newPlot" in page and "<script src=" not in page       # works without a network
     table = pd.read_csv(written[1])
     assert table["y"][table["trace"] == 0].to_list() == pytest.approx(mk.hull(ends)["formation_energy"].to_list(), abs=1e-12)
     assert set(table["name"]) == {"DFT"} and "x050_na01_fe02" in set(table["text"])
+    with Image.open(written[2]) as picture:
+        shades = np.asarray(picture.convert("L"))
+    assert shades.shape == (1100, 1800) and 0.005 < (shades < 100).mean() < 0.1     # sixteen dark points, axes and text on white
 
 
-def test_export_writes_a_picture_where_kaleido_can(tmp_path, monkeypatch, capsys):
-    import sys
-    import types
-
-    import plotly.graph_objects as go
-    monkeypatch.setitem(sys.modules, "kaleido", types.ModuleType("kaleido"))
-    monkeypatch.setattr(go.Figure, "to_image", lambda *a, **k: b"picture")
-    assert plots.export(plots.learning_curve([]), tmp_path / "curve.html")[2].read_bytes() == b"picture"
-
-    def no_browser(*a, **k):
-        raise RuntimeError("Kaleido requires Google Chrome\nand more")
-    monkeypatch.setattr(go.Figure, "to_image", no_browser)
-    plots.export(plots.learning_curve([]), tmp_path / "again")
-    assert "requires Google Chrome.\n" in capsys.readouterr().out
-    assert not (tmp_path / "again.png").exists() and (tmp_path / "again.csv").exists()
+def test_export_without_a_browser_says_so_and_writes_the_rest(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("BROWSER_PATH", str(tmp_path / "chrome"))
+    written = plots.export(plots.learning_curve([]), tmp_path / "curve.html")
+    assert [p.name for p in written] == ["curve.html", "curve.csv"] and not (tmp_path / "curve.png").exists()
+    assert re.match("curve.png was not written; a picture takes a Chrome or Chromium: .*\n$", capsys.readouterr().out)

@@ -3,6 +3,8 @@ import numpy as np
 import pytest
 
 import mlipkit as mk
+from mlipkit.orderings import REDOX, sites_of
+from mlipkit.pairs import PairExpansion
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +78,50 @@ def test_monte_carlo_keeps_a_given_arrangement(host):
     assert all(name.startswith("x050_na03") for name in found.table["ordering"])
 
 
+LARGE = {"mobile_sites": (0, 2, 3, 5, 6, 7, 8, 9), "supercell": (1, 3, 1), "progress": False, "keep": 4, "steps": 0}
+
+
+def test_a_pair_expansion_finds_couplings_that_are_pairs(host):
+    sites = sites_of(host, (1, 1, 2), "Na", REDOX, 1e-2)
+    cell, at = sites.atoms, np.concatenate([sites.mobile, sites.redox])
+    distance = cell.get_all_distances(mic=True)[np.ix_(at, at)]
+    coupling = np.exp(-distance / 3) - np.eye(len(at))
+    rng = np.random.default_rng(0)
+    filled = rng.random((300, 8)) < 0.5
+    v = np.hstack([filled, 2 + (rng.random((300, 8)) < 0.5)]).astype(int)
+    energies = 3 + 0.5 * filled.sum(axis=1) + np.einsum("ni,ij,nj->n", v, coupling, v) / 2
+    expansion = PairExpansion(sites).fit(v[:200], energies[:200])
+    assert expansion.n_coefficients < 40 and expansion.rmse < 1e-8
+    assert expansion.energies(v[200:]) == pytest.approx(energies[200:], abs=1e-8) and energies.std() > 0.1
+    for filled_perm, redox_perm in zip(sites.mobile_perms[::5], sites.redox_perms[::5]):
+        image = np.hstack([v[:, :8][:, filled_perm], v[:, 8:][:, redox_perm]])
+        assert expansion.energies(image) == pytest.approx(expansion.energies(v), abs=1e-9)
+
+
+def test_screening_by_pairs_finds_what_scoring_all_finds(host, monkeypatch):
+    model = mk.load_model("mace", charge_aware=True)
+    screened = mk.search_charge_ordering(host, model, **LARGE)
+    monkeypatch.setattr("mlipkit.search.SAMPLE", 10_000)
+    scored = mk.search_charge_ordering(host, model, **LARGE)
+    assert screened.n_candidates == scored.n_candidates == scored.n_scored == 495 and scored.expansion is None
+    assert screened.n_scored < 250 and screened.exhaustive and 1e3 * screened.expansion.rmse / 12 < 3        # meV per formula unit
+    starts = [t.table.sort_values("start")[["ordering", "degeneracy", "start"]].reset_index(drop=True) for t in (screened, scored)]
+    assert starts[0]["ordering"].tolist() == starts[1]["ordering"].tolist() and starts[0]["degeneracy"].tolist() == [1] * 4
+    assert starts[0]["start"].tolist() == pytest.approx(starts[1]["start"].tolist(), abs=0.01)
+
+
+def test_a_monte_carlo_walk_in_a_large_cell_finds_the_lowest_of_all(host):
+    model = mk.load_model("mace", charge_aware=True)
+    walked = mk.search_charge_ordering(host, model, limit=10, **LARGE)
+    every = mk.search_charge_ordering(host, model, **LARGE)
+    best, known = (t.table.sort_values("start").iloc[0] for t in (walked, every))
+    assert best["ordering"] == known["ordering"] and not walked.exhaustive and walked.n_scored < 250
+
+
 def test_one_composition_at_a_time(host):
     with pytest.raises(mk.InputError, match="give n_mobile"):
         mk.search_charge_ordering(host, mk.load_model("mace", charge_aware=True))
     with pytest.raises(mk.InputError):
         mk.search_charge_ordering(host, mk.load_model("mace", charge_aware=True), n_mobile=9)
+    with pytest.raises(mk.InputError, match="redox="):
+        mk.search_charge_ordering(host, mk.load_model("mace", charge_aware=True), n_mobile=2, redox={})
