@@ -86,6 +86,8 @@ def larger_cell_lines(ends, n_units=12, supercell=(1, 3, 1), found_by="cpainn"):
         host = full.copy()
         host.set_cell(empty.cell.array + n_na / n_units * (full.cell.array - empty.cell.array), scale_atoms=True)
         search = mk.search_charge_ordering(host, model, n_mobile=n_na, supercell=supercell, keep=12, steps=150, processes=None)
+        scored = "all scored by the model" if search.expansion is None else \
+            f"{search.n_scored} scored by the model, the others by a pair expansion ({1e3 * search.expansion.rmse / n_units:.1f} meV off)"
         best, second = search.table.iloc[0], search.table.iloc[1]
         na = search.atoms[search.atoms.symbols == "Na"].get_scaled_positions()
         sites = (host[host.symbols == "Na"] * supercell).get_scaled_positions()
@@ -94,8 +96,7 @@ def larger_cell_lines(ends, n_units=12, supercell=(1, 3, 1), found_by="cpainn"):
         where = ", ".join("(" + ", ".join(f"{v:.1f}" for v in site) + ")" for site in vacancies)
         lines.append(f"- x = {n_na}/{n_units}: `{best['ordering']}`, vacancies at {where} in units of a, b, c; next candidate "
                      f"{second['energy']:.1f} meV per formula unit higher; {search.n_candidates} orderings "
-                     f"({'all' if search.exhaustive else 'Monte Carlo'}), {search.n_scored} of them scored by the model, "
-                     f"the others by a pair expansion ({1e3 * search.expansion.rmse / n_units:.1f} meV per formula unit).")
+                     f"({'all' if search.exhaustive else 'Monte Carlo'}), {scored}.")
     return ["In a cell of twelve formula units (1x3x1, Vegard lattice), by charge-aware cPaiNN, which has seen no such cell: "
             "a prediction, not a proof. The literature finds ground states at these compositions with vacancies along the diagonal of the "
             "ab plane (Saracibar 2016, doi 10.1039/C6CP00762G).", "", *lines]
