@@ -22,7 +22,7 @@ import torch
 import mlipkit as mk
 from mlipkit.errors import align_energies, compare_models, error_table, order_scores, prediction_rows, seed_table
 from mlipkit.files import data_folder, describe, write_atomically
-from mlipkit.frames import well_converged
+from mlipkit.frames import along_relaxations, well_converged
 from mlipkit.models import adapter, weights_stem
 from mlipkit.models.training import SCALES, SETTINGS, train
 
@@ -113,9 +113,13 @@ def add_row(row):
 
 
 def measured(potential, frames):
-    """Errors on the held-out frames, and the order of orderings: on DFT geometries, at the undistorted ones, and relaxed from there."""
+    """Errors on held-out frames; the order of orderings on DFT geometries, at the undistorted ones, and relaxed from there."""
     test = [a for a in well_converged(frames) if a.info["split"] == "test"]
-    result = error_table(test, pd.DataFrame(rows("", potential, test)))
+    relaxing = along_relaxations(test)
+    displaced = [a for a in test if a.info["kind"] not in ("relax", "final")]
+    result = error_table(relaxing, pd.DataFrame(rows("", potential, relaxing)))
+    off = error_table(displaced, pd.DataFrame(rows("", potential, displaced)))
+    result |= {f"{k}_displaced": off[k] for k in ("n", "energy", "forces", "valence_right")}
     ends = mk.end_points(frames)
     held_out = [a.info["split"] == "test" for a in ends]
     undistorted, starts = nudged_starts(ends)
@@ -159,19 +163,21 @@ def shipped():
 def predict():
     frames, untouched = mk.load_dft(), adapter("chgnet").pretrained()
     published = pd.DataFrame(rows("chgnet_pretrained", untouched, frames))
-    published["energy"] = align_energies(frames, published["energy"], [a.info["split"] == "train" for a in frames]).round(5)
+    published["energy"] = align_energies(frames, published["energy"], [
+        a.info["split"] == "train" and a.info["kind"] in ("relax", "final") for a in frames]).round(5)
     found = list(shipped())
     potentials = [(model, mk.import_checkpoint(FOLDER / f"{stem}.safetensors")) for model, stem in found]
     table = pd.concat([published, *(pd.DataFrame(rows(*pair, frames)) for pair in potentials)])
-    errors = {split: compare_models(frames, table, split).round(4).to_dict("index") for split in ("train", "validation", "test")}
+    relaxing = along_relaxations(frames)
+    errors = {split: compare_models(relaxing, table, split).round(4).to_dict("index") for split in ("train", "validation", "test")}
     for model, stem in found:
         path = FOLDER / f"{stem}.json"
         card = json.loads(path.read_text()) | {"errors": {split: by_model[model] for split, by_model in errors.items()}}
         write_atomically(path, json.dumps(card, indent=1) + "\n")
     write_atomically(FOLDER / "predictions.csv", table.to_csv(index=False))
     write_manifest()
-    test = compare_models(frames, table, "test")
-    write_readme("errors", errors_text(frames, test))
+    test = compare_models(relaxing, table, "test")
+    write_readme("errors", errors_text(relaxing, test))
     write_readme("results", results_text())
     print(test)
 
@@ -182,7 +188,7 @@ def errors_text(frames, errors):
     lines = ["| model | energy, meV/atom | forces, meV/Å | Fe moments, µB | valence right, % |", "|---|---|---|---|---|"]
     for m, r in errors.iterrows():
         lines.append(f"| {m.replace('_', ', ')} | {r.energy:.1f} | {r.forces:.0f} | {r.magmoms:.3f} | {r.valence_right:.1f} |")
-    return [*lines, "", f"{len(test)} frames of {len({a.info['ordering'] for a in test})} held-out ordering(s); "
+    return [*lines, "", f"{len(test)} frames of relaxations of {len({a.info['ordering'] for a in test})} held-out orderings; "
             f"trained on {card['frames.train']} frames of {len(card['split.train'])} orderings."]
 
 

@@ -88,13 +88,14 @@ def larger_cell_lines(ends, n_units=12, supercell=(1, 3, 1), found_by="cpainn"):
         search = mk.search_charge_ordering(host, model, n_mobile=n_na, supercell=supercell, keep=12, steps=150, processes=None)
         scored = "all scored by the model" if search.expansion is None else \
             f"{search.n_scored} scored by the model, the others by a pair expansion ({1e3 * search.expansion.rmse / n_units:.1f} meV off)"
-        best, second = search.table.iloc[0], search.table.iloc[1]
+        best = search.table.iloc[0]
+        second = search.table[search.table["found"] != best["found"]].iloc[0]
         na = search.atoms[search.atoms.symbols == "Na"].get_scaled_positions()
         sites = (host[host.symbols == "Na"] * supercell).get_scaled_positions()
         distance = np.abs((d := sites[:, None] - na[None]) - np.round(d)).sum(-1).min(axis=1)
         vacancies = sites[np.sort(np.argsort(distance)[n_na:])] * supercell
         where = ", ".join("(" + ", ".join(f"{v:.1f}" for v in site) + ")" for site in vacancies)
-        lines.append(f"- x = {n_na}/{n_units}: `{best['ordering']}`, vacancies at {where} in units of a, b, c; next candidate "
+        lines.append(f"- x = {n_na}/{n_units}: `{best['found']}`, vacancies at {where} in units of a, b, c; next, `{second['found']}`, "
                      f"{second['energy']:.1f} meV per formula unit higher; {search.n_candidates} orderings "
                      f"({'all' if search.exhaustive else 'Monte Carlo'}), {scored}.")
     return ["In a cell of twelve formula units (1x3x1, Vegard lattice), by charge-aware cPaiNN, which has seen no such cell: "

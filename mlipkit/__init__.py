@@ -22,7 +22,7 @@ _ROOM_OF = {
     "relax": "relaxation", "Relaxation": "relaxation", "relax_many": "campaigns", "relaxation_table": "campaigns",
     "search_charge_ordering": "search",
     "error_by": "errors", "frame_errors": "errors", "bootstrap": "errors",
-    "end_points": "frames", "formation_energies": "thermo", "hull": "thermo", "energy_above_hull": "thermo",
+    "end_points": "frames", "along_relaxations": "frames", "formation_energies": "thermo", "hull": "thermo", "energy_above_hull": "thermo",
     "voltage_profile": "thermo", "charge_entropy": "entropy", "entropy_table": "entropy",
     "show": "structure_view", "plots": "plots",
     "explore": "apps.explorer", "ExplorerState": "apps.explorer_state", "play": "apps.player", "PlayerState": "apps.player",

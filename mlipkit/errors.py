@@ -73,7 +73,7 @@ def frame_errors(frames, predictions, sites=False):
     Returns
     -------
     pandas.DataFrame
-        ``x`` and ``ordering`` (from ``info``, if there), then ``energy``, ``forces``, ``magmoms``, ``valence_right`` of each
+        ``x``, ``ordering`` and ``kind`` (from ``info``, if there), then ``energy``, ``forces``, ``magmoms``, ``valence_right`` of each
         frame in order, units as in `error_table`; or, with `sites`, ``site`` (element and its number among the redox-active
         atoms), ``state`` (element and oxidation state), ``magmoms`` and ``valence_right``. NaN where nothing was predicted.
     """
@@ -91,7 +91,9 @@ def frame_errors(frames, predictions, sites=False):
         if np.isfinite(predicted).all() and len(redox):
             moments = np.abs(predicted - np.abs(required_label(atoms, "magmoms", "error_table", finite=False)))[redox]
             right = 100.0 * (infer_oxidation_states(atoms, magmoms=predicted).states == atoms.arrays["oxi_states"])[redox]
-        about = {k: atoms.info[k] for k in ("x", "ordering") if k in atoms.info}
+        about = {k: atoms.info[k] for k in ("x", "ordering", "kind") if k in atoms.info}
+        if "kind" in about:
+            about["kind"] = str(about["kind"]).rstrip("_0123456789")
         if sites:
             rows += [{**about, "site": f"{atoms.symbols[j]} {k}", "state": f"{atoms.symbols[j]} {atoms.arrays['oxi_states'][j]}+",
                       "magmoms": moments[k], "valence_right": right[k]} for k, j in enumerate(redox)]
@@ -112,8 +114,9 @@ def error_by(frames, predictions, by="x", level=None):
     predictions : pandas.DataFrame
         As `mlipkit.load_predictions` gives them.
     by : str
-        ``"x"``, ``"ordering"``, ``"site"`` (the redox-active atoms by their number in the cell) or ``"state"`` (by oxidation
-        state); the latter two have moments and valences only.
+        ``"x"``, ``"ordering"``, ``"kind"`` (relax, final, rattled, strained, ...: ``info["kind"]`` without its number), ``"site"`` (the
+        redox-active atoms by their number in the cell) or ``"state"`` (by oxidation state); the latter two have moments and
+        valences only.
     level : float, optional
         Confidence level, such as 0.95, for columns ``..._low`` and ``..._high`` from `bootstrap`; not by ordering, which is what is
         resampled.
@@ -129,11 +132,11 @@ def error_by(frames, predictions, by="x", level=None):
         When `by` is none of these, or frames do not say what to sort them by.
     """
     import pandas as pd
-    kinds = ("x", "ordering", "site", "state")
+    kinds = ("x", "ordering", "kind", "site", "state")
     if by not in kinds:
         raise InputError(f"error_by: by must be one of {', '.join(kinds)}, not {by!r}")
     if not len(frames) or any("ordering" not in a.info or by not in (*a.info, "site", "state") for a in frames):
-        raise InputError(f"error_by: needs frames with info['ordering']{' and info[' + repr(by) + ']' if by == 'x' else ''}")
+        raise InputError("error_by: needs frames with info['ordering']" + (f" and info['{by}']" if by in ("x", "kind") else ""))
     parts = {}
     for model, rows in predictions_for(frames, predictions).items():
         for key, part in frame_errors(frames, rows, sites=by in ("site", "state")).groupby(by):
@@ -274,12 +277,14 @@ def seed_table(results):
     -------
     pandas.DataFrame of str
         A row per figure, on held-out orderings (named in the index with its unit), a column per model: mean ± standard
-        deviation over the seeds; ground states as right/all for each seed. "relaxed by the model" starts at the undistorted
-        geometry, where labels alone tell orderings apart; "valences kept" counts orderings whose Fe keep their states there.
+        deviation over the seeds; ground states as right/all for each seed. "displaced" are the frames that belong to no
+        relaxation; "relaxed by the model" starts at the undistorted geometry, where labels alone tell orderings apart; "valences
+        kept" counts orderings whose Fe keep their states there.
     """
     import pandas as pd
     figures = {"energy": "energy MAE, meV/atom", "forces": "force MAE, meV/Å", "magmoms": "Fe moment MAE, µB",
-               "valence_right": "valence right, % of Fe", "tau_dft_held_out": "Kendall τ, DFT-relaxed geometry",
+               "valence_right": "valence right, % of Fe", "energy_displaced": "energy MAE, displaced frames, meV/atom",
+               "forces_displaced": "force MAE, displaced frames, meV/Å", "tau_dft_held_out": "Kendall τ, DFT-relaxed geometry",
                "tau_start_held_out": "Kendall τ, undistorted geometry", "tau_relaxed_held_out": "Kendall τ, relaxed by the model",
                "ground_dft_held_out": "ground states right, DFT-relaxed", "ground_start_held_out": "ground states right, undistorted",
                "ground_relaxed_held_out": "ground states right, relaxed by the model", "valence_kept": "valences kept, orderings"}
@@ -287,8 +292,8 @@ def seed_table(results):
     table, whole = {}, results[results["pretrained"].astype(bool) & (results["thinned"] == 1) & (results["data_sha256"] == newest)]
     for (name, aware), rows in whole.sort_values("seed").groupby(["architecture", "charge_aware"]):
         column = {label: ", ".join(rows[k]) if k.startswith(("ground", "valence_kept")) else
-                  _mean_and_spread(rows[k].astype(float), {"forces": 0, "magmoms": 3, "valence_right": 1}.get(k, 2))
-                  for k, label in figures.items()}
+                  _mean_and_spread(rows[k].astype(float), {"forces": 0, "forces_displaced": 0, "magmoms": 3, "valence_right": 1}.get(k, 2))
+                  for k, label in figures.items() if k in rows}
         table[f"{name} {'aware' if aware else 'blind'}"] = {**column, "seeds": str(len(rows))}
     return pd.DataFrame(table)
 

@@ -112,7 +112,8 @@ def export(figure, path_stem):
     try:
         picture_bytes = figure.to_image("png", width=900, height=550, scale=2)
     except Exception as reason:     # kaleido raises errors of its own when there is no browser
-        print(f"{picture.name} was not written; a picture takes a Chrome or Chromium: {str(reason).strip().splitlines()[0]}")
+        says = (str(reason).strip() or type(reason).__name__).splitlines()[0]
+        print(f"{picture.name} was not written (it takes a Chrome or Chromium): {says}")
         return [page, table]
     write_atomically(picture, picture_bytes)
     return [page, table, picture]

@@ -179,6 +179,11 @@ def well_converged(frames):
     return [a for a in frames if a.info.get("converged", True) and a.info.get("density", 0) <= 5e-4]
 
 
+def along_relaxations(frames):
+    """The frames on the way to a relaxed cell and its end, ``info["kind"]`` relax or final; not those rattled, strained or moved back."""
+    return [a for a in frames if a.info.get("kind") in ("relax", "final")]
+
+
 def frame_table(frames):
     """One row per frame.
 

@@ -58,7 +58,7 @@ class PairExpansion:
     def _of(self, x):
         return self._e + (x - self._x) @ self._coefficients
 
-    def energies(self, configurations, chunk=10_000):
+    def energies(self, configurations, chunk=1000):
         """Energies (eV) of configurations, shape (n,)."""
         return np.concatenate([self._of(self._features(configurations[k:k + chunk])) for k in range(0, len(configurations), chunk)])
 

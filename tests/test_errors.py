@@ -94,6 +94,14 @@ def test_errors_by_composition_and_ordering_are_those_put_in(frames, perfect):
     assert table.loc["x050_na02_fe02", "energy"] == pytest.approx(2) and table.loc["x025_na0_fe012", "energy"] == pytest.approx(8)
 
 
+def test_errors_by_kind_tell_rattled_frames_from_relaxed_ones(frames, perfect):
+    table = mk.error_by(frames, shifted(frames, perfect, lambda a: 7 * a.info["kind"].startswith("rattled")), "kind").loc["perfect"]
+    assert table["energy"].to_dict() == pytest.approx({k: 7.0 * (k == "rattled") for k in table.index}, abs=1e-9)
+    relaxing = mk.along_relaxations(frames)
+    assert table.loc[["relax", "final"], "n"].sum() == len(relaxing) < len(frames) == table["n"].sum()
+    assert {a.info["kind"] for a in relaxing} == {"relax", "final"}
+
+
 def test_errors_by_site_find_the_site(frames, perfect):
     table = mk.error_by(frames, perfect.assign(magmom_2=perfect["magmom_2"] - 0.04), "site").loc["perfect"]
     assert table["magmoms"].to_list() == pytest.approx([0, 0, 0.04, 0], abs=1e-12) and list(table.index) == ["Fe 0", "Fe 1", "Fe 2", "Fe 3"]

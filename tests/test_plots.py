@@ -194,4 +194,4 @@ def test_export_without_a_browser_says_so_and_writes_the_rest(tmp_path, monkeypa
     monkeypatch.setenv("BROWSER_PATH", str(tmp_path / "chrome"))
     written = plots.export(plots.learning_curve([]), tmp_path / "curve.html")
     assert [p.name for p in written] == ["curve.html", "curve.csv"] and not (tmp_path / "curve.png").exists()
-    assert re.match("curve.png was not written; a picture takes a Chrome or Chromium: .*\n$", capsys.readouterr().out)
+    assert re.match(r"curve.png was not written \(it takes a Chrome or Chromium\): .*\n$", capsys.readouterr().out)

@@ -118,6 +118,55 @@ def test_a_monte_carlo_walk_in_a_large_cell_finds_the_lowest_of_all(host):
     assert best["ordering"] == known["ordering"] and not walked.exhaustive and walked.n_scored < 250
 
 
+class Ideal:
+    """Stands for a potential in cells that no shipped model knows: energies from the oxidation states alone."""
+    charge_aware = True
+
+    def __init__(self, energy_of):
+        self.energy_of = energy_of
+
+    def score(self, atoms, states):
+        return np.array([self.energy_of(atoms, row) for row in np.atleast_2d(states)], float)
+
+
+def screened(monkeypatch, host, energy_of, **setup):
+    """What is chosen, without relaxing it."""
+    from types import SimpleNamespace
+    monkeypatch.setattr("mlipkit.search.relax_many", lambda starts, model, **_: [
+        SimpleNamespace(energies=[model.energy_of(a, a.arrays["oxi_states"])], states=None, reason="", atoms=a) for a in starts])
+    return mk.search_charge_ordering(host, Ideal(energy_of), progress=False, **setup)
+
+
+def test_monte_carlo_moves_charges_between_elements_and_reaches_every_state(host, monkeypatch):
+    mixed = host.copy()
+    mixed.symbols[np.flatnonzero(mixed.symbols == "Fe")[2:]] = "Mn"
+    del mixed.arrays["oxi_states"]
+    found = screened(monkeypatch, mixed, lambda atoms, q: -(q[atoms.symbols == "Fe"] == 3).sum(), limit=1, supercell=(1, 1, 2), n_mobile=4,
+                     redox={"Fe": (2, 3), "Mn": (2, 3)}, mc_steps=2000)
+    assert found.atoms.arrays["oxi_states"][found.atoms.symbols == "Fe"].tolist() == [3] * 4       # all holes on Fe
+    manganese = host.copy()
+    manganese.symbols[manganese.symbols == "Fe"] = "Mn"
+    del manganese.arrays["oxi_states"]
+    found = screened(monkeypatch, manganese, lambda atoms, q: ((q[atoms.symbols == "Mn"] - 2.5) ** 2).sum(), limit=1, supercell=(1, 1, 2),
+                     n_mobile=4, redox={"Mn": (2, 3, 4)}, mc_steps=2000)
+    assert sorted(found.atoms.arrays["oxi_states"][found.atoms.symbols == "Mn"]) == [2] * 4 + [3] * 4       # no Mn4+
+
+
+def test_an_expansion_that_is_far_off_is_said_to_be(host, monkeypatch):
+    def not_of_pairs(atoms, q):
+        return np.random.default_rng(int(q.astype(int) @ np.arange(len(q)) ** 3) % 2**32).random()
+    monkeypatch.setattr("mlipkit.search.MOST", 200)
+    with pytest.warns(UserWarning, match="of 4.. candidates within its error the model scored 200"):
+        screened(monkeypatch, host, not_of_pairs, **{k: v for k, v in LARGE.items() if k not in ("progress", "steps")})
+
+
+def test_keep_may_be_more_than_there_are_and_not_less_than_one(host, monkeypatch):
+    found = screened(monkeypatch, host, lambda atoms, q: 0.0, mobile_sites=(0, 2), keep=50)
+    assert len(found.table) == 4
+    with pytest.raises(mk.InputError, match="at least one candidate"):
+        mk.search_charge_ordering(host, mk.load_model("mace", charge_aware=True), mobile_sites=(0, 2), keep=0)
+
+
 def test_one_composition_at_a_time(host):
     with pytest.raises(mk.InputError, match="give n_mobile"):
         mk.search_charge_ordering(host, mk.load_model("mace", charge_aware=True))

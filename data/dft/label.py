@@ -217,17 +217,24 @@ def displace(job, txt):
     else:
         atoms.set_positions(relaxed[-1].positions)
         geometries = (moved_back if job.kind == "back" else displaced)(job, atoms.copy())
-    done, begun = len(frames_of(job.name)), time.time()
-    calculator(job, atoms, txt, relaxed[-1])
-    atoms.get_potential_energy()                # the electronic state of the relaxed cell, to go on from
-    converge_to(atoms.calc, NORMAL)
+    done, begun, cell = len(frames_of(job.name)), time.time(), None
+    criteria = FINAL if job.kind == "cell" else NORMAL        # a free cell is compared with end points
     for step, (kind, geometry) in enumerate(geometries):
-        if step >= done:
+        if step < done:
+            continue
+        if cell is None or not np.allclose(geometry.cell, cell):
+            # GPAW begins a new density in a new cell: without the sixth electrons put in their places it ends up elsewhere
             atoms.set_cell(geometry.cell)
-            atoms.set_positions(geometry.positions)
-            atoms.get_potential_energy()
-            append(job, labelled(job, atoms, NORMAL["density"], kind=kind, step=step), begun)
-            begun = time.time()
+            atoms.set_positions(geometry.positions if job.kind == "cell" or kind.startswith("strained") else relaxed[-1].positions)
+            calculator(job, atoms, txt if cell is None else txt.replace(".txt", f".{step}.txt"), relaxed[-1])
+            atoms.get_potential_energy()        # the electronic state of the relaxed cell, to go on from
+            converge_to(atoms.calc, criteria)
+            atoms.calc.dft.results.clear()
+            cell = geometry.cell
+        atoms.set_positions(geometry.positions)
+        atoms.get_potential_energy()
+        append(job, labelled(job, atoms, criteria["density"], kind=kind, step=step), begun)
+        begun = time.time()
 
 
 def metal(job, txt):
