@@ -116,7 +116,7 @@ def measured(potential, frames):
     """Errors on held-out frames; the order of orderings on DFT geometries, at the undistorted ones, and relaxed from there."""
     test = [a for a in well_converged(frames) if a.info["split"] == "test"]
     relaxing = along_relaxations(test)
-    displaced = [a for a in test if a.info["kind"] not in ("relax", "final")]
+    displaced = [a for a in test if not along_relaxations([a])]
     result = error_table(relaxing, pd.DataFrame(rows("", potential, relaxing)))
     off = error_table(displaced, pd.DataFrame(rows("", potential, displaced)))
     result |= {f"{k}_displaced": off[k] for k in ("n", "energy", "forces", "valence_right")}
@@ -164,22 +164,22 @@ def predict():
     frames, untouched = mk.load_dft(), adapter("chgnet").pretrained()
     published = pd.DataFrame(rows("chgnet_pretrained", untouched, frames))
     published["energy"] = align_energies(frames, published["energy"], [
-        a.info["split"] == "train" and a.info["kind"] in ("relax", "final") for a in frames]).round(5)
+        a.info["split"] == "train" and bool(along_relaxations([a])) for a in frames]).round(5)
     found = list(shipped())
     potentials = [(model, mk.import_checkpoint(FOLDER / f"{stem}.safetensors")) for model, stem in found]
     table = pd.concat([published, *(pd.DataFrame(rows(*pair, frames)) for pair in potentials)])
     relaxing = along_relaxations(frames)
-    errors = {split: compare_models(relaxing, table, split).round(4).to_dict("index") for split in ("train", "validation", "test")}
+    compared = {split: compare_models(relaxing, table, split) for split in ("train", "validation", "test")}
+    errors = {split: by_model.round(4).to_dict("index") for split, by_model in compared.items()}
     for model, stem in found:
         path = FOLDER / f"{stem}.json"
         card = json.loads(path.read_text()) | {"errors": {split: by_model[model] for split, by_model in errors.items()}}
         write_atomically(path, json.dumps(card, indent=1) + "\n")
     write_atomically(FOLDER / "predictions.csv", table.to_csv(index=False))
     write_manifest()
-    test = compare_models(relaxing, table, "test")
-    write_readme("errors", errors_text(relaxing, test))
+    write_readme("errors", errors_text(relaxing, compared["test"]))
     write_readme("results", results_text())
-    print(test)
+    print(compared["test"])
 
 
 def errors_text(frames, errors):

@@ -125,9 +125,11 @@ def search_charge_ordering(host, model, n_mobile=None, mobile="Na", redox={"Fe":
     if sample is None or not model.charge_aware:        # to a blind model all orderings of an arrangement are one
         expansion, energies = None, cells.scored(candidates)
     else:
-        expansion, energies = PairExpansion(cells.sites), np.full(len(candidates), np.inf)
+        expansion, energies = cells.expansion, np.full(len(candidates), np.inf)
+        if exhaustive:                                  # the walk has fitted it already
+            cells.fit(candidates[sample])
         energies[sample] = cells.scored(candidates[sample])
-        predicted = expansion.fit(candidates[sample], energies[sample]).energies(candidates)
+        predicted = expansion.energies(candidates)
         near = _lowest(predicted, keep, WINDOW * expansion.rmse, None if exhaustive else cells.label, candidates)
         energies[near] = cells.scored(candidates[near])
     lowest = _lowest(energies, keep, -np.inf, None if exhaustive else cells.label, candidates)
@@ -154,7 +156,8 @@ class _Cells:
     def __init__(self, setup, model, progress):
         self.setup, self.model, self.progress, self.known = setup, model, progress, {}
         self.sites = sites_of(setup["host"], setup["supercell"], setup["mobile"], {*REDOX, *setup["redox"]}, 1e-2)
-        self.n_sample = max(SAMPLE, PER_COEFFICIENT * PairExpansion(self.sites).n_coefficients)
+        self.expansion = PairExpansion(self.sites)
+        self.n_sample = max(SAMPLE, PER_COEFFICIENT * self.expansion.n_coefficients)
         first = next(enumerate_orderings(**setup, progress=False))
         one = first.atoms()
         self.first, self.charges = self.configuration(first), dict(zip(one.get_chemical_symbols(), one.arrays["oxi_states"]))
@@ -201,6 +204,9 @@ class _Cells:
                 self.known.update(zip([row.tobytes() for row in rows], self.model.score(atoms, states).tolist()))
                 bar.update(len(rows))
         return np.array([self.known[c.tobytes()] for c in configurations])
+
+    def fit(self, configurations):
+        self.expansion.fit(configurations, self.scored(configurations))
 
     def moved(self, configuration, movable, rng):
         """A mobile ion on another site, or two redox-active ions in other states of the same sum; at times the same configuration."""
@@ -249,12 +255,12 @@ def _walk(cells, movable, steps, temperature, rng, progress):
             break
         at = cells.moved(cells.moved(at, movable, rng), movable, rng)
     fitted = rng.permutation(np.array(list(sample.values())))
-    expansion = PairExpansion(cells.sites).fit(fitted, cells.scored(fitted))
-    seen, energy = {c.tobytes(): c for c in fitted}, expansion.energies(at[None])[0]
+    cells.fit(fitted)
+    seen, energy = {c.tobytes(): c for c in fitted}, cells.expansion.energies(at[None])[0]
     for step in tqdm(range(steps), desc="Monte Carlo", delay=3, disable=not progress):
         kt = KB * temperature[0] * (temperature[1] / temperature[0]) ** (step / steps)
         trial = cells.moved(at, movable, rng)
-        new = expansion.energies(trial[None])[0]
+        new = cells.expansion.energies(trial[None])[0]
         if rng.random() < np.exp(min(0.0, (energy - new) / kt)):
             at, energy = trial, new
             seen[at.tobytes()] = at
