@@ -35,7 +35,7 @@ SEEDS, SHIPPED = (0, 1, 2), (0,)
 FMAX, RATTLE = 0.05, 0.01       # eV/Å and Å, of the relaxations with the models: off the saddle point that the symmetric geometry is
 MODEL_ARGS = {"chgnet": {}, "cpainn": {}, "mace": {"channels": 32, "r_max": 4.5, "correlation": 3}}
 PRETRAINING = {"cpainn": {"epochs": 8, "lr": 1e-3}, "mace": {"epochs": 20, "lr": 1e-2}}
-FINE_TUNING = {"chgnet": {"epochs": 12, "lr": 1e-3}, "cpainn": {"epochs": 50, "lr": 5e-4}, "mace": {"epochs": 40, "lr": 5e-3}}
+FINE_TUNING = {"chgnet": {"epochs": 9, "lr": 1e-3}, "cpainn": {"epochs": 36, "lr": 5e-4}, "mace": {"epochs": 28, "lr": 5e-3}}
 
 
 @dataclass(frozen=True)

@@ -45,9 +45,13 @@ class Ordering:
     _problem: object = field(repr=False)
 
     @property
-    def mobile_sites(self):
+    def _filled(self):
         n = len(self._problem.sites.mobile)
-        return tuple(i for i in range(n) if self._mobile >> (n - 1 - i) & 1)
+        return np.array([self._mobile >> (n - 1 - i) & 1 for i in range(n)], bool)
+
+    @property
+    def mobile_sites(self):
+        return tuple(np.flatnonzero(self._filled).tolist())
 
     @property
     def redox_sites(self):
@@ -68,7 +72,7 @@ class Ordering:
         sites = self._problem.sites
         if sites.name and not self._problem.first_of_its_shape:
             return ordering_label(self._decorated(), self._problem.host, sites.mobile_element, {*REDOX, *self._problem.redox})
-        return sites.label(np.isin(np.arange(len(sites.mobile)), self.mobile_sites), self.oxi_states)
+        return sites.label(self._filled, self.oxi_states)
 
     def __str__(self):
         return f"{self.label} (degeneracy {self.degeneracy})"
@@ -94,13 +98,8 @@ class Ordering:
         return result
 
     def _decorated(self):
-        sites, result = self._problem.sites, self._problem.sites.atoms.copy()
-        if self._problem.redox:
-            charges = np.array([self._problem.fixed.get(s, 0) for s in result.symbols])
-            charges[sites.redox] = self.oxi_states
-            result.set_array("oxi_states", charges)
-        del result[np.delete(sites.mobile, list(self.mobile_sites))]
-        return result
+        problem = self._problem
+        return problem.sites.decorated(self._filled, self.oxi_states, problem.fixed if problem.redox else None)
 
 
 @dataclass(frozen=True, eq=False)

@@ -58,6 +58,16 @@ class Sites:
             parts += [f"{e.lower()}{q}." + _join(np.flatnonzero(mine == q), len(mine)) for q in sorted(set(mine) - {2, 3})]
         return "_".join(parts) + self.name
 
+    def decorated(self, filled, states, charges):
+        """The cell with its empty mobile sites out; `states` on the redox sites, elsewhere `charges` by element. None: no charges."""
+        atoms = self.atoms.copy()
+        if charges is not None:
+            oxi_states = np.array([charges.get(s, 0) for s in atoms.symbols])
+            oxi_states[self.redox] = states
+            atoms.set_array("oxi_states", oxi_states)
+        del atoms[self.mobile[~filled]]
+        return atoms
+
 
 def _join(sites, n_sites):
     if not len(sites):

@@ -170,16 +170,9 @@ class _Cells:
     def split(self, configuration):
         return configuration[:len(self.sites.mobile)].astype(bool), configuration[len(self.sites.mobile):].astype(int)
 
-    def _decorated(self, filled, states):
-        atoms, charges = self.sites.atoms.copy(), np.array([self.charges.get(s, 0) for s in self.sites.atoms.symbols])
-        charges[self.sites.redox] = states
-        atoms.set_array("oxi_states", charges)
-        del atoms[self.sites.mobile[~filled]]
-        return atoms
-
     def atoms(self, configuration):
         filled, states = self.split(configuration)
-        atoms = self._decorated(filled, states)
+        atoms = self.sites.decorated(filled, states, self.charges)
         atoms.info = {"ordering": _label(atoms, self.setup), "x": filled.sum() / self.sites.n_units}
         return atoms
 
@@ -197,7 +190,7 @@ class _Cells:
         with tqdm(total=sum(map(len, members.values())), desc="scored", delay=3, disable=not self.progress) as bar:
             for rows in members.values():
                 filled, first = self.split(rows[0])
-                atoms = self._decorated(filled, first)
+                atoms = self.sites.decorated(filled, first, self.charges)
                 at = np.searchsorted(np.delete(np.arange(len(self.sites.atoms)), self.sites.mobile[~filled]), self.sites.redox)
                 states = np.tile(atoms.arrays["oxi_states"], (len(rows), 1))
                 states[:, at] = [self.split(row)[1] for row in rows]

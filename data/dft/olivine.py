@@ -104,7 +104,7 @@ def jobs():
     orbital = [Job(f"{ORBITALS_OF}.{name}", "orbital", of[ORBITALS_OF].na, of[ORBITALS_OF].fe3, i)
                for i, name in enumerate(D_ORBITALS) if i != 2]
     cell = [Job(f"{t}.cell", "cell", of[t].na, of[t].fe3) for t in FREE_CELLS]
-    back = [Job(f"{job.tag}.back", "back", job.na, job.fe3) for job in relax if 0 < len(job.na) < 4]
+    back = [Job(f"{job.tag}.back", "back", job.na, job.fe3) for job in relax]
     displaced = [Job(f"{job.tag}.displaced", "displaced", job.na, job.fe3) for job in relax]
     return [*relax, Job("na_bcc", "metal"), *repeat, *orbital, *cell, *back, *displaced]
 
