@@ -68,13 +68,17 @@ def parity(label, predicted, text=None, held_out=None, quantity="formation energ
     return figure
 
 
+def _by_method(tables):
+    return tables if isinstance(tables, dict) else {"DFT": tables}
+
+
 def hull(tables):
     """Formation energies and convex hulls of several methods in one figure.
 
     Parameters
     ----------
-    tables : dict of pandas.DataFrame
-        ``{"DFT": ..., "blind": ...}``, each as `mlipkit.hull` returns it.
+    tables : dict of pandas.DataFrame, or one
+        ``{"DFT": ..., "blind": ...}``, each as `mlipkit.hull` returns it; a single table is taken for DFT's.
 
     Returns
     -------
@@ -82,7 +86,7 @@ def hull(tables):
         Two traces per method, both named after it: the points, and the line through its hull vertices. Symbols and dash patterns
         tell DFT, blind and aware apart without colour.
     """
-    figure = go.Figure()
+    figure, tables = go.Figure(), _by_method(tables)
     for name, table in tables.items():
         colour, symbol = series_style(name)
         vertices = table[table["on_hull"]].drop_duplicates("x").sort_values("x")
@@ -103,8 +107,8 @@ def voltage(profiles):
 
     Parameters
     ----------
-    profiles : dict of pandas.DataFrame
-        ``{"DFT": ..., "mace_blind": ...}``, each as `mlipkit.voltage_profile` returns it.
+    profiles : dict of pandas.DataFrame, or one
+        ``{"DFT": ..., "mace_blind": ...}``, each as `mlipkit.voltage_profile` returns it; a single one is taken for DFT's.
 
     Returns
     -------
@@ -112,7 +116,7 @@ def voltage(profiles):
         A trace per method, named after it: both ends of each step; on hover the orderings between which the step lies.
     """
     figure = go.Figure()
-    for name, table in profiles.items():
+    for name, table in _by_method(profiles).items():
         colour, symbol = series_style(name)
         ends = [(step, step[end]) for step in table.to_dict("records") for end in ("x1", "x2")]
         figure.add_scatter(x=[x for _, x in ends], y=[s["voltage"] for s, _ in ends], name=name,

@@ -23,6 +23,11 @@ def test_hull_line_goes_through_its_vertices(ends):
     assert set(zip(line.x, line.y)) <= set(zip(points.x, points.y)) and list(line.x) == sorted(line.x)
 
 
+def test_one_table_is_taken_for_that_of_dft(ends):
+    assert plots.hull(mk.hull(ends)) == plots.hull({"DFT": mk.hull(ends)})
+    assert plots.voltage(mk.voltage_profile(ends)) == plots.voltage({"DFT": mk.voltage_profile(ends)})
+
+
 def test_choose_shows_only_what_is_named(ends):
     table = mk.hull(ends)
     figure = plots.hull({"DFT": table, "blind": table, "aware": table})
