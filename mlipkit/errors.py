@@ -285,8 +285,12 @@ def seed_table(results):
     figures = {"energy": "energy MAE, meV/atom", "forces": "force MAE, meV/Å", "magmoms": "Fe moment MAE, µB",
                "valence_right": "valence right, % of Fe", "energy_displaced": "energy MAE, displaced frames, meV/atom",
                "forces_displaced": "force MAE, displaced frames, meV/Å", "tau_dft_held_out": "Kendall τ, DFT-relaxed geometry",
-               "tau_start_held_out": "Kendall τ, undistorted geometry", "tau_relaxed_held_out": "Kendall τ, relaxed by the model",
-               "ground_dft_held_out": "ground states right, DFT-relaxed", "ground_start_held_out": "ground states right, undistorted",
+               "tau_undistorted_held_out": "Kendall τ, undistorted geometry, against DFT there",
+               "tau_start_held_out": "Kendall τ, undistorted geometry, against relaxed DFT",
+               "tau_relaxed_held_out": "Kendall τ, relaxed by the model",
+               "ground_dft_held_out": "ground states right, DFT-relaxed",
+               "ground_undistorted_held_out": "ground states right, undistorted, against DFT there",
+               "ground_start_held_out": "ground states right, undistorted, against relaxed DFT",
                "ground_relaxed_held_out": "ground states right, relaxed by the model", "valence_kept": "valences kept, orderings"}
     newest = results["data_sha256"].iloc[-1]        # seeds trained on different data must not be averaged
     table, whole = {}, results[results["pretrained"].astype(bool) & (results["thinned"] == 1) & (results["data_sha256"] == newest)]
