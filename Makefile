@@ -9,7 +9,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 CORES ?= 1
 PORT ?= 8888
-RUNS ?= '*_seed0'
+RUNS ?= *_seed0
 export OMP_WAIT_POLICY := passive
 BIN := .venv/bin
 
@@ -33,7 +33,8 @@ collect: .venv/ready
 	@$(BIN)/python data/dft/collect.py
 
 models: .venv/ready
-	@nice -n 19 $(BIN)/python data/make_models.py train $(RUNS)
+	@set -f
+	nice -n 19 $(BIN)/python data/make_models.py train $(RUNS)
 	$(BIN)/python data/make_models.py predict
 
 results: .venv/ready

@@ -229,9 +229,12 @@ def train_all(patterns):
     # once: all models get the same data, whatever the campaign adds meanwhile
     frames, sha256 = mk.load_dft(), describe(data_folder() / "dft/olivine.extxyz")["sha256"]
     path = FOLDER / "results.csv"
-    for run in runs():
+    wanted = [run for run in runs() if any(fnmatch.fnmatch(run.name, p) for p in patterns or ["*"])]
+    if not wanted:
+        sys.exit(f"no run is named {' or '.join(patterns)}; there is {', '.join(run.name for run in runs())}")
+    for run in wanted:
         done = set(pd.read_csv(path).query(f"data_sha256 == '{sha256[:12]}'")["run"]) if path.exists() else set()
-        if run.name not in done and any(fnmatch.fnmatch(run.name, p) for p in patterns or ["*"]):
+        if run.name not in done:
             train_one(frames, sha256, run)
 
 

@@ -103,9 +103,10 @@ def load_results():
         A row per run: ``architecture``, ``charge_aware``, ``seed``, ``pretrained`` (False: without the pre-training on
         CHGNet's labels), ``thinned`` (n: trained on one DFT frame in n), ``epochs``, ``best_epoch``, ``n_train``,
         ``data_sha256``, ``seconds``; on the held-out frames ``energy`` (meV/atom), ``forces`` (meV/Å), ``magmoms`` (µB),
-        ``valence_right`` (%); ``tau_*`` and ``ground_*`` (`order_scores`) on DFT-relaxed geometries (``dft``), at the
-        undistorted ones (``start``) and relaxed from there by the model (``relaxed``), over all orderings and over pairs with a
-        held-out one; ``valence_kept``, orderings whose Fe have their states after that relaxation.
+        ``valence_right`` (%), along relaxations and, ``..._displaced``, off them; ``tau_*`` and ``ground_*`` (`order_scores`) on
+        DFT-relaxed geometries (``dft``), at undistorted ones against DFT there (``undistorted``) and against relaxed DFT (``start``),
+        and relaxed from there by the model (``relaxed``), over all orderings and over pairs with a held-out one; ``valence_kept``,
+        orderings whose Fe have their states after that relaxation.
     """
     import pandas as pd
     return pd.read_csv(embedded("models/results.csv"), dtype={"data_sha256": str})

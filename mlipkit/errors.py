@@ -248,6 +248,9 @@ def order_scores(frames, energies, counts=None):
     counts = np.ones(len(frames), bool) if counts is None else np.asarray(counts, bool)
     groups = {}
     for i, atoms in enumerate(frames):
+        if "ordering" not in atoms.info:
+            raise InputError(f"order_scores: frame {i} ({atoms.get_chemical_formula()}) has no info['ordering'], the name of its charge "
+                             "ordering; ordering_label makes it")
         groups.setdefault(arrangement(atoms.info["ordering"]), []).append(i)
     score = pairs = right = arrangements = 0
     for members in groups.values():
@@ -326,6 +329,10 @@ def predictions_for(frames, predictions):
     InputError
         Naming model, job and step, when a prediction is missing.
     """
+    for i, atoms in enumerate(frames):
+        if not {"job", "step"} <= set(atoms.info):
+            raise InputError(f"frame {i} ({atoms.get_chemical_formula()}) has no info['job'] and info['step'], by which the predictions of "
+                             "the embedded set are found; for frames of your own there is score({'name': model}, frames)")
     table, keys = predictions.set_index(["model", "job", "step"]), [(a.info["job"], a.info["step"]) for a in frames]
     result = {}
     for model in predictions["model"].unique():
@@ -358,7 +365,7 @@ def compare_models(frames, predictions, split="test", level=None):
         Index ``model``; columns as the keys of `error_table`.
     """
     import pandas as pd
-    chosen = [a for a in well_converged(frames) if a.info["split"] == split]
+    chosen = [a for a in well_converged(frames) if a.info.get("split") == split]
     if not chosen:
         raise InputError(f"compare_models: no frame belongs to the split {split!r}")
     rows = {model: {"n": len(chosen), **_means(frame_errors(chosen, found), level)}

@@ -31,14 +31,17 @@ def to_proxies(atoms, proxies=None):
     Raises
     ------
     InputError
-        When oxidation states are missing or not known (0), when two states of an element would look the same to the model,
-        or when the proxy is itself an element of the crystal.
+        When oxidation states are missing, not known (0) or no whole numbers, when two states of an element would look the same to
+        the model, or when the proxy is itself an element of the crystal.
     """
     proxies = PROXIES if proxies is None else proxies
     if "oxi_states" not in atoms.arrays:
         raise InputError(f"{atoms.get_chemical_formula()}: a charge-aware model needs atoms.arrays['oxi_states']; "
                          "set them by hand, or take them from infer_oxidation_states(atoms).states")
     states = atoms.arrays["oxi_states"]
+    if len(part := np.flatnonzero(states != np.round(states))):         # NaN, too
+        raise InputError(f"{atoms.get_chemical_formula()}: the oxidation state of atom {part[0]} ({atoms.symbols[part[0]]}) is "
+                         f"{states[part[0]]:g}; a charge-aware model knows ions with whole charges, such as Fe2+ and Fe3+")
     for (element, state), proxy in proxies.items():
         if atomic_numbers[proxy] in atoms.numbers:
             raise InputError(f"{proxy} cannot stand for {element}{state}+: {atoms.get_chemical_formula()} holds {proxy} itself")
@@ -67,7 +70,7 @@ def warn_unbalanced(atoms):
     """Warn when oxidation states, all of them known, do not sum to the charge of the cell, ``info["charge"]`` or 0."""
     states, charge = np.asarray(atoms.arrays["oxi_states"]), atoms.info.get("charge", 0)
     if (states != 0).all() and states.sum() != charge:
-        warnings.warn(f"{atoms.get_chemical_formula()}: the oxidation states sum to {states.sum():+d}, not to {charge:+g}, the charge of "
+        warnings.warn(f"{atoms.get_chemical_formula()}: the oxidation states sum to {states.sum():+g}, not to {charge:+g}, the charge of "
                       "the cell; infer_oxidation_states(atoms).states are balanced", stacklevel=4)
 
 

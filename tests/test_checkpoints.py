@@ -138,9 +138,15 @@ def test_a_painn_of_another_program_is_joined_as_its_forces_say(tmp_path, frames
         mk.import_checkpoint(path, frames=known)
 
 
+def upstream_state(path):
+    return torch.load(path, weights_only=False)["model"]["state_dict"]
+
+
 def test_other_files_are_refused_with_the_reason(tmp_path, upstream):
     path = tmp_path / "x.pth"
     for content, reason in (({"model": {"message_layers.0.weight": torch.zeros(2)}}, "no model that is known here .found: message_layers.0.weight"),
+                            ({"model": {"node_embedding.linear.weight": torch.zeros(2)}}, "checkpoint of a MACE training.*the .model file"),
+                            (upstream_state(upstream), "bare state dict of a CHGNet.*chgnet.trainer.Trainer do"),
                             ([1, 2, 3], "no model that is known here .found: list"),
                             ({"model": {"state_dict": {}, "model_args": {"nonsense": 1}}}, "is no CHGNet of this version")):
         torch.save(content, path)
@@ -188,6 +194,13 @@ def test_own_weights_round_trip_and_tampering_is_told(tmp_path, frames, name):
     (tmp_path / "mine.json").write_text(json.dumps({**card, "model_args": {"features" if name == "cpainn" else "atom_fea_dim": 3}}))
     with pytest.raises(mk.InputError, match="not the weights that its card describes"):
         mk.import_checkpoint(tmp_path / "mine.safetensors")
+    other = {"cpainn": {"cutoff": 5.2}, "mace": {"r_max": 5.2}, "chgnet": {"atom_graph_cutoff": 5.0}}[name]
+    for change in ({"model_args": {**card["model_args"], **other}}, {"proxies": [["Fe", 2, "Ga"]]}, {"oxi_states": {"Fe": [2, 3, 4]}}):
+        (tmp_path / "mine.json").write_text(json.dumps({**card, **change}))         # would fit the weights, and give other energies
+        with pytest.raises(mk.InputError, match="the card was changed"):
+            mk.import_checkpoint(tmp_path / "mine.safetensors")
+    (tmp_path / "mine.json").write_text(json.dumps({**card, "note": "mine", "errors": {}}))
+    assert mk.import_checkpoint(tmp_path / "mine.safetensors").predict(frames[-1:])[0].energy == model.predict(frames[-1:])[0].energy
     (tmp_path / "mine.json").unlink()
     with pytest.raises(mk.InputError, match="the card of mine.safetensors is missing"):
         mk.import_checkpoint(tmp_path / "mine.safetensors")

@@ -29,3 +29,17 @@ def test_missing_states_and_clashing_proxy(mixed):
     del mixed.arrays["oxi_states"]
     with pytest.raises(mk.InputError, match="infer_oxidation_states"):
         mk.to_proxies(mixed)
+
+
+def test_states_may_be_floats_but_must_be_whole(mixed):
+    floats = mixed.copy()
+    floats.arrays["oxi_states"] = mixed.arrays["oxi_states"].astype(float)
+    assert np.array_equal(mk.to_proxies(floats), mk.to_proxies(mixed))
+    floats.arrays["oxi_states"][floats.symbols == "Fe"] += 1
+    with pytest.warns(UserWarning, match="oxidation states sum to \\+4, not to \\+0"):
+        from mlipkit.species import warn_unbalanced
+        warn_unbalanced(floats)
+    for wrong in (2.5, np.nan):
+        floats.arrays["oxi_states"][np.flatnonzero(floats.symbols == "Fe")[1]] = wrong
+        with pytest.raises(mk.InputError, match="the oxidation state of atom 3 .Fe. is (2.5|nan); a charge-aware model knows ions with whole charges"):
+            mk.to_proxies(floats)

@@ -1,3 +1,8 @@
+import os
+import pickle
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -100,13 +105,28 @@ def test_a_charge_aware_model_needs_something_to_see(few):
     with pytest.raises(mk.InputError, match="no training frame holds Fe3\\+.*proxies="):
         mk.train("cpainn", manganese, True, epochs=1)
     model, _ = mk.train("cpainn", manganese, True, epochs=1, proxies={("Mn", 3): "Ga"}, model_args={"features": 8}, progress=False)
+    assert model.states == {"Mn": [2, 3]}
+    four = manganese[0].copy()
+    four.arrays["oxi_states"][np.flatnonzero(four.symbols == "Mn")[2]] = 4
+    for ask in (lambda: model.predict([four]), lambda: model.score(manganese[0], [manganese[0].arrays["oxi_states"], four.arrays["oxi_states"]])):
+        with pytest.raises(mk.InputError, match="is Mn4\\+; this model was trained on Mn2\\+ and Mn3\\+"):
+            ask()
     assert "Ga" in model.elements and mk.score({"it": model}, few[:2] and manganese[:2]).loc["it", "magmoms"] > 0
     with pytest.raises(mk.InputError, match="model_args do not fit a cpainn.*colour"):
         mk.train("cpainn", few, True, epochs=1, model_args={"colour": 3})
-    with pytest.raises(mk.InputError, match="epochs must be at least 1"):
+    with pytest.raises(mk.InputError, match="model_args do not fit a chgnet.*features"):
+        mk.train("chgnet", few, True, epochs=1, model_args={"features": 3})
+    with pytest.raises(mk.InputError, match="epochs must be above 0"):
         mk.train("cpainn", few, True, epochs=0)
-    with pytest.raises(mk.InputError, match="at least one ion"):
-        mk.train("cpainn", few, True, proxies={})
+    for kwargs, says in (({"proxies": {}}, "at least one ion"), ({"proxies": {"Ga": ("Fe", 3)}}, "'Ga': \\('Fe', 3\\) does not name an ion"),
+                         ({"proxies": {("Fe", 3): "Xx"}}, "does not name an ion"), ({"proxies": {("Fe", 3): "Ga", ("Fe", 4): "Ga"}}, "a proxy of its own"),
+                         ({"batch_size": 0}, "batch_size must be above 0"), ({"batch_size": -1}, "batch_size must be above 0"),
+                         ({"lr": -1.0}, "lr must be above 0"), ({"lr": float("nan")}, "lr must be above 0"), ({"seed": -1}, "seed must not be below 0"),
+                         ({"model_args": {"n_heads": 2}}, "Bader charges has nothing to learn from")):
+        with pytest.raises(mk.InputError, match=says):
+            mk.train("cpainn", few, True, **{"epochs": 1, "progress": False, **kwargs})
+    with pytest.raises(mk.InputError, match="train takes a list of frames"):
+        mk.train("cpainn", few[0], True)
 
 
 def test_interrupt_patience_and_start(few):
@@ -128,6 +148,55 @@ def test_interrupt_patience_and_start(few):
     assert further.network.model_args == potential.network.model_args
     with pytest.raises(mk.InputError, match="start is a cpainn with the proxies none"):
         mk.train("cpainn", few, True, epochs=1, start=potential)
+
+
+RUN = """
+import sys, mlipkit as mk
+frames = mk.read_frames(sys.argv[1])
+mk.train("cpainn", frames, True, epochs=8, lr=1e-2, model_args={"features": 8, "interactions": 1}, folder=sys.argv[2], progress=False,
+         on_epoch=lambda history: print("epoch", flush=True))
+"""
+
+
+def test_a_killed_training_goes_on_in_another_process(few, tmp_path):
+    mk.write_frames(tmp_path / "few.extxyz", few)
+    read = mk.read_frames(tmp_path / "few.extxyz")
+    process = subprocess.Popen([sys.executable, "-c", RUN, str(tmp_path / "few.extxyz"), str(tmp_path)], stdout=subprocess.PIPE, text=True,
+                               env={**os.environ, "OMP_NUM_THREADS": "1", "ATEN_CPU_CAPABILITY": "default"})      # as on an older processor
+    for _ in range(3):
+        assert process.stdout.readline() == "epoch\n"
+    process.kill()
+    process.wait()
+    kwargs = {"epochs": 8, "lr": 1e-2, "model_args": {"features": 8, "interactions": 1}, "progress": False}
+    epochs = []
+    resumed, history = mk.train("cpainn", read, True, **kwargs, folder=tmp_path, on_epoch=lambda h: epochs.append(len(h)))
+    whole, straight = mk.train("cpainn", read, True, **kwargs)
+    assert epochs == list(range(epochs[0], 9)) and epochs[0] >= 3
+    assert [h["validation"] for h in history] == pytest.approx([h["validation"] for h in straight], rel=2e-3)
+    assert resumed.predict(read[:1])[0].energy == pytest.approx(whole.predict(read[:1])[0].energy, abs=5e-3)
+
+
+def test_a_damaged_checkpoint_is_told_and_executes_nothing(few, tmp_path):
+    kwargs = {"charge_aware": False, "epochs": 1, "model_args": {"features": 8, "interactions": 1}, "progress": False, "folder": tmp_path}
+    mk.train("cpainn", few, **kwargs)
+    path, sign = tmp_path / "cpainn_blind_seed0.ckpt", tmp_path / "executed"
+    whole = path.read_bytes()
+    for content in (b"", whole[:len(whole) // 2], pickle.dumps(Bomb(sign)), b"no archive"):
+        path.write_bytes(content)
+        with pytest.raises(mk.InputError, match="cpainn_blind_seed0.ckpt: is no checkpoint of train, or a damaged one"):
+            mk.train("cpainn", few, **kwargs)
+    torch.save({"run": Bomb(sign)}, path)
+    with pytest.raises(mk.InputError, match="is no checkpoint of train"):
+        mk.train("cpainn", few, **kwargs)
+    assert not sign.exists()
+
+
+class Bomb:
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
 
 
 def test_weights_round_trip(frames, tmp_path):

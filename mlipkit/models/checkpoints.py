@@ -19,6 +19,18 @@ from mlipkit.models.potential import building, proxies_of
 _NUMBERS = [np.dtype, *{type(np.dtype(t)) for t in (np.float64, np.float32, np.int64, np.int32, np.bool_)},
             np._core.multiarray.scalar, (np._core.multiarray.scalar, "numpy.core.multiarray.scalar")]
 
+# state dicts that say nothing of the size of their network, by what their names begin with
+ELSEWHERE = {"composition_model.": "is a bare state dict of a CHGNet, which does not say how large the network is; the checkpoints of "
+                                   "chgnet.trainer.Trainer do (model_args)",
+             "node_embedding.": "is a checkpoint of a MACE training, which does not say how large the network is; give the .model file "
+                                "that mace_run_train leaves beside it"}
+SEALED = "architecture", "charge_aware", "model_args", "elements", "proxies", "oxi_states", "sha256"
+
+
+def seal(card):
+    """Checksum of what a card says of its network; a changed cutoff would fit the weights and give other energies."""
+    return hashlib.sha256(json.dumps({k: card.get(k) for k in SEALED}, sort_keys=True).encode()).hexdigest()
+
 
 def import_checkpoint(path, charge_aware=True, proxies=None, frames=None, cutoff=None):
     """A potential from a published checkpoint of CHGNet, MACE or cPaiNN, or from weights that `save_weights` wrote.
@@ -68,6 +80,9 @@ def import_checkpoint(path, charge_aware=True, proxies=None, frames=None, cutoff
     if isinstance(model, dict) and {"state_dict", "model_args"} <= set(model):
         return _chgnet(path, model, proxies_of(charge_aware, proxies))
     state = model.get("state_dict", model) if isinstance(model, dict) else {}
+    for part, remedy in ELSEWHERE.items():
+        if any(str(k).startswith(part) for k in state):
+            raise InputError(f"{path}: {remedy}")
     if any("embedding" in str(k) for k in state) and all(torch.is_tensor(v) for v in state.values()):
         cutoff = cutoff or content.get("cutoff")
         if not frames or not cutoff:
@@ -163,6 +178,8 @@ def _own(path):
         card = json.loads(path.with_suffix(".json").read_text())
         if hashlib.sha256(path.read_bytes()).hexdigest() != card.get("sha256"):
             raise ValueError("checksum differs")
+        if card.get("seal", seal(card)) != seal(card):
+            raise ValueError("the card was changed")
         return adapter(card["architecture"]).from_weights(path, card)
     except FileNotFoundError:
         raise InputError(f"{path.with_suffix('.json')}: the card of {path.name} is missing; it says how large the network is") from None

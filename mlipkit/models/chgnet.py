@@ -7,7 +7,7 @@ import warnings
 import torch
 
 from mlipkit.files import InputError
-from mlipkit.models.potential import Potential, building
+from mlipkit.models.potential import Potential, building, seen_states
 
 warnings.filterwarnings("ignore", message="Converting a tensor with requires_grad=True to a scalar", module="chgnet")
 
@@ -16,9 +16,9 @@ class CHGNetPotential(Potential):
     """CHGNet 0.3.0, as published or fine-tuned."""
     architecture, batch_size = "chgnet", 4
 
-    def __init__(self, network, proxies=None, elements=None):
+    def __init__(self, network, proxies=None, elements=None, states=None):
         from mlipkit.models.chgnet_layers import accelerate
-        super().__init__(accelerate(network), proxies, elements)
+        super().__init__(accelerate(network), proxies, elements, states)
 
     @classmethod
     def build(cls, model_args):
@@ -43,8 +43,10 @@ class CHGNetPotential(Potential):
         return cls(network, proxies)
 
     @classmethod
-    def fresh(cls, frames, proxies, seed=0, **model_args):
-        return cls.pretrained(proxies)
+    def fresh(cls, frames, proxies, seed=0):
+        potential = cls.pretrained(proxies)
+        potential.states = seen_states(frames, proxies)
+        return potential
 
     def graph(self, atoms):
         from pymatgen.core import Structure

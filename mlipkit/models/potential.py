@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
 from ase.stress import full_3x3_to_voigt_6_stress
 
@@ -75,11 +76,13 @@ class Potential:
         The proxy map of a charge-aware model; empty for a charge-blind one.
     elements : iterable of str, optional
         What the model was trained on, proxies among them; None when the architecture says so itself.
+    states : dict, optional
+        ``{element: [oxidation states]}`` that a charge-aware model was trained on; others are refused. None when it is not known.
     """
     architecture, batch_size = "", 8
 
-    def __init__(self, network, proxies=None, elements=None):
-        self.network, self.proxies = network.eval(), proxies or {}
+    def __init__(self, network, proxies=None, elements=None, states=None):
+        self.network, self.proxies, self.states = network.eval(), proxies or {}, states or {}
         self.elements = None if elements is None else sorted(elements, key=atomic_numbers.get)
 
     @property
@@ -97,7 +100,7 @@ class Potential:
     def fresh(cls, frames, proxies, seed=0, **model_args):
         """A potential to train on these frames: the published weights, or random ones of this seed."""
         with building(seed):
-            return cls(cls.build(model_args), proxies, seen_elements(frames, proxies))
+            return cls(cls.build(model_args), proxies, seen_elements(frames, proxies), seen_states(frames, proxies))
 
     def graph(self, atoms):
         """What the network needs of a frame."""
@@ -131,7 +134,7 @@ class Potential:
         with building():
             network = cls.build(card["model_args"])
         network.load_state_dict(load_file(path))
-        return cls(network, {(e, q): p for e, q, p in card["proxies"]}, card.get("elements"))
+        return cls(network, {(e, q): p for e, q, p in card["proxies"]}, card.get("elements"), card.get("oxi_states"))
 
     def numbers(self, atoms):
         """Atomic numbers as the model sees them.
@@ -139,7 +142,7 @@ class Potential:
         Raises
         ------
         InputError
-            When a charge-aware model misses oxidation states, or an element is none that the model knows.
+            When a charge-aware model misses oxidation states, or an element or an ion is none that the model knows.
 
         Warns
         -----
@@ -149,6 +152,7 @@ class Potential:
         numbers = atoms.numbers
         if self.proxies:
             numbers = to_proxies(atoms, self.proxies)
+            self._check_states(atoms, atoms.arrays["oxi_states"])
             warn_unbalanced(atoms)
         if self.elements is not None:
             unknown = sorted({chemical_symbols[z] for z in numbers} - set(self.elements))
@@ -156,6 +160,15 @@ class Potential:
                 raise InputError(f"{atoms.get_chemical_formula()}: this {self.architecture} model was not trained on {', '.join(unknown)}; "
                                  f"it knows {', '.join(self.elements)}")
         return numbers
+
+    def _check_states(self, atoms, states):
+        for element, known in self.states.items():
+            of = np.flatnonzero(atoms.symbols == element)
+            other = ~np.isin(np.asarray(states)[..., of], known)
+            if other.any():
+                where = tuple(np.argwhere(other)[0])
+                raise InputError(f"{atoms.get_chemical_formula()}: atom {of[where[-1]]} is {element}{states[..., of][where]:g}+; this "
+                                 f"model was trained on {' and '.join(f'{element}{q}+' for q in known)}")
 
     def predict(self, frames, batch_size=None):
         """Predict a list of frames.
@@ -176,7 +189,7 @@ class Potential:
         InputError
             When a charge-aware model misses oxidation states, or the model cannot describe a cell.
         """
-        result, size = [], batch_size or self.batch_size
+        frames, result, size = as_list(frames, "predict"), [], positive(batch_size, "predict: batch_size") or self.batch_size
         for atoms in frames:
             check_cell(atoms)
         for first in range(0, len(frames), size):
@@ -218,12 +231,13 @@ class Potential:
             As `predict`, for the first assignment.
         """
         from tqdm.auto import tqdm
-        states, size = np.atleast_2d(states), batch_size or self.batch_size
+        states, size = np.atleast_2d(states), positive(batch_size, "score: batch_size") or self.batch_size
         if not len(states):
             return np.empty(0)
         check_cell(atoms)
         first = atoms.copy()
         first.set_array("oxi_states", states[0])
+        self._check_states(atoms, states)
         graph, numbers = self.graph(first), marked(atoms.numbers, states if self.proxies else states[:1], self.proxies)
         batches = [numbers[k:k + size] for k in range(0, len(numbers), size)]
         with torch.no_grad():
@@ -239,11 +253,38 @@ class Potential:
         return PotentialCalculator(self)
 
 
+def as_list(frames, where):
+    """Frames as a list; one `Atoms` alone would be taken for a list of its atoms."""
+    if isinstance(frames, Atoms):
+        raise InputError(f"{where} takes a list of frames; write [atoms] for a single one")
+    return list(frames)
+
+
+def positive(number, what):
+    """`number`, which must be None or above zero."""
+    if number is not None and not number > 0:
+        raise InputError(f"{what} must be above 0, not {number}")
+    return number
+
+
 def proxies_of(charge_aware, proxies=None):
     """The proxy map of a model: `proxies` or the default one when it is charge-aware, none otherwise."""
     if charge_aware and proxies is not None and not proxies:
         raise InputError("a charge-aware model needs at least one ion as a species of its own, such as proxies={('Fe', 3): 'Ga'}")
+    for ion, proxy in (proxies or {}).items():
+        whole = isinstance(ion, tuple) and len(ion) == 2 and ion[0] in atomic_numbers and isinstance(ion[1], int | np.integer)
+        if not whole or proxy not in atomic_numbers:
+            raise InputError(f"proxies: {ion!r}: {proxy!r} does not name an ion and the element that stands for it; write it as "
+                             "{('Fe', 3): 'Ga'}")
+    if proxies and len(set(proxies.values())) < len(proxies):
+        raise InputError(f"proxies: every ion needs a proxy of its own, not {', '.join(proxies.values())}")
     return (proxies or PROXIES) if charge_aware else {}
+
+
+def seen_states(frames, proxies):
+    """{element: [oxidation states]} in frames, of the elements that have proxies."""
+    return {element: sorted({int(q) for a in frames for q in a.arrays["oxi_states"][a.symbols == element]})
+            for element in sorted({e for e, _ in proxies})}
 
 
 def seen_elements(frames, proxies):

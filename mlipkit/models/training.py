@@ -15,7 +15,8 @@ from tqdm.auto import tqdm
 from mlipkit.files import InputError, write_atomically
 from mlipkit.frames import label, required_label, well_converged
 from mlipkit.models import adapter, weights_stem
-from mlipkit.models.potential import proxies_of
+from mlipkit.models.checkpoints import seal
+from mlipkit.models.potential import as_list, positive, proxies_of, seen_states
 
 # what counts as an error of one: eV/atom, eV/Å, eV/Å^3 (0.5 GPa), µB
 SCALES = {"energy": 0.005, "forces": 0.1, "stress": 0.5 / 160.21766208, "magmoms": 0.05}
@@ -68,13 +69,16 @@ def train(name, frames, charge_aware, seed=0, epochs=None, lr=None, batch_size=N
     Raises
     ------
     InputError
-        When a label or a split is missing, or the loss is no longer finite.
+        When a label or a split is missing, an argument or the checkpoint in `folder` makes no sense, or the loss is no longer finite.
     """
     if name not in SETTINGS:
         raise InputError(f"train: there is no model {name!r}; there is {', '.join(map(repr, SETTINGS))}")
-    if epochs is not None and epochs < 1:
-        raise InputError("train: epochs must be at least 1")
-    given = {k: v for k, v in (("epochs", epochs), ("lr", lr), ("batch_size", batch_size)) if v is not None}
+    given = {k: v for k, v in (("epochs", epochs), ("lr", lr), ("batch_size", batch_size)) if positive(v, f"train: {k}") is not None}
+    if seed < 0:
+        raise InputError(f"train: seed must not be below 0, and is {seed}")
+    if (model_args or {}).get("n_heads", 1) > 1:
+        raise InputError("train: a head for Bader charges has nothing to learn from, frames have no such labels; leave n_heads out")
+    frames = as_list(frames, "train")
     epochs, lr, batch_size = (SETTINGS[name] | given).values()
     parts = {s: [a for a in well_converged(frames) if a.info.get("split") == s] for s in ("train", "validation")}
     for split, part in parts.items():
@@ -92,12 +96,17 @@ def train(name, frames, charge_aware, seed=0, epochs=None, lr=None, batch_size=N
     net = potential.network
     data = {split: list(zip(map(potential.graph, part), wanted[split])) for split, part in parts.items()}
     optimizer = torch.optim.Adam([p for p in net.parameters() if p.requires_grad], lr=lr, fused=True)
-    history, best, initial = [], None, net.state_dict()
-    run = _fingerprint(parts, wanted, initial.values(), epochs, lr, batch_size)
+    history, best = [], None
+    run = _fingerprint(parts, wanted, start, name, sorted(proxies.items()), seed, model_args, epochs, lr, batch_size)
     checkpoint = Path(folder) / f"{weights_stem(name, charge_aware, seed)}.ckpt" if folder else None
     if checkpoint and checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        if state["run"] != run:
+        try:
+            state = torch.load(checkpoint, weights_only=True)
+            found = state["run"]
+        except Exception as reason:     # torch raises whatever a damaged archive makes it stumble over
+            raise InputError(f"{checkpoint}: is no checkpoint of train, or a damaged one ({type(reason).__name__}); remove it to start "
+                             "afresh") from None
+        if found != run:
             raise InputError(f"{checkpoint}: belongs to a run with other frames or other settings; remove it to start afresh")
         net.load_state_dict(state["net"])
         optimizer.load_state_dict(state["optimizer"])
@@ -137,6 +146,8 @@ def starting_point(name, frames, proxies, seed, start, model_args):
             raise InputError(f"train: start is a {start.architecture} with the proxies {start.proxies or 'none'}; "
                              f"it must be a {name} with {proxies or 'none'}")
         potential = copy.deepcopy(start)
+        new = seen_states(frames, proxies)
+        potential.states = {e: sorted({*start.states[e], *new[e]}) for e in start.states if e in new}
     else:
         if name != "chgnet":        # a size for atomic energies that the first epoch need not find
             forces = np.concatenate([required_label(a, "forces", "training") for a in frames])
@@ -226,14 +237,17 @@ def _epoch(potential, data, optimizer, seed, epoch, epochs, lr, batch_size):
     return result
 
 
-def _fingerprint(parts, wanted, weights, *settings):
-    """What a checkpoint belongs to: geometries, labels, species, first weights and settings."""
+def _fingerprint(parts, wanted, start, *settings):
+    """What a checkpoint belongs to: geometries, labels, species, settings and the weights given.
+
+    Not the first weights themselves: they hold energies computed here, whose last digits another processor or number of threads changes.
+    """
     digest = hashlib.sha256(repr((settings, sorted(SCALES.items()))).encode())
     for split, frames in parts.items():
         for atoms, labels in zip(frames, wanted[split]):
             for values in (atoms.numbers, atoms.positions, atoms.cell.array, *labels.values(), atoms.arrays.get("oxi_states", ())):
                 digest.update(np.ascontiguousarray(values).tobytes())
-    for tensor in weights:
+    for tensor in start.network.state_dict().values() if start else ():
         digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()
 
@@ -254,9 +268,11 @@ def save_weights(potential, folder, card):
         raise InputError("save_weights: a model from elsewhere cannot be built again from a card; keep its own file and import that")
     card = {**card, "architecture": potential.architecture, "charge_aware": potential.charge_aware,
             "parameters": sum(p.numel() for p in potential.network.parameters()), "model_args": potential.network.model_args,
-            "elements": potential.elements, "proxies": [[e, q, p] for (e, q), p in potential.proxies.items()]}
+            "elements": potential.elements, "proxies": [[e, q, p] for (e, q), p in potential.proxies.items()],
+            "oxi_states": potential.states}
     state = {k: v.contiguous().clone() for k, v in potential.network.state_dict().items()}
     content = save(state)
     card["sha256"] = hashlib.sha256(content).hexdigest()
+    card["seal"] = seal(card)
     write_atomically(folder / f"{card['name']}.safetensors", content)
     write_atomically(folder / f"{card['name']}.json", json.dumps(card, indent=1) + "\n")
