@@ -184,9 +184,12 @@ def predict():
     relaxing = along_relaxations(frames)
     compared = {split: compare_models(relaxing, table, split) for split in ("train", "validation", "test")}
     errors = {split: by_model.round(4).to_dict("index") for split, by_model in compared.items()}
+    results = pd.read_csv(FOLDER / "results.csv").set_index("run")
     for model, stem in found:
         path = FOLDER / f"{stem}.json"
         card = json.loads(path.read_text()) | {"errors": {split: by_model[model] for split, by_model in errors.items()}}
+        if (other := f"{stem}_dft_only") in results.index:
+            card["test_errors_without_pretraining"] = results.loc[other, ["energy", "forces"]].to_dict()
         write_atomically(path, json.dumps(card, indent=1) + "\n")
     write_atomically(FOLDER / "predictions.csv", table.to_csv(index=False))
     write_manifest()
