@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.optimize import LBFGS
+from ase.optimize import FIRE, LBFGS
 
 import mlipkit as mk
 
@@ -26,11 +26,12 @@ def start(ends):
 
 
 def test_same_path_as_ase_alone(start, aware):
-    found = mk.relax(start, aware, optimizer="LBFGS", progress=False)
+    # not plain LBFGS: with these weights it swings without end where a neighbour passes the cutoff (see the default of relax)
+    found = mk.relax(start, aware, optimizer="FIRE", progress=False)
     atoms = start.copy()
     atoms.calc = aware.calculator()
-    alone = LBFGS(atoms, logfile=None)
-    alone.run(fmax=0.05)
+    alone = FIRE(atoms, logfile=None)
+    alone.run(fmax=0.05, steps=300)
     assert found.converged and len(found.frames) == alone.nsteps + 1 and found.atoms.positions == pytest.approx(atoms.positions, abs=2e-4)
     assert found.max_forces[-1] <= 0.05 < found.max_forces[-2]
     assert found.energies[0] == aware.predict([start])[0].energy and found.energies[-1] < found.energies[0]
@@ -74,7 +75,7 @@ def test_interrupt_keeps_what_was_reached(start, aware):
     assert found.reason == "interrupted" and len(found.frames) == 3
 
 
-@pytest.mark.parametrize("optimizer", ["FIRE", "LBFGS", "PreconLBFGS", "BFGSLineSearch"])
+@pytest.mark.parametrize("optimizer", ["FIRE", "PreconLBFGS", "BFGSLineSearch"])       # plain LBFGS: see the next test
 def test_optimisers_end_in_one_place(start, aware, optimizer):
     found, usual = mk.relax(start, aware, optimizer=optimizer, progress=False), mk.relax(start, aware, progress=False)
     assert found.converged and found.energies[-1] == pytest.approx(usual.energies[-1], abs=0.028)       # eV per cell: 1 meV/atom

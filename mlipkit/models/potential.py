@@ -237,8 +237,9 @@ class Potential:
         check_cell(atoms)
         first = atoms.copy()
         first.set_array("oxi_states", states[0])
+        graph = self.graph(first)
         self._check_states(atoms, states)
-        graph, numbers = self.graph(first), marked(atoms.numbers, states if self.proxies else states[:1], self.proxies)
+        numbers = marked(atoms.numbers, states if self.proxies else states[:1], self.proxies)
         batches = [numbers[k:k + size] for k in range(0, len(numbers), size)]
         with torch.no_grad():
             found = [self.energies_on(graph, part) for part in tqdm(batches, unit_scale=size, delay=3, disable=not progress)]
