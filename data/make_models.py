@@ -130,17 +130,15 @@ def measured(potential, frames):
     off = error_table(displaced, pd.DataFrame(rows("", potential, displaced)))
     result |= {f"{k}_displaced": off[k] for k in ("n", "energy", "forces", "valence_right")}
     ends = mk.end_points(frames)
-    held_out = [a.info["split"] == "test" for a in ends]
     undistorted, starts = nudged_starts(ends)
     relaxed = mk.relax_many(starts, potential, processes=1, progress=False, fmax=FMAX, steps=150, optimizer="FIRE")
     there = [a for a in frames if a.info["kind"] == "undistorted"]      # where DFT's electrons stay localised on the host
-    held_out_there = [a.info["split"] == "test" for a in there]
-    geometries = {"dft": (ends, held_out, [p.energy for p in potential.predict(ends)]),
-                  "start": (ends, held_out, [p.energy for p in potential.predict(undistorted)]),
-                  "undistorted": (there, held_out_there, [p.energy for p in potential.predict(there)]),
-                  "relaxed": (ends, held_out, [r.energies[-1] for r in relaxed])}
-    for geometry, (labelled, held, energies) in geometries.items():
-        for which, counts in (("", None), ("_held_out", held)):
+    geometries = {"dft": (ends, [p.energy for p in potential.predict(ends)]),
+                  "start": (ends, [p.energy for p in potential.predict(undistorted)]),
+                  "undistorted": (there, [p.energy for p in potential.predict(there)]),
+                  "relaxed": (ends, [r.energies[-1] for r in relaxed])}
+    for geometry, (labelled, energies) in geometries.items():
+        for which, counts in (("", None), ("_held_out", [a.info["split"] == "test" for a in labelled])):
             score = order_scores(labelled, energies, counts)
             result |= {f"tau_{geometry}{which}": score["kendall_tau"],
                        f"ground_{geometry}{which}": f"{score['ground_states']}/{score['arrangements']}"}
@@ -223,8 +221,7 @@ def results_text():
     lines = ["| held-out orderings | " + " | ".join(table.columns) + " |", "|---" * (1 + table.shape[1]) + "|"]
     lines += [f"| {name} | " + " | ".join(row) + " |" for name, row in zip(table.index, table.to_numpy())]
     says = [f"`{r.run}` ({r.n_train} frames) {r.energy:.1f} meV/atom, {r.forces:.0f} meV/Å, τ {r.tau_dft_held_out:.2f}"
-            for r in results.itertuples()
-            if not r.pretrained or r.thinned > 1]
+            for r in results.itertuples() if not r.pretrained or r.thinned > 1]
     return [*lines, "", f"Without pre-training, or on one frame in 2 or 4 (seed 0): {'; '.join(says)}."] if says else lines
 
 

@@ -2,7 +2,7 @@
 import numpy as np
 
 from mlipkit.files import InputError
-from mlipkit.frames import required_label, well_converged
+from mlipkit.frames import required_label, required_ordering, well_converged
 from mlipkit.orderings import arrangement
 from mlipkit.oxidation import infer_oxidation_states
 from mlipkit.reference_moments import redox_sites
@@ -248,10 +248,7 @@ def order_scores(frames, energies, counts=None):
     counts = np.ones(len(frames), bool) if counts is None else np.asarray(counts, bool)
     groups = {}
     for i, atoms in enumerate(frames):
-        if "ordering" not in atoms.info:
-            raise InputError(f"order_scores: frame {i} ({atoms.get_chemical_formula()}) has no info['ordering'], the name of its charge "
-                             "ordering; ordering_label makes it")
-        groups.setdefault(arrangement(atoms.info["ordering"]), []).append(i)
+        groups.setdefault(arrangement(required_ordering(atoms, i, "order_scores")), []).append(i)
     score = pairs = right = arrangements = 0
     for members in groups.values():
         if len(members) < 2 or not counts[members].any():

@@ -208,6 +208,14 @@ def frame_table(frames):
     return pd.DataFrame(rows)
 
 
+def required_ordering(atoms, index, where):
+    """``info["ordering"]`` of a frame, or an InputError that names the frame by its index."""
+    if "ordering" not in atoms.info:
+        raise InputError(f"{where}: frame {index} ({atoms.get_chemical_formula()}) has no info['ordering'], the name of its charge "
+                         "ordering; ordering_label makes it")
+    return atoms.info["ordering"]
+
+
 def end_points(frames, fmax=0.05):
     """The end of the relaxation of every charge ordering (``info["ordering"]``), in the order of their names.
 
@@ -226,12 +234,10 @@ def end_points(frames, fmax=0.05):
     """
     best = {}
     for i, atoms in enumerate(frames):
-        if "ordering" not in atoms.info:
-            raise InputError(f"end_points: frame {i} ({atoms.get_chemical_formula()}) has no info['ordering'], "
-                             "the name of its charge ordering")
+        name = required_ordering(atoms, i, "end_points")
         energy, forces = (required_label(atoms, name, "end_points") for name in ("energy", "forces"))
         final = atoms.info.get("kind") == "final"
-        rank, name = (not final, energy), atoms.info["ordering"]
+        rank = not final, energy
         if (final or np.linalg.norm(forces, axis=1).max() <= fmax) and (name not in best or rank < best[name][0]):
             best[name] = rank, atoms
     return [best[name][1] for name in sorted(best)]

@@ -138,15 +138,11 @@ def test_a_painn_of_another_program_is_joined_as_its_forces_say(tmp_path, frames
         mk.import_checkpoint(path, frames=known)
 
 
-def upstream_state(path):
-    return torch.load(path, weights_only=False)["model"]["state_dict"]
-
-
 def test_other_files_are_refused_with_the_reason(tmp_path, upstream):
     path = tmp_path / "x.pth"
     for content, reason in (({"model": {"message_layers.0.weight": torch.zeros(2)}}, "no model that is known here .found: message_layers.0.weight"),
                             ({"model": {"node_embedding.linear.weight": torch.zeros(2)}}, "checkpoint of a MACE training.*the .model file"),
-                            (upstream_state(upstream), "bare state dict of a CHGNet.*chgnet.trainer.Trainer do"),
+                            (CHGNetPotential.pretrained().network.state_dict(), "bare state dict of a CHGNet.*chgnet.trainer.Trainer do"),
                             ([1, 2, 3], "no model that is known here .found: list"),
                             ({"model": {"state_dict": {}, "model_args": {"nonsense": 1}}}, "is no CHGNet of this version")):
         torch.save(content, path)
@@ -204,3 +200,18 @@ def test_own_weights_round_trip_and_tampering_is_told(tmp_path, frames, name):
     (tmp_path / "mine.json").unlink()
     with pytest.raises(mk.InputError, match="the card of mine.safetensors is missing"):
         mk.import_checkpoint(tmp_path / "mine.safetensors")
+
+
+def test_a_damaged_checkpoint_is_told_and_executes_nothing(few, tmp_path):
+    kwargs = {"charge_aware": False, "epochs": 1, "model_args": {"features": 8, "interactions": 1}, "progress": False, "folder": tmp_path}
+    mk.train("cpainn", few, **kwargs)
+    path, sign = tmp_path / "cpainn_blind_seed0.ckpt", tmp_path / "executed"
+    whole = path.read_bytes()
+    for content in (b"", whole[:len(whole) // 2], pickle.dumps(Bomb(sign)), b"no archive"):
+        path.write_bytes(content)
+        with pytest.raises(mk.InputError, match="cpainn_blind_seed0.ckpt: is no checkpoint of train, or a damaged one"):
+            mk.train("cpainn", few, **kwargs)
+    torch.save({"run": Bomb(sign)}, path)
+    with pytest.raises(mk.InputError, match="is no checkpoint of train"):
+        mk.train("cpainn", few, **kwargs)
+    assert not sign.exists()

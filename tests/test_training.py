@@ -1,5 +1,4 @@
 import os
-import pickle
 import subprocess
 import sys
 
@@ -12,14 +11,6 @@ import mlipkit as mk
 from mlipkit.models import training
 from mlipkit.models.chgnet import CHGNetPotential
 from mlipkit.species import PROXIES
-
-
-@pytest.fixture(scope="module")
-def few(frames):
-    # by name, so that they stay the same while the campaign adds frames
-    train = [a for a in frames if (a.info["job"], a.info["step"]) in
-             {("x000_na-_fe0123", 3), ("x025_na0_fe012", 9), ("x050_na02_fe13", 6), ("x075_na012_fe0", 12), ("x100_na0123_fe-", 4)}]
-    return train + [a for a in frames if a.info["split"] == "validation" and a.info["density"] < 5e-4][:2]
 
 
 def test_resumed_equals_uninterrupted(few, tmp_path, monkeypatch):
@@ -174,29 +165,6 @@ def test_a_killed_training_goes_on_in_another_process(few, tmp_path):
     assert epochs == list(range(epochs[0], 9)) and epochs[0] >= 3
     assert [h["validation"] for h in history] == pytest.approx([h["validation"] for h in straight], rel=2e-3)
     assert resumed.predict(read[:1])[0].energy == pytest.approx(whole.predict(read[:1])[0].energy, abs=5e-3)
-
-
-def test_a_damaged_checkpoint_is_told_and_executes_nothing(few, tmp_path):
-    kwargs = {"charge_aware": False, "epochs": 1, "model_args": {"features": 8, "interactions": 1}, "progress": False, "folder": tmp_path}
-    mk.train("cpainn", few, **kwargs)
-    path, sign = tmp_path / "cpainn_blind_seed0.ckpt", tmp_path / "executed"
-    whole = path.read_bytes()
-    for content in (b"", whole[:len(whole) // 2], pickle.dumps(Bomb(sign)), b"no archive"):
-        path.write_bytes(content)
-        with pytest.raises(mk.InputError, match="cpainn_blind_seed0.ckpt: is no checkpoint of train, or a damaged one"):
-            mk.train("cpainn", few, **kwargs)
-    torch.save({"run": Bomb(sign)}, path)
-    with pytest.raises(mk.InputError, match="is no checkpoint of train"):
-        mk.train("cpainn", few, **kwargs)
-    assert not sign.exists()
-
-
-class Bomb:
-    def __init__(self, path):
-        self.path = str(path)
-
-    def __reduce__(self):
-        return os.system, (f"touch {self.path}",)
 
 
 def test_weights_round_trip(frames, tmp_path):

@@ -147,7 +147,7 @@ def starting_point(name, frames, proxies, seed, start, model_args):
                              f"it must be a {name} with {proxies or 'none'}")
         potential = copy.deepcopy(start)
         new = seen_states(frames, proxies)
-        potential.states = {e: sorted({*start.states[e], *new[e]}) for e in start.states if e in new}
+        potential.states = {e: sorted({*known, *new[e]}) for e, known in start.states.items()}
     else:
         if name != "chgnet":        # a size for atomic energies that the first epoch need not find
             forces = np.concatenate([required_label(a, "forces", "training") for a in frames])
