@@ -1,5 +1,7 @@
 """The CHGNet adapter against upstream CHGNet, finite differences, and the laws that any potential obeys."""
 import pytest
+import torch
+from ase.build import bulk
 from ase.stress import voigt_6_to_full_3x3_stress
 from chgnet.model import CHGNet
 from pymatgen.io.ase import AseAtomsAdaptor
@@ -34,6 +36,35 @@ def test_equals_upstream(published, frames):
         assert ours.forces == pytest.approx(theirs["f"], rel=1e-5, abs=5e-5)      # single precision, forces of several eV/Å
         assert voigt_6_to_full_3x3_stress(ours.stress) / GPA == pytest.approx(theirs["s"], abs=5e-4)
         assert ours.magmoms == pytest.approx(theirs["m"], abs=1e-5)
+
+
+def described(graph):
+    """What a CHGNet graph says, whatever the order and numbers of its bonds."""
+    edges = [(*map(int, pair), *map(int, image)) for pair, image in zip(graph.atom_graph, graph.neighbor_image)]
+    bonds = [set() for _ in graph.undirected2directed]
+    for edge, bond in zip(edges, graph.directed2undirected):
+        bonds[bond].add(edge)
+    assert all(edges[d] in bonds[k] for k, d in enumerate(graph.undirected2directed))
+    angles = [(int(atom), *(part for bond, edge in ((a, b), (c, d)) for part in (frozenset(bonds[bond]), edges[edge])))
+              for atom, a, b, c, d in graph.bond_graph]
+    assert len(set(angles)) == len(angles) and len(set(edges)) == len(edges)
+    return set(edges), set(map(frozenset, bonds)), set(angles)
+
+
+@pytest.mark.parametrize("which", ["mixed", "one atom", "sheared", "outside", "supercell"])
+def test_the_graph_is_the_one_of_chgnets_own_converter(published, mixed, which):
+    atoms = {"mixed": mixed, "one atom": bulk("Cu"), "sheared": bulk("NaCl", "rocksalt", 5.6), "outside": mixed.copy(),
+             "supercell": mixed.repeat((1, 2, 1))}[which]
+    if which == "sheared":
+        atoms.set_cell(atoms.cell.array @ [[1, 0.1, 0], [0, 1.05, -0.2], [0, 0, 1]], scale_atoms=True)
+    if which == "outside":
+        atoms.positions[::3] += 2 * atoms.cell[0] - atoms.cell[2]
+    converter = published.network.graph_converter
+    ours, theirs = published.graph(atoms), converter(AseAtomsAdaptor.get_structure(atoms))
+    assert described(ours) == described(theirs) and len(ours.bond_graph)
+    for name in ("atomic_number", "atom_frac_coord", "lattice"):
+        a, b = (getattr(graph, name).detach() for graph in (ours, theirs))
+        assert torch.allclose(a, b, atol=1e-6) and a.dtype == b.dtype
 
 
 def test_untrained_blind_and_aware_agree_where_there_is_no_fe3(published, ends):
@@ -81,7 +112,7 @@ def test_bad_input_is_a_sentence(aware, mixed):
         mk.load_model("chgnet", charge_aware=True, seed=7)
     far = mixed[:1].copy()
     far.set_cell([30, 30, 30])
-    with pytest.raises(mk.InputError, match="CHGNet cannot describe this cell"):
+    with pytest.raises(mk.InputError, match="CHGNet cannot describe this cell: atom 0 .Na. has no neighbour within 6 Å"):
         aware.predict([far])
     del mixed.arrays["oxi_states"]
     with pytest.raises(mk.InputError, match="infer_oxidation_states"):

@@ -57,10 +57,13 @@ def check_cell(atoms):
         raise InputError(f"{what}: a position or the cell is not a finite number")
 
 
-def neighbours(atoms, cutoff):
-    """Directed pairs within a cutoff (Å): indices ``i`` and ``j`` and the periodic shift of ``j``, shape (n_pairs, 3), by vesin."""
+def neighbours(atoms, cutoff, full_list=True):
+    """Pairs within a cutoff (Å), by vesin: indices ``i`` and ``j`` and the periodic shift of ``j``, shape (n_pairs, 3).
+
+    In both directions and sorted by ``i``, or every pair once.
+    """
     from vesin import NeighborList
-    i, j, shift = NeighborList(cutoff=cutoff, full_list=True, sorted=True, n_threads=1).compute(
+    i, j, shift = NeighborList(cutoff=cutoff, full_list=full_list, sorted=True, n_threads=1).compute(
         atoms.positions, atoms.cell.array, list(atoms.pbc), "ijS")
     return i.astype(np.int64), j.astype(np.int64), shift
 
