@@ -265,13 +265,15 @@ def order_scores(frames, energies, counts=None):
     return {"pairs": pairs, "kendall_tau": float(score / pairs) if pairs else np.nan, "arrangements": arrangements, "ground_states": right}
 
 
-def seed_table(results):
+def seed_table(results, variants=False):
     """Mean and spread over the seeds of every trained model.
 
     Parameters
     ----------
     results : pandas.DataFrame
         As `mlipkit.load_results` gives it.
+    variants : bool
+        The models that were also trained without pre-training ("DFT only") or on a share of the frames, and these runs beside them.
 
     Returns
     -------
@@ -292,13 +294,18 @@ def seed_table(results):
                "ground_undistorted_held_out": "ground states right, undistorted, against DFT there",
                "ground_start_held_out": "ground states right, undistorted, against relaxed DFT",
                "ground_relaxed_held_out": "ground states right, relaxed by the model", "valence_kept": "valences kept, orderings"}
-    newest = results["data_sha256"].iloc[-1]        # seeds trained on different data must not be averaged
-    table, whole = {}, results[results["pretrained"].astype(bool) & (results["thinned"] == 1) & (results["data_sha256"] == newest)]
-    for (name, aware), rows in whole.sort_values("seed").groupby(["architecture", "charge_aware"]):
+    of, table = ["architecture", "charge_aware"], {}
+    newest = results[results["data_sha256"] == results["data_sha256"].iloc[-1]]     # seeds trained on different data must not be averaged
+    plain = newest["pretrained"].astype(bool) & (newest["thinned"] == 1)
+    shown = newest[(~plain).groupby([newest[k] for k in of]).transform("any")] if variants else newest[plain]
+    shown = shown.sort_values([*of, "pretrained", "thinned", "seed"], ascending=[True, True, False, True, True])
+    for (name, aware, pretrained, thinned), rows in shown.groupby([*of, "pretrained", "thinned"], sort=False):
+        title = f"{name} {'aware' if aware else 'blind'}" + ("" if pretrained else ", DFT only")
+        title += f", 1 frame in {thinned}" if thinned > 1 else ""
         column = {label: ", ".join(rows[k]) if k.startswith(("ground", "valence_kept")) else
                   _mean_and_spread(rows[k].astype(float), {"forces": 0, "forces_displaced": 0, "magmoms": 3, "valence_right": 1}.get(k, 2))
                   for k, label in figures.items() if k in rows}
-        table[f"{name} {'aware' if aware else 'blind'}"] = {**column, "seeds": str(len(rows))}
+        table[title] = {**column, "seeds": str(len(rows))}
     return pd.DataFrame(table)
 
 
