@@ -220,7 +220,7 @@ def results_text():
     """Mean and spread over the seeds, from results.csv, as Markdown: the models, and what pre-training and more frames buy."""
     results = pd.read_csv(FOLDER / "results.csv")
     variants = seed_table(results, variants=True)
-    figures = [name for name in variants.index if "MAE" in name or "DFT-relaxed" in name or name == "seeds"]
+    figures = [name for name in variants.index if any(part in name for part in ("MAE", "DFT-relaxed", "DFT there", "seeds"))]
     says = ("What pre-training and the number of DFT frames buy, with as many steps in all: *DFT only* starts from random weights, "
             "*1 frame in 4* is fine-tuned on a quarter of the frames.")
     return [*markdown("held-out orderings", seed_table(results)), "", says, "", *markdown("held-out orderings", variants.loc[figures])]

@@ -261,7 +261,8 @@ def learning_curve(history):
         figure.add_scatter(x=[h["epoch"] + 1 for h in history], y=[h[name] for h in history], name=name, mode="lines+markers",
                            line={"color": colour, "dash": dash, "width": 2}, marker={"size": 5})
     figure.update_layout(LAYOUT, xaxis_title="epoch", yaxis_title="loss (errors over their scales)", height=320)
-    figure.update_yaxes(type="log", dtick="D2")
+    # plotly's own labels between powers of ten are single digits, a 2 for 20
+    figure.update_yaxes(type="log", tickvals=[factor * 10.0 ** power for power in range(-4, 5) for factor in (1, 2, 5)], tickformat="~g")
     return figure
 
 
