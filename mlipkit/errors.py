@@ -266,14 +266,15 @@ def order_scores(frames, energies, counts=None):
 
 
 def seed_table(results, variants=False):
-    """Mean and spread over the seeds of every trained model.
+    """Mean and spread over the seeds of every model of the table that was trained on the data of its last row.
 
     Parameters
     ----------
     results : pandas.DataFrame
         As `mlipkit.load_results` gives it.
     variants : bool
-        The models that were also trained without pre-training ("DFT only") or on a share of the frames, and these runs beside them.
+        False: the runs with pre-training on all frames. True: the models that were also trained without pre-training, from random
+        weights of each seed ("DFT only"), or on a share of the frames (the same for each seed), with these runs beside them.
 
     Returns
     -------

@@ -202,7 +202,7 @@ def test_what_no_potential_can_describe(aware, mixed):
     flat.set_cell([0, 0, 0])
     lost = mixed.copy()
     lost.positions[3, 0] = np.nan
-    for atoms, says in ((two, "no finite energy|cannot describe"), (flat, "its cell has no volume"), (lost, "not a finite number"),
+    for atoms, says in ((two, "no finite energy"), (flat, "its cell has no volume"), (lost, "not a finite number"),
                         (mixed[:0], "without atoms")):
         with pytest.raises(mk.InputError, match=says):
             aware.predict([atoms])

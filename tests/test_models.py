@@ -1,6 +1,8 @@
 """The CHGNet adapter against upstream CHGNet, finite differences, and the laws that any potential obeys."""
+import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from ase.build import bulk
 from ase.stress import voigt_6_to_full_3x3_stress
 from chgnet.model import CHGNet
@@ -51,17 +53,18 @@ def described(graph):
     return set(edges), set(map(frozenset, bonds)), set(angles)
 
 
-@pytest.mark.parametrize("which", ["mixed", "one atom", "sheared", "outside", "supercell"])
+@pytest.mark.parametrize("which", ["mixed", "one atom", "sheared", "outside", "supercell", "no angles"])
 def test_the_graph_is_the_one_of_chgnets_own_converter(published, mixed, which):
     atoms = {"mixed": mixed, "one atom": bulk("Cu"), "sheared": bulk("NaCl", "rocksalt", 5.6), "outside": mixed.copy(),
-             "supercell": mixed.repeat((1, 2, 1))}[which]
+             "supercell": mixed.repeat((1, 2, 1)), "no angles": bulk("Na", a=4.2)}[which]
     if which == "sheared":
         atoms.set_cell(atoms.cell.array @ [[1, 0.1, 0], [0, 1.05, -0.2], [0, 0, 1]], scale_atoms=True)
     if which == "outside":
         atoms.positions[::3] += 2 * atoms.cell[0] - atoms.cell[2]
     converter = published.network.graph_converter
     ours, theirs = published.graph(atoms), converter(AseAtomsAdaptor.get_structure(atoms))
-    assert described(ours) == described(theirs) and len(ours.bond_graph)
+    assert described(ours) == described(theirs) and (len(ours.bond_graph) > 0) == (which != "no angles")
+    assert published.score(atoms, np.zeros((2, len(atoms)), int)) == pytest.approx(published.predict([atoms])[0].energy, rel=1e-6)
     for name in ("atomic_number", "atom_frac_coord", "lattice"):
         a, b = (getattr(graph, name).detach() for graph in (ours, theirs))
         assert torch.allclose(a, b, atol=1e-6) and a.dtype == b.dtype
@@ -114,6 +117,8 @@ def test_bad_input_is_a_sentence(aware, mixed):
     far.set_cell([30, 30, 30])
     with pytest.raises(mk.InputError, match="CHGNet cannot describe this cell: atom 0 .Na. has no neighbour within 6 Å"):
         aware.predict([far])
+    with pytest.raises(mk.InputError, match="CHGNet knows the elements from H"):
+        mk.load_model("chgnet", charge_aware=False).predict([Atoms("FeX", [[0, 0, 0], [0, 0, 2]], cell=[4, 4, 4], pbc=True)])
     del mixed.arrays["oxi_states"]
     with pytest.raises(mk.InputError, match="infer_oxidation_states"):
         aware.predict([mixed])

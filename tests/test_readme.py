@@ -1,5 +1,6 @@
 """What the README says is true: its snippet runs, its numbers are those of the shipped files, its picture is there."""
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -33,11 +34,24 @@ def test_table_of_errors(frames):
 
 
 def test_table_of_seeds():
-    results = mk.load_results()
-    variants = mk.seed_table(results, variants=True)
-    for table in (mk.seed_table(results), variants[["MAE" in name for name in variants.index]]):
-        for name, row in table.iterrows():
-            assert f"| {name} | {' | '.join(row)} |" in README
+    for name, row in mk.seed_table(mk.load_results()).iterrows():
+        assert f"| {name} | {' | '.join(row)} |" in README
+    assert "\n".join(runpy.run_path(ROOT / "data/make_models.py")["results_text"]()) in README
+
+
+@pytest.mark.parametrize("job, before", [("x050_na02_fe02", 5), ("x050_na02_fe03", 4)])
+def test_no_model_sees_the_orbital_turn(job, before):
+    pair = mk.read_frames(ROOT / f"data/dft/frames/{job}.extxyz")[before:before + 2]
+    for atoms in pair:
+        atoms.set_array("oxi_states", mk.infer_oxidation_states(atoms).states)
+    turned = [", ".join(f"{v:.2f}" for v in a.arrays["minority_3z2"][(a.symbols == "Fe") & (a.arrays["oxi_states"] == 2)]) for a in pair]
+    dft = [250 * a.get_potential_energy() for a in pair]                # meV per formula unit
+    models = [[250 * p.energy for p in mk.load_model(name, charge_aware=True).predict(pair)] for name in ("chgnet", "cpainn", "mace")]
+    lines = (ROOT / "data/dft/README.md").read_text().splitlines()
+    at = next(k for k, line in enumerate(lines) if line.startswith(f"| {job}, {before} and {before + 1}: change of energy | {' to '.join(turned)} |"))
+    changes, offsets = ([float(n) for n in re.findall(r"-?\d+(?= *[|,])", line.split("|", 3)[3])] for line in lines[at:at + 2])
+    assert changes == pytest.approx([after - first for first, after in (dft, *models)], abs=0.6)
+    assert offsets == pytest.approx([m - d for model in models for m, d in zip(model, dft)], abs=0.6)
 
 
 def test_links_and_picture():

@@ -53,8 +53,8 @@ class CHGNetPotential(Potential):
         if not atoms.pbc.all():
             raise InputError(f"{atoms.get_chemical_formula()}: CHGNet describes crystals only, and this frame is not periodic in all "
                              "directions (atoms.pbc)")
-        if max(atoms.numbers) > 94:
-            raise InputError(f"{atoms.get_chemical_formula()}: CHGNet knows elements up to Pu (94)")
+        if not 1 <= min(atoms.numbers) <= max(atoms.numbers) <= 94:
+            raise InputError(f"{atoms.get_chemical_formula()}: CHGNet knows the elements from H (1) to Pu (94)")
         converter = self.network.graph_converter
         return crystal_graph(atoms, self.numbers(atoms), converter.atom_graph_cutoff, converter.bond_graph_cutoff)
 
@@ -74,7 +74,7 @@ class CHGNetPotential(Potential):
         from chgnet.model.model import BatchedGraph
         net, (n, atoms) = self.network, numbers.shape
         one = BatchedGraph.from_graphs([graph], net.bond_basis_expansion, net.angle_basis_expansion)
-        bonds, copies = len(one.bond_bases_ag), torch.arange(n)
+        bonds, angles, copies = len(one.bond_bases_ag), len(one.angle_bases), torch.arange(n)
 
         def tiled(index, steps):        # the indices of every copy, moved on by its place in the batch
             return (index[None] + copies[:, None, None] * torch.tensor(steps)).reshape(-1, index.shape[1])
@@ -82,8 +82,9 @@ class CHGNetPotential(Potential):
         species = torch.as_tensor(numbers, dtype=torch.int32)
         batch = BatchedGraph(
             atomic_numbers=species.reshape(-1), bond_bases_ag=one.bond_bases_ag.repeat(n, 1), bond_bases_bg=one.bond_bases_bg.repeat(n, 1),
-            angle_bases=one.angle_bases.repeat(n, 1), batched_atom_graph=tiled(one.batched_atom_graph, [atoms, atoms]),
-            batched_bond_graph=tiled(one.batched_bond_graph, [atoms, bonds, bonds]),
+            angle_bases=one.angle_bases.repeat(n, 1) if angles else one.angle_bases,
+            batched_atom_graph=tiled(one.batched_atom_graph, [atoms, atoms]),
+            batched_bond_graph=tiled(one.batched_bond_graph, [atoms, bonds, bonds]) if angles else one.batched_bond_graph,
             atom_owners=copies.repeat_interleave(atoms).to(torch.int32),
             directed2undirected=tiled(one.directed2undirected[:, None], [bonds])[:, 0], atom_positions=[], strains=[], volumes=[])
         share = torch.stack([torch.bincount(row - 1, minlength=net.composition_model.max_num_elements) for row in species]) / atoms
@@ -97,7 +98,7 @@ class CHGNetPotential(Potential):
 
 
 def crystal_graph(atoms, numbers, cutoff, angle_cutoff):
-    """The graph that chgnet's own converter makes, by whole arrays: a fifth of a prediction was the converter's loops over bonds.
+    """The graph that chgnet's own converter makes, by whole arrays instead of loops over bonds, which take a fifth of a prediction.
 
     Parameters
     ----------
@@ -131,12 +132,13 @@ def crystal_graph(atoms, numbers, cutoff, angle_cutoff):
     left, right = left[left != right], right[left != right]
 
     def indices(*columns):
-        return torch.from_numpy(np.stack(columns, axis=-1).astype(np.int32))
+        return torch.as_tensor(np.stack(columns, axis=-1), dtype=torch.int32)
 
     scaled, cell = (torch.tensor(values, dtype=torch.float32, requires_grad=True)
                     for values in (atoms.get_scaled_positions(wrap=False), atoms.cell.array))
     return CrystalGraph(
         torch.as_tensor(numbers, dtype=torch.int32), scaled, lattice=cell, atom_graph_cutoff=cutoff, bond_graph_cutoff=angle_cutoff,
-        atom_graph=indices(i, j), neighbor_image=torch.as_tensor(image, dtype=torch.float32), directed2undirected=indices(bond)[:, 0],
-        undirected2directed=indices(np.argsort(order)[:len(one)])[:, 0],
+        atom_graph=indices(i, j), neighbor_image=torch.as_tensor(image, dtype=torch.float32),
+        directed2undirected=torch.as_tensor(bond, dtype=torch.int32),
+        undirected2directed=torch.as_tensor(np.argsort(order)[:len(one)], dtype=torch.int32),
         bond_graph=indices(i[left], bond[left], left, bond[right], right))
