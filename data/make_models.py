@@ -108,14 +108,18 @@ def train_one(frames, sha256, run):
     print(f"{run.name}: test {row['energy']:.2f} meV/atom, {row['forces']:.0f} meV/Å, {row['seconds']} s", flush=True)
 
 
+def read_results():
+    path = FOLDER / "results.csv"
+    return pd.read_csv(path, dtype={"data_sha256": str}) if path.exists() else pd.DataFrame(columns=["run", "data_sha256"])
+
+
 def add_row(row):
     """Add or replace the row of a run; several trainings may run side by side."""
-    path = FOLDER / "results.csv"
     with open(CHECKPOINTS / "results.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        table = pd.read_csv(path).query("run != @row['run']") if path.exists() else pd.DataFrame()
+        table = read_results().query("run != @row['run']")
         table = pd.concat([table, pd.DataFrame([row])]) if len(table) else pd.DataFrame([row])
-        write_atomically(path, table.to_csv(index=False))
+        write_atomically(FOLDER / "results.csv", table.to_csv(index=False))
 
 
 def measured(potential, frames):
@@ -183,7 +187,7 @@ def predict():
     relaxing = along_relaxations(frames)
     compared = {split: compare_models(relaxing, table, split) for split in ("train", "validation", "test")}
     errors = {split: by_model.round(4).to_dict("index") for split, by_model in compared.items()}
-    results = pd.read_csv(FOLDER / "results.csv")
+    results = read_results()
     for model, stem in found:
         path = FOLDER / f"{stem}.json"
         card = json.loads(path.read_text()) | {"errors": {split: by_model[model] for split, by_model in errors.items()}}
@@ -196,7 +200,7 @@ def predict():
     write_atomically(FOLDER / "predictions.csv", table.to_csv(index=False))
     write_manifest()
     write_readme("errors", errors_text(relaxing, compared["test"]))
-    write_readme("results", results_text())
+    write_readme("results", results_text(results))
     print(compared["test"])
 
 
@@ -218,9 +222,8 @@ def write_readme(part, lines):
     write_atomically(path, f"{before}<!-- {part}: begin{comment.splitlines()[0]}\n" + "\n".join(lines) + f"\n<!-- {part}: end -->{after}")
 
 
-def results_text():
-    """Mean and spread over the seeds, from results.csv, as Markdown: the models, and what pre-training and more frames buy."""
-    results = pd.read_csv(FOLDER / "results.csv")
+def results_text(results):
+    """Mean and spread over the seeds as Markdown: the models, and what pre-training and more frames buy."""
     variants = seed_table(results, variants=True)
     figures = [name for name in variants.index if any(part in name for part in ("MAE", "DFT-relaxed", "DFT there", "seeds"))]
     says = ("What pre-training and the number of DFT frames buy: *DFT only* starts from random weights (others for each seed, so "
@@ -238,12 +241,11 @@ def markdown(corner, table):
 def train_all(patterns):
     # once: all models get the same data, whatever the campaign adds meanwhile
     frames, sha256 = mk.load_dft(), describe(data_folder() / "dft/olivine.extxyz")["sha256"]
-    path = FOLDER / "results.csv"
     wanted = [run for run in runs() if any(fnmatch.fnmatch(run.name, p) for p in patterns or ["*"])]
     if not wanted:
         sys.exit(f"no run is named {' or '.join(patterns)}; there is {', '.join(run.name for run in runs())}")
     for run in wanted:
-        done = set(pd.read_csv(path).query(f"data_sha256 == '{sha256[:12]}'")["run"]) if path.exists() else set()
+        done = set(read_results().query(f"data_sha256 == '{sha256[:12]}'")["run"])
         if run.name not in done:
             train_one(frames, sha256, run)
 
@@ -256,6 +258,6 @@ if __name__ == "__main__":
         case ["predict"]:
             predict()
         case ["table"]:
-            print("\n".join(results_text()))
+            print("\n".join(results_text(read_results())))
         case _:
             sys.exit(__doc__)

@@ -34,9 +34,10 @@ def test_table_of_errors(frames):
 
 
 def test_table_of_seeds():
-    for name, row in mk.seed_table(mk.load_results()).iterrows():
+    results = mk.load_results()
+    for name, row in mk.seed_table(results).iterrows():
         assert f"| {name} | {' | '.join(row)} |" in README
-    assert "\n".join(runpy.run_path(ROOT / "data/make_models.py")["results_text"]()) in README
+    assert "\n".join(runpy.run_path(ROOT / "data/make_models.py")["results_text"](results)) in README
 
 
 @pytest.mark.parametrize("job, before", [("x050_na02_fe02", 5), ("x050_na02_fe03", 4)])

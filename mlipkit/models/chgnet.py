@@ -74,7 +74,7 @@ class CHGNetPotential(Potential):
         from chgnet.model.model import BatchedGraph
         net, (n, atoms) = self.network, numbers.shape
         one = BatchedGraph.from_graphs([graph], net.bond_basis_expansion, net.angle_basis_expansion)
-        bonds, angles, copies = len(one.bond_bases_ag), len(one.angle_bases), torch.arange(n)
+        bonds, copies = len(one.bond_bases_ag), torch.arange(n)
 
         def tiled(index, steps):        # the indices of every copy, moved on by its place in the batch
             return (index[None] + copies[:, None, None] * torch.tensor(steps)).reshape(-1, index.shape[1])
@@ -82,9 +82,8 @@ class CHGNetPotential(Potential):
         species = torch.as_tensor(numbers, dtype=torch.int32)
         batch = BatchedGraph(
             atomic_numbers=species.reshape(-1), bond_bases_ag=one.bond_bases_ag.repeat(n, 1), bond_bases_bg=one.bond_bases_bg.repeat(n, 1),
-            angle_bases=one.angle_bases.repeat(n, 1) if angles else one.angle_bases,
-            batched_atom_graph=tiled(one.batched_atom_graph, [atoms, atoms]),
-            batched_bond_graph=tiled(one.batched_bond_graph, [atoms, bonds, bonds]) if angles else one.batched_bond_graph,
+            angle_bases=torch.cat([one.angle_bases] * n), batched_atom_graph=tiled(one.batched_atom_graph, [atoms, atoms]),
+            batched_bond_graph=tiled(one.batched_bond_graph.reshape(-1, 3), [atoms, bonds, bonds]),     # upstream's has one axis when empty
             atom_owners=copies.repeat_interleave(atoms).to(torch.int32),
             directed2undirected=tiled(one.directed2undirected[:, None], [bonds])[:, 0], atom_positions=[], strains=[], volumes=[])
         share = torch.stack([torch.bincount(row - 1, minlength=net.composition_model.max_num_elements) for row in species]) / atoms
@@ -125,10 +124,10 @@ def crystal_graph(atoms, numbers, cutoff, angle_cutoff):
         raise InputError(f"{atoms.get_chemical_formula()}: CHGNet cannot describe this cell: atom {alone} ({atoms.symbols[alone]}) has no "
                          f"neighbour within {cutoff:g} Å")
     short = np.flatnonzero(length < angle_cutoff)
-    legs = np.bincount(i[short], minlength=len(atoms))[i[short]]           # how many bonds make angles with each, itself among them
+    start, stop = (np.searchsorted(i[short], i[short], side) for side in ("left", "right"))     # the short bonds of each one's atom
+    legs = stop - start
     left = np.repeat(short, legs)
-    start = np.searchsorted(i[short], i[short])
-    right = short[np.repeat(start, legs) + np.arange(len(left)) - np.repeat(np.cumsum(legs) - legs, legs)]
+    right = short[np.arange(len(left)) + np.repeat(start - (np.cumsum(legs) - legs), legs)]
     left, right = left[left != right], right[left != right]
 
     def indices(*columns):
