@@ -17,7 +17,7 @@ from olivine import BACK, N_RATTLED, N_STRAINED, jobs
 
 def finished(job):
     frames = frames_of(job.name)
-    single_points = {"metal": 7, "cell": 1, "back": len(BACK), "displaced": N_RATTLED + N_STRAINED}
+    single_points = {"metal": 7, "cell": 1, "back": len(BACK), "displaced": N_RATTLED + N_STRAINED, "verdict": 1}
     if job.kind in single_points:
         return len(frames) >= single_points[job.kind]
     if job.kind == "orbital" and len(frames) > ORBITAL_STEPS:

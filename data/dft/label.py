@@ -131,6 +131,9 @@ def append(job, frame, started):
     aside = path.with_suffix(".part")
     aside.write_text((path.read_text() if path.exists() else "") + text.getvalue())
     os.replace(aside, path)
+    if frame.calc is None:
+        print(job.name, f"SCF not converged, {time.time() - started:.0f}s", flush=True)
+        return
     fe = frame.symbols == "Fe"
     state = f"M={frame.get_magnetic_moments()[fe].round(2)} 3z2={frame.arrays['minority_3z2'][fe].round(2)}" if fe.any() else ""
     print(job.name, frame.info["kind"], frame.info["step"], f"E={frame.get_potential_energy():.4f}", state,
@@ -237,6 +240,31 @@ def displace(job, txt):
         begun = time.time()
 
 
+def verdict(job, txt):
+    """What DFT says of a structure that a model relaxed: one geometry, the charges seeded as the job has them.
+
+    The sixth electrons go where they are in DFT's own relaxed cell of that ordering. Converged as far as it goes: a structure
+    built for other charges may have no localised state, and an SCF that wanders is a finding too, a frame without labels.
+    """
+    from gpaw import KohnShamConvergenceError
+    atoms, own, begun, frame = start(job), frames_of(job.tag), time.time(), None
+    calculator(job, atoms, txt, own[-1] if own else None)
+    for criteria in (LOOSE, NORMAL, FINAL):
+        if frame is not None:
+            converge_to(atoms.calc, criteria)
+            atoms.calc.dft.results.clear()
+        try:
+            atoms.get_potential_energy()
+        except KohnShamConvergenceError:
+            break
+        frame = labelled(job, atoms, criteria["density"], kind="verdict", step=0)
+    if frame is None:
+        frame = atoms.copy()
+        frame.calc, frame.info = None, {"job": job.name, "x": len(job.na) / 4, "seeded": "".join(map(str, job.oxi_states)),
+                                        "kind": "verdict", "step": 0, "converged": False}
+    append(job, frame, begun)
+
+
 def metal(job, txt):
     """bcc Na: convergence over k-points at one lattice constant, then energy against volume on the densest mesh."""
     from ase.build import bulk
@@ -252,4 +280,5 @@ def metal(job, txt):
         append(job, frame, begun)
 
 
-RUN = {"relax": relax, "repeat": relax, "orbital": relax, "cell": displace, "back": displace, "displaced": displace, "metal": metal}
+RUN = {"relax": relax, "repeat": relax, "orbital": relax, "cell": displace, "back": displace, "displaced": displace, "metal": metal,
+       "verdict": verdict}

@@ -27,12 +27,13 @@ D_ORBITALS = ("xy", "yz", "3z2-r2", "xz", "x2-y2")    # GPAW's order
 REPEATED = ("x025_na0_fe013", "x050_na01_fe01", "x075_na012_fe0")     # relaxed again from a second start
 FREE_CELLS = ("x000_na-_fe0123", "x100_na0123_fe-", "x050_na03_fe02", "x050_na01_fe02", "x050_na02_fe13", "x025_na0_fe013",
               "x075_na012_fe1")     # the lowest ordering of every Na arrangement, in the cell that a charge-aware model gives it
+VERDICT_ON = ("chgnet_aware", "chgnet_blind", "cpainn_aware", "cpainn_blind", "mace_aware", "mace_blind")   # whose structures DFT judges
 ORBITALS_OF = "x050_na02_fe13"   # its relaxation stayed in pure 3z2-r2: the place to try the other four orbitals
 
 
 @dataclass(frozen=True)
 class Job:
-    """One row of the campaign. `kind`: relax, repeat, orbital, cell, back, displaced or metal."""
+    """One row of the campaign. `kind`: relax, repeat, orbital, cell, back, displaced, metal or verdict."""
     name: str
     kind: str
     na: tuple = ()
@@ -106,7 +107,18 @@ def jobs():
     cell = [Job(f"{t}.cell", "cell", of[t].na, of[t].fe3) for t in FREE_CELLS]
     back = [Job(f"{job.tag}.back", "back", job.na, job.fe3) for job in relax]
     displaced = [Job(f"{job.tag}.displaced", "displaced", job.na, job.fe3) for job in relax]
-    return [*relax, Job("na_bcc", "metal"), *repeat, *orbital, *cell, *back, *displaced]
+    return [*relax, Job("na_bcc", "metal"), *repeat, *orbital, *cell, *back, *displaced, *verdicts()]
+
+
+def verdicts():
+    """Single points on structures that the models relaxed, one for each start that `starts.py verdicts` has written."""
+    found = []
+    for model in VERDICT_ON:
+        for path in sorted(STARTS.glob(f"*.{model}.extxyz")):
+            _, na, fe3 = path.name.split(".")[0].split("_")
+            na, fe3 = (tuple(int(c) for c in sites[2:] if c != "-") for sites in (na, fe3))
+            found.append(Job(f"{tag_of(na, fe3)}.{model}", "verdict", na, fe3))
+    return found
 
 
 def start(job):
