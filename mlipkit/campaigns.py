@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mlipkit.files import InputError
+from mlipkit.files import InputError, embedded, manifest
 from mlipkit.frames import label, write_frames
 from mlipkit.relaxation import Relaxation, relax
 
@@ -71,7 +71,7 @@ def relax_many(frames, model, folder=None, processes=None, client=None, progress
             for key, result in _run(jobs, processes, client):
                 if folder and label(result.atoms, "energy") is not None:        # what could not begin is told again in no time
                     folder.mkdir(parents=True, exist_ok=True)
-                    _write(folder / f"{key}.extxyz", result)
+                    write_relaxations(folder / f"{key}.extxyz", [result])
                     result = _read(folder / f"{key}.extxyz")        # the numbers are then those of a campaign that was resumed
                 results |= dict.fromkeys(waiting[key], result)
                 bar.update(len(waiting[key]))
@@ -174,24 +174,89 @@ def _key(atoms, model, fingerprint, options):
     return "_".join(filter(None, (re.sub(r"[^\w.-]", "-", model), re.sub(r"[^\w.-]", "-", name), digest.hexdigest()[:12])))
 
 
-def _write(path, result):
-    frames = [a.copy() for a in result.frames]
-    for i, (copy, frame) in enumerate(zip(frames, result.frames)):
-        copy.calc = frame.calc
-        if result.states is not None:
-            copy.set_array("inferred_oxi_states", result.states[i])
-    frames[-1].info |= {"reason": result.reason, "seconds": round(result.seconds, 3)}
+def write_relaxations(path, relaxations):
+    """Write relaxations, one after the other, into one file of extended XYZ.
+
+    Parameters
+    ----------
+    path : str or Path
+        A name that ends in ``.xz`` makes a compressed file.
+    relaxations : list of Relaxation
+        As `relax_many` returns them, none of them None.
+    """
+    frames = []
+    for result in relaxations:
+        frames += [a.copy() for a in result.frames]
+        for i, (copy, frame) in enumerate(zip(frames[-len(result.frames):], result.frames)):
+            copy.calc = frame.calc
+            if result.states is not None:
+                copy.set_array("inferred_oxi_states", result.states[i])
+        frames[-1].info |= {"reason": result.reason, "seconds": round(result.seconds, 3)}
     write_frames(path, frames)
+
+
+def read_relaxations(path):
+    """Read what `write_relaxations`, or `relax_many` with a folder, has written.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    list of Relaxation
+
+    Raises
+    ------
+    InputError
+        When the file cannot be read, or holds frames that are no relaxations.
+    """
+    from mlipkit.readers import read_frames
+    runs, relaxations = [], []
+    for atoms in read_frames(path, progress=False):
+        if atoms.info.get("step") == 0 or not runs:
+            runs.append([])
+        runs[-1].append(atoms)
+    for frames in runs:
+        states, last = [a.arrays.pop("inferred_oxi_states", None) for a in frames], frames[-1].info
+        if not {"reason", "seconds"} <= set(last):
+            raise InputError(f"{path}: frames that are no whole relaxation (one has no reason why it ended); is the file cut off?")
+        relaxations.append(Relaxation(frames, None if states[0] is None else np.array(states), str(last.pop("reason")),
+                                      float(last.pop("seconds"))))
+    return relaxations
 
 
 def _read(path):
     """The relaxation in a file; None, with a warning, when it cannot be read, so that it is done again."""
-    from mlipkit.readers import read_frames
     try:
-        frames = read_frames(path)
-        states = [a.arrays.pop("inferred_oxi_states", None) for a in frames]
-        last = frames[-1].info
-        return Relaxation(frames, None if states[0] is None else np.array(states), str(last.pop("reason")), float(last.pop("seconds")))
-    except (InputError, KeyError) as wrong:
+        return read_relaxations(path)[0]
+    except InputError as wrong:
         warnings.warn(f"{path} cannot be used and is made again: {wrong}", stacklevel=3)
         return None
+
+
+def load_relaxations(model):
+    """The shipped relaxations of a model: every charge ordering of the embedded set, from the undistorted host.
+
+    Parameters
+    ----------
+    model : str
+        ``"chgnet_blind"``, ``"chgnet_aware"``, ``"cpainn_blind"``, ..., or ``"chgnet_pretrained"``.
+
+    Returns
+    -------
+    list of Relaxation
+        In the order of ``end_points(load_dft())``; the cell of each composition is fixed, every atom begins 0.01 Å off its site, to
+        0.05 eV/Å. Positions are rounded to 1e-5 Å, energies to 1e-6 eV; made by ``make results``. ``info["found"]`` of the last
+        frame names the charge ordering that its moments tell.
+
+    Raises
+    ------
+    InputError
+        When there are none of that model, or the file is not what was shipped.
+    """
+    name = f"models/relaxations/{model}.extxyz.xz"
+    if name not in manifest():
+        there = [entry.split("/")[-1].split(".")[0] for entry in manifest() if entry.startswith("models/relaxations/")]
+        raise InputError(f"load_relaxations: there are none of {model!r}; there are {', '.join(there)}")
+    return read_relaxations(embedded(name))

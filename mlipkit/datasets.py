@@ -94,6 +94,22 @@ def load_predictions():
     return pd.read_csv(embedded("models/predictions.csv"))
 
 
+def load_geometries():
+    """What the shipped models say of every charge ordering of the embedded set where DFT did not put the atoms.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``model`` (as in `load_predictions`), ``geometry`` (``"host"``: every atom on its site of the undistorted host;
+        ``"relaxed"``: relaxed by the model from there, see `load_relaxations`), ``ordering`` (the one asked for), ``found`` (the one
+        that the predicted moments tell), ``energy`` (eV per cell; of chgnet_pretrained on a reference of its own), ``magmom_0`` to
+        ``magmom_3`` (µB, the four Fe in their order in the frame), ``kept`` (whether every Fe has the oxidation state asked for),
+        ``clear`` (whether the moments leave no doubt).
+    """
+    import pandas as pd
+    return pd.read_csv(embedded("models/geometries.csv"))
+
+
 def load_results():
     """Errors of every training run behind the shipped models: each architecture, blind and aware, seed by seed.
 

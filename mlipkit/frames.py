@@ -1,5 +1,6 @@
 """Labelled frames: an `ase.Atoms` with a `SinglePointCalculator`; their labels, writing them, and a table of them."""
 import io
+import lzma
 
 import numpy as np
 
@@ -129,11 +130,12 @@ def decode_proxies(atoms, proxies):
 
 
 def write_frames(path, frames):
-    """Write frames with their labels as extended XYZ; an interrupt leaves the old file or the new one."""
+    """Write frames with their labels as extended XYZ, compressed when the name ends in .xz; an interrupt leaves the old file or the new."""
     import ase.io
     text = io.StringIO()
     ase.io.write(text, frames, format="extxyz")
-    write_atomically(path, text.getvalue())
+    content = text.getvalue()
+    write_atomically(path, lzma.compress(content.encode(), preset=9) if str(path).endswith(".xz") else content)
 
 
 def label(atoms, name):

@@ -131,7 +131,7 @@ def collect():
 def write_manifest():
     """Checksums of everything embedded; called by whatever writes an embedded file."""
     folder = data_folder()
-    models = sorted(p.relative_to(folder).as_posix() for p in (folder / "models").glob("*") if p.is_file())
+    models = sorted(p.relative_to(folder).as_posix() for p in (folder / "models").rglob("*") if p.is_file())
     names = ["dft/olivine.extxyz", "dft/free_cells.extxyz", *models]
     write_atomically(folder / "manifest.json", json.dumps({n: describe(folder / n) for n in names}, indent=1) + "\n")
 
