@@ -77,7 +77,7 @@ def ring(x, y, axes=""):
 
 
 def padded(values):
-    low, high = float(np.min(values)), float(np.max(values))
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
     pad = 0.08 * (high - low or 1)
     return [low - pad, high + pad]
 

@@ -90,7 +90,8 @@ def hull(tables):
     for name, table in tables.items():
         colour, symbol = series_style(name)
         vertices = table[table["on_hull"]].drop_duplicates("x").sort_values("x")
-        points, line = ({c: t[c].tolist() for c in ("x", "formation_energy", "ordering")} for t in (table, vertices))
+        known = table[table["formation_energy"].notna()]        # not everywhere has DFT a state that keeps its charges
+        points, line = ({c: t[c].tolist() for c in ("x", "formation_energy", "ordering")} for t in (known, vertices))
         figure.add_scatter(x=points["x"], y=points["formation_energy"], text=points["ordering"], mode="markers", name=name,
                            legendgroup=name, marker={"color": colour, "symbol": symbol, "size": 9, "line": {"width": 1, "color": "white"}},
                            hovertemplate="%{text}<br>x = %{x:.2f}<br>%{y:.4f} eV/f.u.<extra>" + name + "</extra>")

@@ -19,12 +19,13 @@ COLOURS = {"Na": "#F0E442", "Li": "#F0E442", "P": "#B8A9C9", "S": "#D9C9A0", "Si
 RADII = {"Na": 0.70, "Li": 0.60, "P": 0.36, "S": 0.36, "Si": 0.36, "O": 0.28, **dict.fromkeys(REDOX, 0.62)}     # Å; drawn, not physical
 BONDS = {**{(m, "O"): 2.6 for m in REDOX}, ("P", "O"): 1.8, ("S", "O"): 1.8, ("Si", "O"): 1.9}                  # Å
 STICK = 0.09                                                 # Å
-ARROW, EDGE = "#111111", "#777777"
+ARROW, EDGE, MARK = "#111111", "#777777", "#CC0000"
+MARK_RADIUS = 1.15      # Å
 SAME_ARROW = 0.05       # µB, 0.03 Å in the picture: arrows this close are not drawn anew
-PARTS = ("scene", "atoms", "bonds and cell", "octahedra", "moments", "camera")      # in the order in which a picture is made
-# octahedra are translucent, and a click goes through them to the Fe inside (NGL's disablePicking comes too late for a shape)
-GLASS = """this.stage.getComponentsByName('octahedra').list.forEach(c => c.reprList.forEach(r => {
-    r.setParameters({opacity: 0.35, side: 'double', depthWrite: false});
+PARTS = ("scene", "atoms", "bonds and cell", "octahedra", "marks", "moments", "camera")      # in the order in which a picture is made
+# octahedra and marks are translucent, and a click goes through them to the Fe inside (NGL's disablePicking comes too late for a shape)
+GLASS = """this.stage.getComponentsByName('%s').list.forEach(c => c.reprList.forEach(r => {
+    r.setParameters({opacity: %s, side: 'double', depthWrite: false});
     r.repr.bufferList.forEach(b => b.pickingGroup.parent && b.pickingGroup.parent.remove(b.pickingGroup)) }))"""
 
 
@@ -153,18 +154,20 @@ def structure_view(atoms, width="100%", height="380px", octahedra=False):
     return view
 
 
-def draw(view, atoms, octahedra=False):
+def draw(view, atoms, octahedra=False, marked=()):
     """Show another crystal in an existing view; the camera stays as the person left it.
 
+    `marked` atoms (indices) get a red halo.
     The same atoms elsewhere are moved in place. When only the moments differ from what is drawn, only the arrows are replaced, and
     nothing when no eye could tell.
     """
-    before, now = getattr(view, "drawn", None), (atoms.copy(), label(atoms, "magmoms"), octahedra)
+    before, now = getattr(view, "drawn", None), (atoms.copy(), label(atoms, "magmoms"), octahedra, tuple(marked))
     known = before is not None and np.array_equal(before[0].numbers, atoms.numbers)
     moved = not known or not (np.array_equal(before[0].positions, atoms.positions) and np.array_equal(before[0].cell, atoms.cell))
     painted = not known or atom_colours(before[0]) != atom_colours(atoms)
     turned = not known or before[1] is None or now[1] is None or np.abs(before[1] - now[1]).max() >= SAME_ARROW
-    if not (moved or painted or turned or before[2] != octahedra):
+    halos = not known or before[3] != now[3] or (moved and now[3])
+    if not (moved or painted or turned or halos or before[2] != octahedra):
         return
     view.drawn, outdated = now, []
     if not known:
@@ -177,7 +180,9 @@ def draw(view, atoms, octahedra=False):
     if moved or painted:
         outdated.append(view.shapes("bonds and cell", bonds(atoms) + cell_edges(atoms)))
     if moved or painted or before[2] != octahedra:
-        outdated.append(view.shapes("octahedra", polyhedra(atoms) if octahedra else [], then=GLASS))
+        outdated.append(view.shapes("octahedra", polyhedra(atoms) if octahedra else [], then=GLASS % ("octahedra", 0.35)))
+    if halos:
+        outdated.append(view.shapes("marks", marks(atoms, now[3]), then=GLASS % ("marks", 0.4)))
     if moved or turned:
         outdated.append(view.shapes("moments", arrows(atoms)))
     for old in filter(None, outdated):          # last, so that WebGL keeps its compiled shaders: 140 ms in software
@@ -198,6 +203,11 @@ def polyhedra(atoms):
             points = np.reshape(faces, (-1, 3))
             shapes += [["mesh", points.ravel().tolist(), _rgb(colours[centre]) * len(points)]] * bool(len(points))
     return shapes
+
+
+def marks(atoms, marked):
+    """NGL shapes: a halo around each of some atoms."""
+    return [["sphere", atoms.positions[i].tolist(), _rgb(MARK), MARK_RADIUS] for i in marked]
 
 
 def bonds(atoms):
@@ -245,7 +255,8 @@ def legend(atoms):
     entries = []
     for s in sorted(present, key=lambda s: s not in REDOX):
         if s in REDOX and states is not None:
-            entries += [(VALENCE[q], f"{s}<sup>{q}+</sup>") for q in sorted({int(q) for q in states[atoms.symbols == s]}) if q in VALENCE]
+            found = sorted({int(q) for q in states[atoms.symbols == s]})
+            entries += [(VALENCE[q], f"{s}<sup>{q}+</sup>") for q in found if q in VALENCE] + [(COLOURS[s], f"{s}, unclear")] * (0 in found)
         else:
             entries.append((COLOURS[s], s))
     dot = "display:inline-block;width:12px;height:12px;border-radius:6px;border:1px solid #666;margin-right:5px;vertical-align:-1px"

@@ -40,9 +40,9 @@ def test_unknown_choices_are_refused(state):
 def test_atoms_carry_what_the_model_predicts(state):
     table = mk.load_predictions().set_index(["model", "job", "step"])
     end = state.ends[state.index]
-    for architecture, model in itertools.product(("chgnet", "cpainn", "mace"), ("pretrained", "blind", "aware")):
+    for architecture, model in [("chgnet", "pretrained"), *itertools.product(("chgnet", "cpainn", "mace"), ("blind", "aware"))]:
         state.architecture, state.model = architecture, model
-        series = "chgnet_pretrained" if model == "pretrained" else f"{architecture}_{model}"
+        series = f"{architecture}_{model}"
         row = table.loc[(series, end.info["job"], end.info["step"])]
         fe = state.atoms.symbols == "Fe"
         assert state.atoms.get_magnetic_moments()[fe] == pytest.approx(row[[f"magmom_{i}" for i in range(4)]].to_numpy(float))
@@ -90,8 +90,9 @@ def test_two_hundred_toggles_leave_nothing_behind():
     widgets = [w for w in vars(app).values() if hasattr(w, "_trait_notifiers")]
 
     def toggle(k):
-        app.state.model = ("blind", "aware", "pretrained")[k % 3]
         app.state.architecture = ("cpainn", "mace", "chgnet")[k % 3 if k % 2 else 0]
+        app.state.model = app.state.models[k % len(app.state.models)]
+        app.state.geometry = ("relaxed", "dft", "host")[k // 2 % 3]
         app.state.ordering = names[k % len(names)]
         app.octahedra.value = bool(k % 2)
         app.state.flip(int(np.flatnonzero(app.state.atoms.symbols == "Fe")[k % 4]))
@@ -131,6 +132,10 @@ def test_flips_move_a_charge_aware_model_and_no_other(state):
     start = model.predict([atoms])[0].energy
     atoms.arrays["oxi_states"][[two, three]] = 3, 2
     assert state.change == pytest.approx((model.predict([atoms])[0].energy - start) / 4, abs=1e-6) and abs(state.change) > 0.01
+    on_dft = state.change
+    state.geometry = "relaxed"                                      # the same flips where the model put the atoms
+    assert abs(state.change - on_dft) > 0.001 and len(state.flips) == 2
+    state.geometry = "dft"
     assert {r[0]: r[5] for r in state.summary(state.atoms)}[two] == 3
     state.flip(two)
     state.flip(three)
@@ -192,3 +197,158 @@ def test_picking_an_atom_reads_its_moment():
     assert f"<b>{fe}</b>" in app.picked.value and app.picked.value != before        # the moment of the other model
     app.structure.picked = {"bond": 1}                          # a picked bond has no atom1
     assert f"<b>{fe}</b>: Fe" in app.picked.value
+
+
+@pytest.fixture(scope="module")
+def told():
+    """The shipped table of the geometries, an independent way to what the explorer says."""
+    return mk.load_geometries().set_index(["geometry", "model", "ordering"]).sort_index()
+
+
+def mixed(state):
+    return [name for name in state.names if not name.startswith(("x000", "x100"))]
+
+
+@pytest.mark.parametrize("architecture", ["chgnet", "cpainn", "mace"])
+@pytest.mark.parametrize("model", ["blind", "aware"])
+def test_relaxed_by_the_model_everything_is_of_that_geometry(state, told, architecture, model):
+    state.architecture, state.model, state.geometry = architecture, model, "relaxed"
+    relaxations = mk.load_relaxations(state.series)
+    ends = [r.energies[-1] for r in relaxations]
+    assert state.hulls[state.series]["formation_energy"].to_numpy() == pytest.approx(mk.formation_energies(state.ends, ends), abs=3e-6)
+    for name, relaxation in zip(state.names, relaxations):
+        state.ordering = name
+        fe = relaxation.redox_sites
+        assert state.atoms.positions == pytest.approx(relaxation.atoms.positions)
+        assert state.moments(state.series) == pytest.approx(relaxation.magmoms[-1][fe], abs=1e-4)
+        assert np.array_equal(state.inferred(state.atoms).states, relaxation.states[-1])
+        wrong = [i for i in fe if relaxation.states[-1][i] != relaxation.frames[0].arrays["oxi_states"][i]]
+        assert set(wrong) <= set(state.changed(state.atoms)) and (model == "blind" or wrong == [])
+    found = state.findings()
+    assert found["kept"] == told.loc["relaxed"].loc[state.series].loc[mixed(state), "kept"].sum() and found["mixed"] == 14
+    hull = mk.hull(state.ends, ends)
+    rows = told.loc["relaxed"].loc[state.series]
+    vertices = {rows.loc[name, "found"] for name in hull[hull["on_hull"]]["ordering"] if name in mixed(state)}
+    assert set(found["vertices"]) == vertices
+    if model == "aware":
+        assert found["kept"] == 14 and found["window"] > 0.6 * found["dft_window"] and vertices == set(found["dft_vertices"]) == {"x050_na03_fe02"}
+    else:                                                           # cPaiNN has DFT's ordering on its hull, whichever was asked for
+        assert found["kept"] <= 4 and found["window"] < 0.1 and vertices == ({"x050_na03_fe02"} if architecture == "cpainn" else set())
+
+
+def test_on_the_host_a_blind_model_has_one_level_and_dft_what_it_has(state, frames):
+    state.geometry, state.ordering = "host", "x050_na02_fe13"
+    assert list(state.levels("chgnet_blind").values()) == pytest.approx([0, 0, 0, 0], abs=0.05)
+    aware = state.levels("chgnet_aware")
+    assert len(aware) == 4 and max(aware.values()) > 50
+    there = {a.info["ordering"]: a for a in frames if a.info["kind"] == "undistorted"}
+    here = {name: there[name].get_potential_energy() for name in aware if name in there}
+    assert state.levels("DFT") == pytest.approx({n: 250 * (e - min(here.values())) for n, e in here.items()}) and len(here) == 3
+    assert state.moments() == pytest.approx(np.abs(there[state.ordering].get_magnetic_moments()[state.atoms.symbols == "Fe"]))
+    state.ordering = "x025_na0_fe013"                               # its electron spreads over two Fe: DFT has no such state there
+    assert np.isnan(state.moments()).all() and state.levels("DFT") == {}
+    bonds = [np.sort(state.atoms.get_distances(i, np.flatnonzero(state.atoms.symbols == "O"), mic=True))[:6]
+             for i in np.flatnonzero(state.atoms.symbols == "Fe")]
+    assert np.ptp(bonds, axis=0).max() < 1e-4                       # nothing tells one Fe from another
+
+
+def test_one_step_of_a_relaxation_after_the_other(state):
+    with pytest.raises(traitlets.TraitError, match="no relaxation"):
+        state.step = 0
+    state.geometry, state.ordering = "relaxed", "x050_na01_fe02"
+    for step in range(state.last):
+        state.step = step
+        frame = state.relaxation.frames[step]
+        assert state.atoms.positions == pytest.approx(frame.positions)
+        assert state.moments(state.series) == pytest.approx(frame.get_magnetic_moments()[frame.symbols == "Fe"])
+    with pytest.raises(traitlets.TraitError, match=f"there is no step {state.last + 1}; the last is {state.last}"):
+        state.step = state.last + 1
+    state.step = state.last
+    assert state.step is None                                       # the end
+    state.step = 3
+    state.model = "aware"
+    assert state.step is None                                       # another relaxation is looked at from its end
+
+
+def test_a_model_that_was_never_published_cannot_be_chosen():
+    app = mk.explore(architecture="chgnet", model="pretrained")
+    assert [value for _, value in app.model.options] == ["pretrained", "blind", "aware"]
+    app.architecture.value = "mace"
+    assert [value for _, value in app.model.options] == ["blind", "aware"] and app.state.model == app.model.value == "blind"
+    with pytest.raises(traitlets.TraitError, match="there is no pretrained model of mace"):
+        app.state.model = "pretrained"
+
+
+@pytest.mark.parametrize("geometry", ["relaxed", "host", "dft"])
+def test_a_click_on_any_point_chooses_it_or_offers_it(geometry):
+    """All visible points of the three plots: the ordering of each is chosen, or stands on a button; the composition stays on a tie."""
+    app = mk.explore(ordering="x075_na012_fe0", model="blind", geometry=geometry)
+    clicked = 0
+    for arrangement in ("x050_na02_fe13", "x000_na-_fe0123", "x025_na0_fe013"):
+        app.state.ordering = arrangement
+        for trace in [t for t in app.figure.data if t.visible and t.text and "markers" in t.mode]:
+            for i, (x, y, name) in enumerate(zip(trace.x, trace.y, trace.text)):
+                on_screen = x is not None and y is not None and (trace.xaxis != "x2" or app.figure.layout.xaxis2.range[0] < x < app.figure.layout.xaxis2.range[1])
+                if not on_screen:
+                    continue
+                before = app.state.ordering
+                app._click(trace, Points([i]), None)
+                offered = [value for _, value in app.here.options] if app.here.layout.display == "" else []
+                assert name == app.state.ordering or name in offered
+                if before in app._near(trace, i):
+                    assert app._x(app.state.ordering) == app._x(before)
+                app.state.ordering, clicked = arrangement, clicked + 1
+    assert clicked > 100
+
+
+class Points:
+    def __init__(self, inds):
+        self.point_inds = inds
+
+
+def test_the_same_spot_again_goes_on_to_the_next_ordering():
+    app = mk.explore(ordering="x050_na01_fe02", model="blind", geometry="relaxed")
+    hull = next(t for t in app.figure.data if t.visible and t.name == "chgnet_blind" and t.xaxis == "x")
+    spot = Points([list(hull.text).index("x050_na01_fe01")])
+    app._click(hull, spot, None)
+    assert app.state.ordering == "x050_na01_fe01"
+    app._click(hull, spot, None)
+    assert app.state.ordering != "x050_na01_fe01"
+    offered = [value for _, value in app.here.options]
+    assert {"x050_na01_fe01", "x050_na01_fe02", "x050_na01_fe03"} <= set(offered) and app.here.value == app.state.ordering
+    app.here.value = "x050_na01_fe03"
+    assert app.state.ordering == "x050_na01_fe03"
+    app.state.ordering = "x025_na0_fe012"                           # elsewhere: nothing to choose from
+    assert app.here.layout.display == "none"
+
+
+def test_the_axes_follow_what_is_shown():
+    app = mk.explore(ordering="x050_na01_fe02", model="blind", geometry="dft")
+    shown = lambda: np.concatenate([app.state.hulls[s]["formation_energy"] for s in ("DFT", app.state.series)])      # noqa: E731
+    for model in ("pretrained", "blind", "aware"):                  # the published CHGNet goes down to -0.1 eV, the others do not
+        app.state.model = model
+        low, high = app.figure.layout.yaxis.range
+        span = np.ptp(shown())
+        assert low < shown().min() < low + 0.2 * span and high - 0.2 * span < shown().max() < high
+    app.close_up.value = True
+    low, high = app.figure.layout.yaxis.range
+    vertices = min(t["formation_energy"][t["on_hull"]].min() for t in (app.state.hulls[s] for s in ("DFT", app.state.series)))
+    assert low < vertices and high == pytest.approx(0.04) and high - low < 0.07
+
+
+def test_edits_on_each_others_heels_are_said_once_more():
+    app = mk.explore(ordering="x050_na01_fe02", model="blind", geometry="relaxed")
+    sent = []
+    app.figure._send_update_msg = lambda restyle_data, relayout_data, **more: sent.append((restyle_data, relayout_data))
+    app.figure._layout_edit_in_process = app.figure._trace_edit_in_process = False
+    app.state.model = "aware"
+    assert len(sent) == 1 and not app.unconfirmed
+    app.figure._layout_edit_in_process = True                       # the browser has not answered yet
+    app.state.model = "blind"
+    app.state.ordering = "x050_na03_fe02"
+    assert len(sent) == 3 and len(app.figure._waiting_edit_callbacks) == 1
+    app.figure._waiting_edit_callbacks.pop()()
+    style, layout = sent[-1]
+    assert style["visible"] == [t.visible is not False for t in app.figure.data] and not app.unconfirmed
+    assert layout["shapes"] == [s.to_plotly_json() for s in app.figure.layout.shapes] and len(layout["shapes"]) == 5
+    assert layout["yaxis.range"] == list(app.figure.layout.yaxis.range)

@@ -1,67 +1,128 @@
-"""The explorer: pick a charge ordering, toggle the model, flip a valence; structure, moments, hull and energy ladder move together."""
+"""The explorer: pick a charge ordering, toggle the model and the geometry, flip a valence; structure, moments, hull and energy ladder
+move together."""
+import itertools
+
 import ipywidgets as w
 import numpy as np
 import plotly.graph_objects as go
 import traitlets as t
 
 from mlipkit import plots
-from mlipkit.apps.explorer_state import ExplorerState
-from mlipkit.figures import TITLES
+from mlipkit.apps.explorer_state import GEOMETRIES, SERIES, ExplorerState
+from mlipkit.figures import LEVELS, TITLES
 from mlipkit.frames import label
 from mlipkit.orderings import arrangement
 from mlipkit.reference_moments import redox_sites
 from mlipkit.structure_view import draw, legend, structure_view
 
-WIDTH, PANE = 1120, 550       # px
-MOVED = "#000000"
+WIDTH, HEIGHT, PANE = 1120, 360, 550        # px
+MOVED, WRONG = "#000000", "#C00"
+KINDS = {"pretrained": "CHGNet as published", "blind": "charge-blind", "aware": "charge-aware"}
+WHERE = {"relaxed": "relaxed by the model", "dft": "relaxed by DFT", "host": "undistorted host"}
+NEAR = 10           # px: plotly takes points that are nearer than two radii of a marker for equally near
+CLOSE_UP = 0.04     # eV per formula unit above the end members that the close-up of the hull shows
+INTERVAL = 250      # ms between two steps of a relaxation
 
 
 class ExplorerView(w.VBox):
     """Widgets over an `ExplorerState`."""
 
     def __init__(self, state, octahedra=False):
-        self.state, self.chosen = state, None
+        self.state, self.chosen, self.unconfirmed = state, None, False
         bold, row, pane = {"description_width": "initial"}, w.Layout(flex_flow="row wrap"), w.Layout(width=f"{PANE}px")
         self.composition = w.ToggleButtons(options=[(f"x = {x:g}", x) for x in state.compositions], style={"button_width": "78px"})
         self.ordering = w.Dropdown(description="ordering", style=bold, layout={"width": "250px"})
-        self.model = w.ToggleButtons(options=[("CHGNet as published", "pretrained"), ("charge-blind", "blind"), ("charge-aware", "aware")],
-                                     style={"button_width": "auto"})
+        self.model = w.ToggleButtons(style={"button_width": "auto"})
         self.architecture = w.Dropdown(options=[(title, a) for a, title in TITLES.items()], description="architecture", style=bold,
                                        layout={"width": "190px"})
+        self.geometry = w.ToggleButtons(options=[(title, g) for g, title in WHERE.items()], style={"button_width": "auto"})
+        self.close_up = w.Checkbox(description="zoom to the hull", indent=False, layout={"width": "140px"})
+        self.here = w.ToggleButtons(style={"button_width": "auto"}, layout={"display": "none"})
         self.click = w.ToggleButtons(options=[("reads its moment", "read"), ("flips its valence", "flip")], style={"button_width": "auto"})
         self.reset = w.Button(description="undo flips", disabled=True, layout={"width": "90px"})
         self.octahedra = w.Checkbox(value=octahedra, description="octahedra", indent=False, layout={"width": "100px"})
-        self.structure = structure_view(state.atoms, height="310px", octahedra=octahedra)
-        self.legend, self.table, self.lesson, self.picked = w.HTML(), w.HTML(), w.HTML(), w.HTML()
+        self.play = w.Play(interval=INTERVAL, show_repeat=False)
+        self.slider = w.IntSlider(description="step", layout={"width": "330px"})
+        self.steps = w.HBox([self.play, self.slider])
+        self.structure = structure_view(self._painted(state.atoms), height="310px", octahedra=octahedra)
+        self.story, self.legend, self.table, self.lesson, self.picked = (w.HTML() for _ in range(5))
         figure = _panels(state)
-        self.range = list(figure.layout.yaxis.range)
         self._arrange(figure)                       # before it is a widget: voila shows a widget as it was made
         self.figure = go.FigureWidget(figure)
         for trace in self.figure.data:
             if "markers" in trace.mode:
                 trace.on_click(self._click)
         t.link((state, "x"), (self.composition, "value"))
-        t.link((state, "model"), (self.model, "value"))
         t.link((state, "architecture"), (self.architecture, "value"))
+        t.link((state, "geometry"), (self.geometry, "value"))
+        w.jslink((self.play, "value"), (self.slider, "value"))      # in the browser, so that they do not chase each other
         self.ordering.observe(self._choose, "value")
+        self.here.observe(self._choose, "value")
+        self.model.observe(self._choose_model, "value")
+        self.slider.observe(self._choose_step, "value")
         self.structure.observe(self._pick, names=["picked"])
         self.reset.on_click(lambda button: state.set_trait("flips", ()))
-        self.octahedra.observe(lambda change: draw(self.structure, state.atoms, change["new"]), "value")
-        state.observe(self._refresh, ["ordering", "model", "architecture", "flips"])
+        self.octahedra.observe(lambda change: self._draw(state.atoms), "value")
+        self.close_up.observe(lambda change: self._rearrange(), "value")
+        state.observe(self._refresh, ["ordering", "model", "architecture", "geometry", "flips"])
+        state.observe(self._show_step, "step")
         under = w.HBox([w.Label("a click on Fe"), self.click, self.reset, self.octahedra], layout=row)
         super().__init__([
-            w.HBox([self.composition, self.ordering], layout=row), w.HBox([self.architecture, self.model], layout=row),
-            w.HBox([w.VBox([self.structure, self.legend, under], layout=pane), w.VBox([self.table, self.lesson, self.picked], layout=pane)],
-                   layout=row), self.figure])
+            w.HBox([self.composition, self.ordering], layout=row),
+            w.HBox([self.architecture, self.model, w.Label("atoms"), self.geometry], layout=row), self.story,
+            w.HBox([w.VBox([self.structure, self.legend, self.steps, under], layout=pane),
+                    w.VBox([self.table, self.lesson, self.picked, self.here], layout=pane)], layout=row),
+            self.figure, self.close_up])
         self.add_class("mlipkit-explorer")
         self._refresh({"name": "ordering"})
 
     def _choose(self, change):
-        self.state.ordering = change["new"]
+        if change["new"]:
+            self.state.ordering = change["new"]
+
+    def _choose_model(self, change):
+        self.state.model = change["new"]
+
+    def _choose_step(self, change):
+        if self.state.geometry == "relaxed":
+            self.state.step = change["new"]
 
     def _click(self, trace, points, selector):
-        if points.point_inds:
-            self.state.ordering = trace.text[points.point_inds[0]]
+        """Choose the ordering of a point. Where several lie on one spot their names are offered; the composition is kept if it can be."""
+        if not points.point_inds:
+            return
+        picked, here = trace.text[points.point_inds[0]], self._near(trace, points.point_inds[0])
+        same_x = [name for name in here if self.state.x == self._x(name)] or here
+        if picked not in same_x:
+            picked = same_x[0]
+        if picked == self.state.ordering:           # once more on the same spot: the next one
+            picked = same_x[(same_x.index(picked) + 1) % len(same_x)]
+        self.state.ordering = picked
+        self._offer(here)
+
+    def _x(self, name):
+        return self.state.ends[self.state.names.index(name)].info["x"]
+
+    def _near(self, trace, i):
+        """Names of the orderings that have a visible point within `NEAR` pixels of point `i` of a trace."""
+        axes = [self.figure.layout[f"{name[0]}axis{name[1:]}"] for name in (trace.xaxis or "x", trace.yaxis or "y")]
+        pixels = [extent * (axis.domain[1] - axis.domain[0]) / abs(axis.range[1] - axis.range[0])
+                  for axis, extent in zip(axes, (WIDTH - 86, HEIGHT - 96))]     # without the margins of figures.LAYOUT
+        found = []
+        for other in self.figure.data:
+            if other.visible and other.text and (other.xaxis, other.yaxis) == (trace.xaxis, trace.yaxis):
+                for x, y, name in zip(other.x, other.y, other.text):
+                    if None not in (x, y) and np.hypot((x - trace.x[i]) * pixels[0], (y - trace.y[i]) * pixels[1]) <= NEAR:
+                        found.append(name)
+        return sorted(set(found), key=self.state.names.index)
+
+    def _offer(self, names):
+        """Buttons for the orderings that lie on one spot; none for a single one."""
+        if len(names) < 2:
+            self.here.layout.display = "none"
+            return
+        _set_options(self.here, [(name.split("_", 1)[1], name) for name in names], self.state.ordering, self._choose)
+        self.here.layout.display = ""
 
     def _pick(self, change):
         i = (change["new"].get("atom1") or {}).get("index")
@@ -85,52 +146,148 @@ class ExplorerView(w.VBox):
     def _refresh(self, change):
         s = self.state
         if change["name"] == "ordering":
-            options = s.orderings(s.x)
-            if tuple(self.ordering.options) != tuple(options):
-                self.ordering.unobserve(self._choose, "value")      # new options move the value to the first of them
-                self.ordering.options = options
-                self.ordering.observe(self._choose, "value")
-            self.ordering.value = s.ordering
+            _set_options(self.ordering, s.orderings(s.x), s.ordering, self._choose)
             self.chosen = None
+        names = [value for _, value in self.here.options] if self.here.layout.display == "" else []
+        self._offer(names if s.ordering in names else [])
+        _set_options(self.model, [(KINDS[m], m) for m in s.models], s.model, self._choose_model)
         if not s.ready:
-            self.lesson.value = _text(f"loading {s.series} ...")
-        with self.figure.batch_update():            # one message, one redraw; before the rest, which is seen less
-            self._arrange(self.figure)
-        atoms = s.atoms
+            self.lesson.value = _text(f"loading {_name(s)} ...")
+        self._rearrange()                           # one message, one redraw; before the rest, which is seen less
+        self.story.value = _text(_story(s))
+        self.steps.layout.display = "" if s.geometry == "relaxed" and not s.flips else "none"
+        if s.geometry == "relaxed":
+            self.slider.unobserve(self._choose_step, "value")
+            self.play.max = self.slider.max = s.last
+            self.slider.value = s.last
+            self.slider.observe(self._choose_step, "value")
+        self.lesson.value, self.reset.disabled = _text(_lesson(s)), not s.flips
+        self._show(s.atoms)
+
+    def _show_step(self, change):
+        """Another step of the relaxation: structure and moments; the plots are those of its end."""
+        self._show(self.state.atoms)
+
+    def _show(self, atoms):
         self._tell(atoms)
-        self.table.value, self.lesson.value = self._html(atoms), _text(_lesson(s))
-        self.legend.value, self.reset.disabled = legend(atoms), not s.flips
-        draw(self.structure, atoms, self.octahedra.value)
+        self.table.value, self.legend.value = self._html(atoms), legend(self._painted(atoms))
+        self._draw(atoms)
+
+    def _draw(self, atoms):
+        marked = () if self.state.flips or self.state.geometry == "host" else tuple(self.state.changed(atoms))
+        draw(self.structure, self._painted(atoms), self.octahedra.value, marked)
+
+    def _painted(self, atoms):
+        """With no state, so that they are grey, where the moments tell none."""
+        painted = atoms.copy()
+        painted.calc = atoms.calc
+        if not self.state.flips:
+            painted.arrays["oxi_states"][self.state.inferred(atoms).ambiguous] = 0
+        return painted
+
+    def _rearrange(self):
+        overtakes = self.figure._layout_edit_in_process
+        with self.figure.batch_update():
+            self._arrange(self.figure)
+        if overtakes and not self.unconfirmed:
+            self.unconfirmed = True
+            self.figure.on_edits_completed(self._assert)
+
+    def _assert(self):
+        """Say everything once more. Of two edits on each other's heels the browser now and then drew the first one over the second."""
+        self.unconfirmed = False
+        figure, axes = self.figure, ("xaxis2", "xaxis3", "yaxis", "yaxis2", "yaxis3")
+        layout = {"shapes": [shape.to_plotly_json() for shape in figure.layout.shapes]}
+        layout |= {f"{axis}.range": list(figure.layout[axis].range) for axis in axes}
+        figure._send_update_msg(restyle_data={"visible": [trace.visible is not False for trace in figure.data]}, relayout_data=layout)
 
     def _arrange(self, figure):
         """Show the present choice in a figure of `_panels`."""
         s, flip = self.state, 1e3 * self.state.change
-        dft, model = (s.hulls[series]["formation_energy"][s.index] for series in ("DFT", s.series))
-        levels = [s.levels(series) for series in ("DFT", s.series)]
-        (low, high), place = (level[s.ordering] for level in levels), _place(s)
-        top = max(max(level.values()) for level in levels)
-        plots.choose(figure, ("DFT", s.series))
-        figure.layout.yaxis.range = [min(self.range[0], model + s.change - 0.05), max(self.range[1], model + s.change + 0.05)]
+        shown = "DFT", s.series
+        dft, model = (s.hulls[series]["formation_energy"][s.index] for series in shown)
+        levels = [s.levels(series) for series in shown]
+        high, place, top = levels[1][s.ordering], _place(s), max(max(level.values(), default=0) for level in levels)
+        for trace in figure.data:
+            if trace.name:
+                trace.visible = trace.name in shown and trace.meta == s.geometry
+        energies = np.concatenate([s.hulls[series]["formation_energy"].dropna() for series in shown] + [[model + s.change]])
+        vertices = np.concatenate([s.hulls[series]["formation_energy"][s.hulls[series]["on_hull"]] for series in shown])
+        around = plots.padded(energies)
+        figure.layout.yaxis.range = [1.25 * vertices.min() - 0.005, CLOSE_UP] if self.close_up.value else around
         figure.layout.xaxis2.range = [place - 0.4, place + 1.4]
         figure.layout.yaxis2.range = [min(0, high + flip) - 0.1 * (top + 20), 1.1 * max(top, high + flip) + 10]
+        figure.layout.xaxis3.range = figure.layout.yaxis3.range = around
+        rings = [plots.ring(s.x, dft), plots.ring(s.x, model), plots.ring(place, levels[0].get(s.ordering, np.nan), axes=2),
+                 plots.ring(place + 1, high, axes=2), plots.ring(dft, model, axes=3)]
         moved = [*_moved(s.x, model, s.change), *_moved(place + 1, high, flip, axes=2)] if s.flips else []
-        figure.layout.shapes = [plots.ring(s.x, dft), plots.ring(s.x, model), plots.ring(place, low, axes=2),
-                                plots.ring(place + 1, high, axes=2), plots.ring(dft, model, axes=3), *moved]
+        figure.layout.shapes = [ring for ring in rings if np.isfinite([ring["xanchor"], ring["yanchor"]]).all()] + moved
 
     def _html(self, atoms):
         s = self.state
         dft, model = (s.hulls[series]["formation_energy"][s.index] for series in ("DFT", s.series))
-        rows = _row("th", ("Fe", "DFT µB", "model µB", "DFT", *(["given"] if s.flips else []), "model")) + "".join(
-            _row("td", (i, f"{d:.2f}", f"{m:.2f}", _ion(qd), *([_ion(qg, bold=qg != qd)] if s.flips else []), _ion(qm, wrong=qg != qm)))
+        unclear = set(s.inferred(atoms).ambiguous)
+        rows = _row("th", ("Fe", "DFT µB", "model µB", "asked", *(["given"] if s.flips else []), "model")) + "".join(
+            _row("td", (i, _number(d, 2), f"{m:.2f}", _ion(qd), *([_ion(qg, bold=qg != qd)] if s.flips else []), _became(qg, qm, i in unclear)))
             for i, d, m, qd, qg, qm in s.summary(atoms))
-        above = {name: table["energy_above_hull"][s.index] for name, table in s.hulls.items()}
-        error = 1e3 * np.abs(s.hulls[s.series]["formation_energy"] - s.hulls["DFT"]["formation_energy"]).mean()
+        above = {name: s.hulls[name]["energy_above_hull"][s.index] for name in ("DFT", s.series)}
+        difference = 1e3 * np.abs(s.hulls[s.series]["formation_energy"] - s.hulls["DFT"]["formation_energy"])
         held = "held out of training" if s.held_out[s.index] else "in the training split"
+        beside = {"relaxed": "each relaxed by itself", "host": "both on the host", "dft": "where DFT relaxed it"}[s.geometry]
         return _text(f'<b>{s.ordering}</b> ({held})<table style="margin:6px 0">{rows}</table>'
-                     f"formation energy: DFT {1e3 * dft:.1f}, {s.series} {1e3 * (model + s.change):.1f} meV per formula unit<br>"
-                     f"above hull: DFT {1e3 * above['DFT']:.1f}, {s.series} {1e3 * (above[s.series] + s.change):.1f} meV per formula unit"
-                     "<br>"
-                     f"mean error of {s.series} over all orderings: {error:.0f} meV per formula unit")
+                     f"meV per formula unit, {beside}:<br>"
+                     f"formation energy: DFT {_number(1e3 * dft)}, {_name(s)} {1e3 * (model + s.change):.1f}<br>"
+                     f"above hull: DFT {_number(1e3 * above['DFT'])}, {_name(s)} {1e3 * (above[s.series] + s.change):.1f}<br>"
+                     f"mean difference over {difference.notna().sum()} orderings: {difference.mean():.0f}")
+
+
+def _set_options(widget, options, value, handler):
+    """Give a selection new options and a value; new options alone would move the value to the first of them."""
+    widget.unobserve(handler, "value")
+    if tuple(widget.options) != tuple(options):
+        widget.options = options
+    widget.value = value
+    widget.observe(handler, "value")
+
+
+def _name(state):
+    title = TITLES[state.architecture]
+    return f"{title} as published" if state.model == "pretrained" else f"{title}, {KINDS[state.model]}"
+
+
+def _story(state):
+    """What the chosen model makes of all orderings on the chosen geometry, in words."""
+    f = state.findings()
+    mixed, kept = f["mixed"], f"{f['kept']} of {f['mixed']}"
+    unclear = "" if f["clear"] == mixed else f", moments clear in {f['clear']}"
+    wide = f"the orderings of one Na arrangement span up to {f['window']:.0f} meV per formula unit (DFT: {f['dft_window']:.0f})"
+    said = {
+        "relaxed": [_judged(f["kept"] == mixed, f"charges kept in {kept} mixed orderings{unclear}"),
+                    _judged(f["window"] > f["dft_window"] / 2, wide),
+                    _lowest(state.x, f), _on_hull(f)],
+        "host": [_judged(f["window"] > f["dft_window"] / 2, wide),
+                 _lowest(state.x, f)],
+        "dft": [_judged(f["kept"] == mixed, f"charges read right from DFT's bond lengths in {kept} mixed orderings"),
+                _lowest(state.x, f), _on_hull(f)]}[state.geometry]
+    where = "undistorted host" if state.geometry == "host" else WHERE[state.geometry]
+    return f"<b>{_name(state)}; atoms {where}:</b> " + "; ".join(said) + "."
+
+
+def _lowest(x, f):
+    if not f["dft_lowest"]:
+        return f"DFT has no state there that keeps its charges at x = {x:g}"
+    right = f["lowest"] == f["dft_lowest"]
+    told = f["lowest"][0] if len(f["lowest"]) == 1 else f"a tie of {len(f['lowest'])}"
+    return _judged(right, f"the lowest at x = {x:g} is " + (f"DFT's, {told}" if right else f"{told}, not {f['dft_lowest'][0]}"))
+
+
+def _on_hull(f):
+    right, told, dft = f["vertices"] == f["dft_vertices"], ", ".join(f["vertices"]), ", ".join(f["dft_vertices"])
+    return _judged(right, f"on the hull between the end members: {told or 'nothing'}" + ("" if right else f" (DFT: {dft or 'nothing'})"))
+
+
+def _judged(right, text):
+    return f'<span style="color:{"#007A53" if right else WRONG};white-space:nowrap">{"&#10003;" if right else "&#10007;"} {text}</span>'
 
 
 def _lesson(state):
@@ -138,7 +295,7 @@ def _lesson(state):
     if not state.flips:
         return ""
     warning = "" if not state.imbalance else (
-        f'<br><b style="color:#C00">&#9888; The oxidation states sum to {state.imbalance:+d}, not 0: flip another Fe to balance them. '
+        f'<br><b style="color:{WRONG}">&#9888; The oxidation states sum to {state.imbalance:+d}, not 0: flip another Fe to balance them. '
         "No model has seen a charged cell, so its energy means nothing here.</b>")
     if state.model == "aware":
         return f"<b>Charge-aware: the valence is an input. Same geometry, energy {1e3 * state.change:+.0f} meV/f.u.</b>{warning}"
@@ -149,29 +306,36 @@ def _lesson(state):
 def _panels(state):
     """Hull, energy ladder and parity plot in one figure.
 
-    All that a choice can show is there, hidden or outside the range of the axes: new data would take several times as long.
+    All that a choice can show is there, hidden or outside the range of the axes: new data would take several times as long. Each trace
+    says in ``meta`` which geometry it belongs to.
     """
-    energies = {name: table["formation_energy"].tolist() for name, table in state.hulls.items()}
-    models = {name: energy for name, energy in energies.items() if name != "DFT"}
-    parity = plots.parity(energies["DFT"], models, state.names, state.held_out)
-    figure = plots.beside(plots.hull(state.hulls), _ladders(state, models), parity, widths=[0.4, 0.23, 0.37], spacing=0.085)
-    figure.update_layout(width=WIDTH, height=360)
+    parts = [go.Figure(), go.Figure(), go.Figure()]
+    for geometry in GEOMETRIES:
+        hulls = state.hulls_on[geometry]
+        energies = {name: [None if np.isnan(e) else e for e in table["formation_energy"]] for name, table in hulls.items()}
+        models = {name: energies[name] for name in SERIES}
+        drawn = plots.hull(hulls), _ladders(state, geometry), plots.parity(energies["DFT"], models, state.names, state.held_out)
+        for part, figure in zip(parts, drawn):
+            part.add_traces(figure.update_traces(meta=geometry).data)
+            part.layout = figure.layout
+    figure = plots.beside(*parts, widths=[0.4, 0.23, 0.37], spacing=0.085)
+    figure.update_layout(width=WIDTH, height=HEIGHT)
     figure.update_yaxes(title_standoff=4)
     return figure
 
 
-def _ladders(state, models):
-    """`plots.ladder` of all Na arrangements side by side, a trace per model."""
+def _ladders(state, geometry):
+    """The levels of all Na arrangements on a geometry side by side, DFT left of the model, a trace per model."""
     figure, groups = go.Figure(), list(dict.fromkeys(map(arrangement, state.names)))
-    for series, energy in models.items():
-        x, y, text, colour, symbol = [], [], [], [], []
+    for series in SERIES:
+        x, y, text, colours, symbols = [], [], [], [], []
         for k, group in enumerate(groups):
-            cell = [e * len(redox_sites(a)) for e, a in zip(energy, state.ends)]
-            for level in plots.ladder(state.ends, {series: cell}, group).data:
-                x, y, text = [*x, 2 * k, 2 * k + 1, None], [*y, *level.y, None], text + [level.name] * 3
-                colour, symbol = colour + [level.marker.color] * 3, symbol + [level.marker.symbol] * 3
+            dft, model = (state.levels(name, geometry, group) for name in ("DFT", series))
+            for name, (colour, symbol) in zip(model, itertools.cycle(LEVELS)):
+                x, y, text = x + [2 * k, 2 * k + 1, None], y + [dft.get(name), model[name], None], text + [name] * 3
+                colours, symbols = colours + [colour] * 3, symbols + [symbol] * 3
         figure.add_scatter(x=x, y=y, text=text, name=series, mode="lines+markers", line={"color": "#777777", "width": 1, "dash": "dot"},
-                           marker={"size": 11, "color": colour, "symbol": symbol},
+                           marker={"size": 11, "color": colours, "symbol": symbols},
                            hovertemplate="%{text}<br>%{y:.1f} meV/f.u.<extra></extra>")
     figure.update_xaxes(tickvals=list(range(2 * len(groups))), ticktext=["DFT", "model"] * len(groups))
     figure.update_yaxes(title_text="above the lowest (meV/f.u.)")
@@ -198,10 +362,18 @@ def _row(tag, cells):
     return "<tr>" + "".join(f'<{tag} style="padding:2px 12px;text-align:center">{cell}</{tag}>' for cell in cells) + "</tr>"
 
 
-def _ion(state, wrong=False, bold=False):
-    if wrong:
-        return f'<b style="color:#C00">Fe<sup>{state}+</sup> &#10007;</b>'
+def _number(value, digits=1):
+    return f"{value:.{digits}f}" if np.isfinite(value) else "&ndash;"
+
+
+def _ion(state, bold=False):
     return f"<b>Fe<sup>{state}+</sup></b>" if bold else f"Fe<sup>{state}+</sup>"
+
+
+def _became(given, found, unclear):
+    if given == found and not unclear:
+        return _ion(found)
+    return f'<b style="color:{WRONG}">&#10007; asked {given}+, ' + ("now neither 2+ nor 3+</b>" if unclear else f"became {found}+</b>")
 
 
 def explore(frames=None, predictions=None, octahedra=False, **choice):
@@ -214,7 +386,7 @@ def explore(frames=None, predictions=None, octahedra=False, **choice):
     octahedra : bool
         Begin with the FeO6 octahedra drawn.
     **choice
-        What to begin with: ``ordering=``, ``architecture=``, ``model=``.
+        What to begin with: ``ordering=``, ``architecture=``, ``model=``, ``geometry=``.
 
     Returns
     -------
