@@ -27,6 +27,7 @@ _ROOM_OF = {
     "voltage_profile": "thermo", "charge_entropy": "entropy", "entropy_table": "entropy",
     "show": "structure_view", "plots": "plots",
     "explore": "apps.explorer", "ExplorerState": "apps.explorer_state", "play": "apps.player", "PlayerState": "apps.player",
+    "verdict_table": "verdict", "verdict_summary": "verdict",
     "explore_threshold": "apps.threshold", "upload": "apps.upload", "ByArchitecture": "apps.by_architecture",
 }
 __all__ = list(_ROOM_OF)

@@ -10,7 +10,7 @@ import warnings
 
 from mlipkit.files import InputError, embedded, write_atomically
 
-EMBEDDED = {"olivine": "dft/olivine.extxyz", "olivine-free-cells": "dft/free_cells.extxyz"}
+EMBEDDED = {"olivine": "dft/olivine.extxyz", "olivine-free-cells": "dft/free_cells.extxyz", "olivine-verdict": "dft/verdict.extxyz"}
 RECORDS = {     # name: DOI, figshare article, proxy elements, MD5 of what is known without asking the server
     "electronic-entropy": ("10.11583/DTU.31812499", 31812499, {"Ga": ("Fe", 3)}, {
         "Training_dataset/train_NaFeGaPSSiO4_adjusted_charge_magmopm.xyz": "39cbd569b372f98171112f65b21bf390",
@@ -31,6 +31,10 @@ def load_dft(name="olivine", files=None, cache=None, progress=True, timeout=TIME
         ``"olivine"``: embedded, NaxFePO4, PBE+U, 28 atoms, every Na arrangement and charge ordering.
         ``"olivine-free-cells"``: embedded, the lowest ordering of every Na arrangement in the cell that charge-aware CHGNet relaxes it
         to, labelled by the same DFT (single points; in the main set cells are fixed).
+        ``"olivine-verdict"``: embedded, single points of the same DFT on structures that the shipped models relaxed, the charges seeded
+        as asked and as the model has them. ``info["model"]``; ``info["ordering"]``, the ordering seeded; ``info["has"]``, whether it is
+        the one that the model's moments tell; ``info["verdict"]``: ``"as seeded"``, ``"moved"``, ``"delocalised"`` or ``"not converged"``
+        (no labels). `verdict_table` makes a table of it.
         ``"electronic-entropy"``: the record of arXiv 2603.26471 (doi 10.11583/DTU.31812499, 318 MB); Ga in its files stands
         for Fe3+ and is read as such.
         ``"polyanion"`` (doi 10.11583/DTU.27202446) and ``"polyanion-extra"`` (doi 10.11583/DTU.27411681): the parent data and
@@ -136,7 +140,8 @@ def _embedded(file):
         _, na, fe = info.pop("tag").split("_")
         atoms.info = {"x": float(info["x"]), "na_sites": _sites(na), "fe3_sites": _sites(fe), "ordering": str(info["ordering"]),
                       "degeneracy": int(info["degeneracy"]), "job": str(info["job"]), "kind": str(info["kind"]),
-                      "step": int(info["step"]), "density": float(info["density"]), "split": str(info["split"])}
+                      "step": int(info["step"]), "density": float(info["density"]), "split": str(info["split"]),
+                      **{k: type_(info[k]) for k, type_ in (("model", str), ("verdict", str), ("has", bool)) if k in info}}
     return frames
 
 

@@ -244,6 +244,39 @@ def ladder(frames, energies, arrangement):
     return figure
 
 
+def verdict(table):
+    """What models claim for the structures that they relaxed, and what DFT finds there.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        As `mlipkit.verdict_table` returns it.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        Over the orderings asked for, meV per formula unit above the structure that DFT relaxed for each (the line at 0). Three traces per
+        model, named after it: ``claims``, full; ``DFT, charges as asked``, open; ``DFT, charges as the model has them``, a dash. An
+        ordering without the second: the charges asked for do not stay on that structure.
+    """
+    figure, names = go.Figure(), sorted(table["ordering"].unique())
+    kinds = (("claimed", "claims", ""), ("as_asked", "DFT, charges as asked", "-open"), ("as_found", "DFT, charges as the model has them", None))
+    for model, rows in table.groupby("model"):
+        colour, symbol = series_style(model)
+        for column, says, style in kinds:
+            known = rows[rows[column].notna()]
+            figure.add_scatter(x=known["ordering"].tolist(), y=known[column].tolist(), name=f"{model.replace('_', ' ')} {says}",
+                               mode="markers", legendgroup=model, text=known["verdict"].tolist(),
+                               marker={"color": colour, "size": 11 if style is not None else 16, "line": {"width": 2, "color": colour},
+                                       "symbol": "line-ew-open" if style is None else symbol + style},
+                               hovertemplate="%{x}<br>%{y:.1f} meV/f.u.; seeded as asked: %{text}<extra>" + says + "</extra>")
+    figure.add_hline(y=0, line={"color": SERIES["DFT"][0], "width": 1})
+    figure.update_layout(LAYOUT, yaxis_title="above DFT's own structure (meV/f.u.)", height=460)
+    figure.update_layout(margin={"b": 120, "t": 90})
+    figure.update_xaxes(categoryorder="array", categoryarray=names, tickangle=-45)
+    return figure
+
+
 def learning_curve(history):
     """Training and validation loss (dimensionless) by epoch.
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Gates between the campaign and the set: frames/*.extxyz -> olivine.extxyz, free_cells.extxyz, kept_apart.extxyz, manifest.
+"""Gates between the campaign and the set: frames/*.extxyz -> olivine.extxyz, free_cells.extxyz, verdict.extxyz, kept_apart.extxyz, manifest.
 
     python data/dft/collect.py       (in the project's environment; `make collect`)
 
@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mlipkit.campaigns import load_relaxations
 from mlipkit.files import data_folder, describe, write_atomically
 from mlipkit.frames import write_frames
 from mlipkit.oxidation import infer_oxidation_states
@@ -102,13 +103,17 @@ def gate(frames, clear, lowest, end):
     return reasons
 
 
+def ordering_splits():
+    """{ordering: split}."""
+    return {tag: split for split, tags in json.loads((HERE / "splits.json").read_text()).items() if split != "note" for tag in tags}
+
+
 def collect():
     """The set, the free cells, and the frames kept apart, all in the order of the campaign."""
-    splits = {tag: split for split, tags in json.loads((HERE / "splits.json").read_text()).items() if split != "note" for tag in tags}
-    table, runs, lowest, ends = arrangements(), [], {}, {}
+    splits, table, runs, lowest, ends = ordering_splits(), arrangements(), [], {}, {}
     for job in jobs():
         path = HERE / "frames" / f"{job.name}.extxyz"
-        if job.kind == "metal" or not path.exists():
+        if job.kind in ("metal", "verdict") or not path.exists():
             continue
         frames = read_frames(path)
         clear = [labelled(atoms, splits, table) for atoms in frames]
@@ -128,11 +133,51 @@ def collect():
     return kept, free, apart
 
 
+def verdicts():
+    """DFT on the structures that models relaxed, and what became of the charges seeded; nothing is held back.
+
+    ``verdict``: as seeded; moved (localised, on other Fe); delocalised; not converged. ``has``: whether the charges were seeded where
+    the moments of the model have them.
+    """
+    splits, table, relaxed, found = ordering_splits(), arrangements(), {}, []
+    for job in jobs():
+        path = HERE / "frames" / f"{job.name}.extxyz"
+        if job.kind != "verdict" or not path.exists():
+            continue
+        atoms, model = read_frames(path)[-1], job.name.rsplit(".", 1)[1]
+        fe, seeded = np.flatnonzero(atoms.symbols == "Fe"), np.array(job.oxi_states)
+        given = dict(atoms.info)
+        if "converged" in given:
+            atoms.info |= {"density": 1.0}
+            atoms.set_array("oxi_states", np.zeros(len(atoms), int))
+            clear = None
+        else:
+            clear = labelled(atoms, splits, table)
+        told = atoms.arrays["oxi_states"][fe]
+        verdict = "not converged" if clear is None else "delocalised" if not clear else "as seeded" if (told == seeded).all() else "moved"
+        asked = tag_of(*canonical(job.na, job.fe3))
+        atoms.info = {"tag": job.tag, "ordering": asked, "degeneracy": table[canonical(job.na, job.fe3)], "x": float(given["x"]),
+                      "job": job.name, "kind": "verdict", "step": 0, "density": float(atoms.info["density"]), "split": splits[asked],
+                      "model": model, "verdict": verdict, "has": bool((seeded == has(atoms, model, relaxed)[fe]).all())}
+        found.append(atoms)
+    return found
+
+
+def has(atoms, model, relaxed):
+    """Oxidation states that the model has on this structure, one of those that it ended in."""
+    if model not in relaxed:
+        relaxed[model] = load_relaxations(model)
+    same = [r for r in relaxed[model] if len(r.atoms) == len(atoms) and np.allclose(r.atoms.positions, atoms.positions, atol=1e-3)]
+    if not same:
+        sys.exit(f"{atoms.info['job']}: not a structure that {model} relaxed; make its start again (starts.py verdicts) and remove the frame")
+    return same[0].states[-1]
+
+
 def write_manifest():
     """Checksums of everything embedded; called by whatever writes an embedded file."""
     folder = data_folder()
     models = sorted(p.relative_to(folder).as_posix() for p in (folder / "models").rglob("*") if p.is_file())
-    names = ["dft/olivine.extxyz", "dft/free_cells.extxyz", *models]
+    names = ["dft/olivine.extxyz", "dft/free_cells.extxyz", "dft/verdict.extxyz", *models]
     write_atomically(folder / "manifest.json", json.dumps({n: describe(folder / n) for n in names}, indent=1) + "\n")
 
 
@@ -142,7 +187,10 @@ if __name__ == "__main__":
     write_frames(HERE / "free_cells.extxyz", free)
     if apart:
         write_frames(HERE / "kept_apart.extxyz", apart)
+    judged = verdicts()
+    write_frames(HERE / "verdict.extxyz", judged)
     write_manifest()
     print(f"{len(kept)} frames in the set, {len(free)} free cells, kept apart: {dict(Counter(a.info['reason'] for a in apart)) or 'none'}")
     print("by composition:", dict(sorted(Counter(a.info["x"] for a in kept).items())))
+    print(f"{len(judged)} verdicts on structures of models:", dict(Counter(a.info["verdict"] for a in judged)))
     print("by split:", dict(Counter(a.info["split"] for a in kept)))

@@ -22,7 +22,7 @@ CUTOFF = 600                      # eV
 PULAY = 2 / 3 * CUTOFF * 0.0239   # eV: basis-set stress times volume; 0.0239 = -dE/d(cutoff) per cell, from 570 and 630 eV, FePO4
 BIAS = 2.0                        # eV, see sixth_electron
 FMAX, NEAR, LARGE = 0.05, 0.2, 0.8      # eV/Å: relaxed; short steps below; LOOSE above
-LONGEST = {"verdict": 100}        # SCF iterations; where an electron finds its place it does so in 20 to 40
+LONGEST, VERDICT_FIRST = 200, 45  # SCF iterations; where an electron finds its place it does so in 20 to 40
 ORBITAL_STEPS = 5                 # of a relaxation with another orbital: enough to see that it stays above, or turns
 HERE = Path(__file__).parent
 
@@ -81,7 +81,7 @@ def calculator(job, atoms, txt, before=None):
                       occupations={"name": "fermi-dirac", "width": 0.02, "fixmagmom": True},
                       eigensolver={"name": "davidson", "niter": 2},
                       mixer={"name": "pulay", "beta": 0.3, "nmaxold": 6, "weight": 30.0},
-                      convergence=LOOSE, maxiter=LONGEST.get(job.kind, 200), extensions=[bias] if 2 in job.oxi_states else [], txt=txt)
+                      convergence=LOOSE, maxiter=LONGEST, extensions=[bias] if 2 in job.oxi_states else [], txt=txt)
     atoms.calc.hooks["scf_step"] = lambda ctx: bias.release(atoms.calc, ctx)
 
 
@@ -250,9 +250,11 @@ def verdict(job, txt):
     from gpaw import KohnShamConvergenceError
     atoms, own, begun, frame = start(job), frames_of(job.tag), time.time(), None
     calculator(job, atoms, txt, own[-1] if own else None)
+    atoms.calc.params.maxiter = VERDICT_FIRST
     for criteria in (LOOSE, NORMAL, FINAL):
         if frame is not None:
             converge_to(atoms.calc, criteria)
+            atoms.calc.dft.scf_loop.maxiter = LONGEST       # the orbital may turn
             atoms.calc.dft.results.clear()
         try:
             atoms.get_potential_energy()
