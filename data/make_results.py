@@ -82,6 +82,7 @@ def geometries(ends, found):
                 decorated.set_array("oxi_states", told.states)
                 kept = bool((told.states == asked.arrays["oxi_states"]).all())
                 rows.append({"model": model, "geometry": geometry, "ordering": asked.info["ordering"],
+                             "job": asked.info["job"], "step": asked.info["step"],
                              "found": mk.ordering_label(decorated, host, max_distance=1.5),
                              "energy": round(atoms.get_potential_energy(), 5),
                              **{f"magmom_{k}": round(float(moments[i]), 4) for k, i in enumerate(told.sites)},

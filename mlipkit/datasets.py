@@ -105,7 +105,8 @@ def load_geometries():
     -------
     pandas.DataFrame
         Columns ``model`` (as in `load_predictions`), ``geometry`` (``"host"``: every atom on its site of the undistorted host;
-        ``"relaxed"``: relaxed by the model from there, see `load_relaxations`), ``ordering`` (the one asked for), ``found`` (the one
+        ``"relaxed"``: relaxed by the model from there, see `load_relaxations`), ``ordering`` (the one asked for), ``job`` and
+        ``step`` (of DFT's end point of that ordering, by which `predictions_for` and `error_by` find the rows), ``found`` (the one
         that the predicted moments tell), ``energy`` (eV per cell; of chgnet_pretrained on a reference of its own), ``magmom_0`` to
         ``magmom_3`` (µB, the four Fe in their order in the frame), ``kept`` (whether every Fe has the oxidation state asked for),
         ``clear`` (whether the moments leave no doubt).

@@ -18,6 +18,7 @@ ARCHITECTURES = {"chgnet": "#0072B2", "cpainn": "#E69F00", "mace": "#009E73"}
 LEVELS = (("#0072B2", "circle"), ("#E69F00", "square"), ("#009E73", "diamond"), ("#CC79A7", "triangle-up"), ("#D55E00", "x"),
           ("#333333", "star"))
 DASHES = {"DFT": "solid", "pretrained": "longdash", "blind": "dot", "aware": "dash"}
+CLOSE_UP = 0.04     # eV per formula unit above the end members: what a close-up of a hull shows
 OTHER = ("#56B4E9", "triangle-up")      # a series of any other name
 
 

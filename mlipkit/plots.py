@@ -6,6 +6,7 @@ from plotly.subplots import make_subplots
 
 from mlipkit.figures import (  # noqa: F401 - mlipkit.plots gives them all
     ARCHITECTURES,
+    CLOSE_UP,
     LAYOUT,
     LEVELS,
     OTHER,
@@ -84,7 +85,7 @@ def hull(tables):
     -------
     plotly.graph_objects.Figure
         Two traces per method, both named after it: the points, and the line through its hull vertices. Symbols and dash patterns
-        tell DFT, blind and aware apart without colour.
+        tell DFT, blind and aware apart without colour. The y axis spans what is shown; a button zooms to the hull.
     """
     figure, tables = go.Figure(), _by_method(tables)
     for name, table in tables.items():
@@ -99,7 +100,12 @@ def hull(tables):
                            hoverinfo="skip", line={"color": colour, "width": 2, "dash": series_dash(name)})
     figure.update_layout(LAYOUT, xaxis_title="x in Na<sub>x</sub>FePO<sub>4</sub>", yaxis_title="formation energy (eV/f.u.)")
     figure.update_xaxes(range=[-0.05, 1.05], tickvals=[0, 0.25, 0.5, 0.75, 1])
-    figure.update_yaxes(range=padded(np.concatenate([table["formation_energy"] for table in tables.values()])))
+    lowest = min(table["formation_energy"].min() for table in tables.values())
+    near = {"yaxis.range": [1.15 * lowest - 0.005, CLOSE_UP], "yaxis.autorange": False}
+    buttons = [{"label": says, "method": "relayout", "args": [axis]} for says, axis in (
+        ("all", {"yaxis.autorange": True}), ("zoom to the hull", near))]
+    figure.update_layout(updatemenus=[{"type": "buttons", "direction": "right", "buttons": buttons, "x": 1, "xanchor": "right", "y": 1.02,
+                                       "yanchor": "bottom", "pad": {"t": 0, "b": 4}}])
     return figure
 
 

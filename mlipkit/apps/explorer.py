@@ -9,7 +9,7 @@ import traitlets as t
 
 from mlipkit import plots
 from mlipkit.apps.explorer_state import GEOMETRIES, SERIES, ExplorerState
-from mlipkit.figures import LEVELS, TITLES
+from mlipkit.figures import CLOSE_UP, LEVELS, TITLES
 from mlipkit.frames import label
 from mlipkit.orderings import arrangement
 from mlipkit.reference_moments import redox_sites
@@ -20,7 +20,6 @@ MOVED, WRONG = "#000000", "#C00"
 KINDS = {"pretrained": "CHGNet as published", "blind": "charge-blind", "aware": "charge-aware"}
 WHERE = {"relaxed": "relaxed by the model", "dft": "relaxed by DFT", "host": "undistorted host"}
 NEAR = 10           # px: plotly takes points that are nearer than two radii of a marker for equally near
-CLOSE_UP = 0.04     # eV per formula unit above the end members that the close-up of the hull shows
 INTERVAL = 250      # ms between two steps of a relaxation
 
 
