@@ -1,7 +1,7 @@
 # make lab    JupyterLab on the tour            make dft      go on with the DFT campaign (installs GPAW when missing)
 # make app    the explorer as a page of its own (voila)
 # make test   everything that CI checks         make collect  gates: campaign -> embedded set
-# make screenshot  the picture in the README             make results  what each model finds, hulls, voltages
+# make screenshot  the pictures in the README            make results  what each model finds, hulls, voltages
 # make models train (RUNS='*' all seeds), predict  make lock     pin the newest versions that pyproject.toml allows
 SHELL := /bin/bash
 .ONESHELL:
@@ -42,7 +42,7 @@ results: .venv/ready
 
 screenshot:
 	@$(MAKE) test TESTS="tests/browser -k explorer -s"
-	cp screenshots/explorer.png docs/explorer.png
+	cp screenshots/explorer_blind.png screenshots/explorer_aware.png docs
 
 lock:
 	@rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock

@@ -91,8 +91,9 @@ def hull(tables):
     for name, table in tables.items():
         colour, symbol = series_style(name)
         vertices = table[table["on_hull"]].drop_duplicates("x").sort_values("x")
-        known = table[table["formation_energy"].notna()]        # not everywhere has DFT a state that keeps its charges
-        points, line = ({c: t[c].tolist() for c in ("x", "formation_energy", "ordering")} for t in (known, vertices))
+        points, line = ({c: t[c].tolist() for c in ("x", "formation_energy", "ordering")} for t in (table, vertices))
+        # not everywhere has DFT a state that keeps its charges; JSON knows no NaN
+        points["formation_energy"] = [None if np.isnan(e) else e for e in points["formation_energy"]]
         figure.add_scatter(x=points["x"], y=points["formation_energy"], text=points["ordering"], mode="markers", name=name,
                            legendgroup=name, marker={"color": colour, "symbol": symbol, "size": 9, "line": {"width": 1, "color": "white"}},
                            hovertemplate="%{text}<br>x = %{x:.2f}<br>%{y:.4f} eV/f.u.<extra>" + name + "</extra>")
@@ -266,7 +267,8 @@ def verdict(table):
         ordering without the second: the charges asked for do not stay on that structure.
     """
     figure, names = go.Figure(), sorted(table["ordering"].unique())
-    kinds = (("claimed", "claims", ""), ("as_asked", "DFT, charges as asked", "-open"), ("as_found", "DFT, charges as the model has them", None))
+    kinds = (("claimed", "claims", ""), ("as_asked", "DFT, charges as asked", "-open"),
+             ("as_found", "DFT, charges as the model has them", None))
     for model, rows in table.groupby("model"):
         colour, symbol = series_style(model)
         for column, says, style in kinds:

@@ -71,10 +71,10 @@ def verdict_summary(table):
     Returns
     -------
     pandas.DataFrame
-        Index ``model``; ``n`` orderings computed; ``stayed``, in how many DFT keeps the charges asked for on the model's structure;
-        ``gap`` and ``gap_worst``, mean and largest (by size) of what DFT finds for them above the claim (meV per formula unit, of those that
-        stayed); ``cost`` and ``cost_worst``, the same above DFT's own structure; ``n_found``, ``gap_found`` and ``gap_found_worst``: the
-        same as ``gap`` with the charges where the model has them, each structure once.
+        Index ``model``; ``n`` orderings computed; ``stayed``, in how many DFT keeps the charges asked for on the model's structure. In
+        meV per formula unit, of those that stayed, mean and largest by size: ``gap``, ``gap_worst``, what DFT finds above the claim;
+        ``cost``, ``cost_worst``, what it finds above its own structure. ``n_found``, ``gap_found``, ``gap_found_worst``: structures, and
+        the gap, with the charges where the model has them, each structure once.
     """
     import pandas as pd
     rows = {}

@@ -85,7 +85,7 @@ def test_every_public_name_exists():
 def test_imports_go_one_way():
     """A room imports only from those left of it in the layout."""
     order = ["files", "frames", "readers", "frame_store", "datasets", "balance", "reference_moments", "evidence", "oxidation", "hosts",
-             "host_search", "orderings", "pairs", "splits", "enumeration", "species", "models", "relaxation", "campaigns", "search", "errors", "thermo", "entropy",
+             "host_search", "orderings", "pairs", "splits", "enumeration", "species", "models", "relaxation", "campaigns", "search", "errors", "thermo", "entropy", "verdict",
              "figures", "plots", "structure_view", "apps"]
     for path in (ROOT / "mlipkit").rglob("*.py"):
         room = path.relative_to(ROOT / "mlipkit").parts[0].removesuffix(".py")

@@ -1,5 +1,6 @@
 #!/usr/bin/env python
-"""Gates between the campaign and the set: frames/*.extxyz -> olivine.extxyz, free_cells.extxyz, verdict.extxyz, kept_apart.extxyz, manifest.
+"""Gates between the campaign and the sets: frames/*.extxyz -> olivine.extxyz, free_cells.extxyz, verdict.extxyz,
+kept_apart.extxyz, manifest.
 
     python data/dft/collect.py       (in the project's environment; `make collect`)
 
@@ -153,8 +154,7 @@ def verdicts():
             clear = None
         else:
             clear = labelled(atoms, splits, table)
-        told = atoms.arrays["oxi_states"][fe]
-        verdict = "not converged" if clear is None else "delocalised" if not clear else "as seeded" if (told == seeded).all() else "moved"
+        verdict = judgement(atoms.arrays["oxi_states"][fe], seeded, clear)
         asked = tag_of(*canonical(job.na, job.fe3))
         atoms.info = {"tag": job.tag, "ordering": asked, "degeneracy": table[canonical(job.na, job.fe3)], "x": float(given["x"]),
                       "job": job.name, "kind": "verdict", "step": 0, "density": float(atoms.info["density"]), "split": splits[asked],
@@ -163,13 +163,22 @@ def verdicts():
     return found
 
 
+def judgement(found, seeded, clear):
+    """What became of charges seeded; `clear` (whether the moments found leave no doubt) is None where the SCF did not converge."""
+    if clear is None:
+        return "not converged"
+    if not clear:
+        return "delocalised"
+    return "as seeded" if np.array_equal(found, seeded) else "moved"
+
+
 def has(atoms, model, relaxed):
     """Oxidation states that the model has on this structure, one of those that it ended in."""
     if model not in relaxed:
         relaxed[model] = load_relaxations(model)
     same = [r for r in relaxed[model] if len(r.atoms) == len(atoms) and np.allclose(r.atoms.positions, atoms.positions, atol=1e-3)]
     if not same:
-        sys.exit(f"{atoms.info['job']}: not a structure that {model} relaxed; make its start again (starts.py verdicts) and remove the frame")
+        sys.exit(f"{atoms.info['job']}: not a structure that {model} relaxed; remove the frame and its start, starts.py verdicts")
     return same[0].states[-1]
 
 

@@ -12,7 +12,6 @@ from mlipkit.apps.explorer_state import GEOMETRIES, SERIES, ExplorerState
 from mlipkit.figures import CLOSE_UP, LEVELS, TITLES
 from mlipkit.frames import label
 from mlipkit.orderings import arrangement
-from mlipkit.reference_moments import redox_sites
 from mlipkit.structure_view import draw, legend, structure_view
 
 WIDTH, HEIGHT, PANE = 1120, 360, 550        # px
@@ -43,9 +42,11 @@ class ExplorerView(w.VBox):
         self.play = w.Play(interval=INTERVAL, show_repeat=False)
         self.slider = w.IntSlider(description="step", layout={"width": "330px"})
         self.steps = w.HBox([self.play, self.slider])
+        self.steps.add_class("mlipkit-steps")
         self.structure = structure_view(self._painted(state.atoms), height="310px", octahedra=octahedra)
         self.story, self.legend, self.table, self.lesson, self.picked = (w.HTML() for _ in range(5))
-        figure = _panels(state)
+        self.panels = {geometry: _panels(state, geometry) for geometry in GEOMETRIES}
+        figure = self.panels[state.geometry]
         self._arrange(figure)                       # before it is a widget: voila shows a widget as it was made
         self.figure = go.FigureWidget(figure)
         for trace in self.figure.data:
@@ -158,7 +159,7 @@ class ExplorerView(w.VBox):
         if s.geometry == "relaxed":
             self.slider.unobserve(self._choose_step, "value")
             self.play.max = self.slider.max = s.last
-            self.slider.value = s.last
+            self.play.value = self.slider.value = s.last
             self.slider.observe(self._choose_step, "value")
         self.lesson.value, self.reset.disabled = _text(_lesson(s)), not s.flips
         self._show(s.atoms)
@@ -198,7 +199,8 @@ class ExplorerView(w.VBox):
         figure, axes = self.figure, ("xaxis2", "xaxis3", "yaxis", "yaxis2", "yaxis3")
         layout = {"shapes": [shape.to_plotly_json() for shape in figure.layout.shapes]}
         layout |= {f"{axis}.range": list(figure.layout[axis].range) for axis in axes}
-        figure._send_update_msg(restyle_data={"visible": [trace.visible is not False for trace in figure.data]}, relayout_data=layout)
+        data = {"visible": [trace.visible is not False for trace in figure.data], **{k: [list(t[k]) for t in figure.data] for k in "xy"}}
+        figure._send_update_msg(restyle_data=data, relayout_data=layout)
 
     def _arrange(self, figure):
         """Show the present choice in a figure of `_panels`."""
@@ -207,9 +209,10 @@ class ExplorerView(w.VBox):
         dft, model = (s.hulls[series]["formation_energy"][s.index] for series in shown)
         levels = [s.levels(series) for series in shown]
         high, place, top = levels[1][s.ordering], _place(s), max(max(level.values(), default=0) for level in levels)
-        for trace in figure.data:
-            if trace.name:
-                trace.visible = trace.name in shown and trace.meta == s.geometry
+        plots.choose(figure, shown)
+        for trace, other in zip(figure.data, self.panels[s.geometry].data):
+            if trace.name in shown and trace.meta != s.geometry:        # hidden ones wait until they are shown: new data takes its time
+                trace.update(x=other.x, y=other.y, meta=s.geometry)
         energies = np.concatenate([s.hulls[series]["formation_energy"].dropna() for series in shown] + [[model + s.change]])
         vertices = np.concatenate([s.hulls[series]["formation_energy"][s.hulls[series]["on_hull"]] for series in shown])
         around = plots.padded(energies)
@@ -226,9 +229,10 @@ class ExplorerView(w.VBox):
         s = self.state
         dft, model = (s.hulls[series]["formation_energy"][s.index] for series in ("DFT", s.series))
         unclear = set(s.inferred(atoms).ambiguous)
-        rows = _row("th", ("Fe", "DFT µB", "model µB", "asked", *(["given"] if s.flips else []), "model")) + "".join(
-            _row("td", (i, _number(d, 2), f"{m:.2f}", _ion(qd), *([_ion(qg, bold=qg != qd)] if s.flips else []), _became(qg, qm, i in unclear)))
-            for i, d, m, qd, qg, qm in s.summary(atoms))
+        rows = _row("th", ("Fe", "DFT µB", "model µB", "asked", *["given"] * bool(s.flips), "model"))
+        for i, dft_moment, moment, asked, given, told in s.summary(atoms):
+            flipped = [_ion(given, bold=given != asked)] * bool(s.flips)
+            rows += _row("td", (i, _number(dft_moment, 2), f"{moment:.2f}", _ion(asked), *flipped, _became(given, told, i in unclear)))
         above = {name: s.hulls[name]["energy_above_hull"][s.index] for name in ("DFT", s.series)}
         difference = 1e3 * np.abs(s.hulls[s.series]["formation_energy"] - s.hulls["DFT"]["formation_energy"])
         held = "held out of training" if s.held_out[s.index] else "in the training split"
@@ -302,22 +306,19 @@ def _lesson(state):
             f"({abs(1e3 * state.change):.0f} meV/f.u.).</b>{warning}")
 
 
-def _panels(state):
-    """Hull, energy ladder and parity plot in one figure.
+def _panels(state, geometry):
+    """Hull, energy ladder and parity plot on a geometry in one figure.
 
-    All that a choice can show is there, hidden or outside the range of the axes: new data would take several times as long. Each trace
-    says in ``meta`` which geometry it belongs to.
+    All models are there, hidden, and all arrangements, outside the range of the axes: new data would take several times as long. The
+    traces of another geometry are as many and in the same order; each says in ``meta`` which one it shows.
     """
-    parts = [go.Figure(), go.Figure(), go.Figure()]
-    for geometry in GEOMETRIES:
-        hulls = state.hulls_on[geometry]
-        energies = {name: [None if np.isnan(e) else e for e in table["formation_energy"]] for name, table in hulls.items()}
-        models = {name: energies[name] for name in SERIES}
-        drawn = plots.hull(hulls), _ladders(state, geometry), plots.parity(energies["DFT"], models, state.names, state.held_out)
-        for part, figure in zip(parts, drawn):
-            part.add_traces(figure.update_traces(meta=geometry).data)
-            part.layout = figure.layout
-    figure = plots.beside(*parts, widths=[0.4, 0.23, 0.37], spacing=0.085)
+    hulls = state.hulls_on[geometry]
+    energies = {name: [None if np.isnan(e) else e for e in table["formation_energy"]] for name, table in hulls.items()}
+    models = {name: energies[name] for name in SERIES}
+    parity = plots.parity(energies["DFT"], models, state.names, state.held_out)
+    figure = plots.beside(plots.hull(hulls), _ladders(state, geometry), parity, widths=[0.4, 0.23, 0.37], spacing=0.085)
+    figure.update_traces(meta=geometry)
+    figure.update_traces(x=[-1, 1], y=[-1, 1], selector={"name": ""})           # the diagonal, farther than any axis
     figure.update_layout(width=WIDTH, height=HEIGHT)
     figure.update_yaxes(title_standoff=4)
     return figure
@@ -331,8 +332,9 @@ def _ladders(state, geometry):
         for k, group in enumerate(groups):
             dft, model = (state.levels(name, geometry, group) for name in ("DFT", series))
             for name, (colour, symbol) in zip(model, itertools.cycle(LEVELS)):
-                x, y, text = x + [2 * k, 2 * k + 1, None], y + [dft.get(name), model[name], None], text + [name] * 3
-                colours, symbols = colours + [colour] * 3, symbols + [symbol] * 3
+                x += [2 * k, 2 * k + 1, None]
+                y += [dft.get(name), model[name], None]
+                text, colours, symbols = text + [name] * 3, colours + [colour] * 3, symbols + [symbol] * 3
         figure.add_scatter(x=x, y=y, text=text, name=series, mode="lines+markers", line={"color": "#777777", "width": 1, "dash": "dot"},
                            marker={"size": 11, "color": colours, "symbol": symbols},
                            hovertemplate="%{text}<br>%{y:.1f} meV/f.u.<extra></extra>")
@@ -372,7 +374,7 @@ def _ion(state, bold=False):
 def _became(given, found, unclear):
     if given == found and not unclear:
         return _ion(found)
-    return f'<b style="color:{WRONG}">&#10007; asked {given}+, ' + ("now neither 2+ nor 3+</b>" if unclear else f"became {found}+</b>")
+    return (f'<b style="color:{WRONG};white-space:nowrap">&#10007; asked {given}+, ' + ("now unclear" if unclear else f"became {found}+") + "</b>")
 
 
 def explore(frames=None, predictions=None, octahedra=False, **choice):

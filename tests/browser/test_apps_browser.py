@@ -35,6 +35,7 @@ def click_atom(page, i):
 def test_a_click_on_iron_flips_it_and_a_click_on_a_level_chooses(open_notebook):
     notebook, page, explorer = open_explorer(open_notebook)
     page.select_option(".mlipkit-explorer .widget-dropdown:has-text('architecture') select", label="cPaiNN")
+    page.wait_for_function("!document.querySelector('.mlipkit-explorer').innerText.includes('CHGNet as published')")    # there is none of cPaiNN
     click_button(notebook, "charge-aware")
     page.click(".mlipkit-explorer label:has-text('octahedra')")
     click_button(notebook, "flips its valence")

@@ -1,5 +1,6 @@
 """What a person sees: every notebook opened in JupyterLab in headless Chromium. Screenshots go to screenshots/."""
 import io
+import json
 
 import numpy as np
 import pytest
@@ -77,8 +78,6 @@ TRACES = "() => [...document.querySelectorAll('.mlipkit-explorer .js-plotly-plot
 
 def test_explorer_answers_to_clicks(open_notebook):
     notebook, page, explorer = open_explorer(open_notebook)
-    explorer.screenshot(path=str(ROOT / "screenshots" / "explorer.png"))        # `make screenshot` copies it into the README
-
     # toggle: hull and parity plot change, and the time until they are redrawn is measured
     assert page.evaluate(TRACES) == [["DFT"] * 2 + ["chgnet_blind"] * 4]
     times = []
@@ -129,6 +128,79 @@ def test_explorer_answers_to_clicks(open_notebook):
     assert "x000_na-_fe0123" in page.inner_text(".mlipkit-explorer")
     assert notebook.errors() == [] and notebook.console == []
     explorer.screenshot(path=str(ROOT / "screenshots" / "explorer_x000.png"))
+
+
+# what the browser has drawn: the model's levels in the ladder's window, the vertices of its hull, the halos
+DRAWN = """() => { const g = document.querySelector('.mlipkit-explorer .js-plotly-plot'), shown = g.data.filter(t => t.visible !== false);
+    const series = shown.map(t => t.name).find(n => n && n !== 'DFT'), [low, high] = g.layout.xaxis2.range;
+    const ladder = shown.find(t => t.name === series && t.xaxis === 'x2'), line = shown.find(t => t.name === series && t.mode === 'lines' && t.xaxis !== 'x2');
+    const levels = ladder.y.filter((y, k) => y !== null && ladder.x[k] > high - 1 && ladder.x[k] < high);
+    const marks = window.nglStage.getComponentsByName('marks').list;
+    return {series, window: Math.max(...levels) - Math.min(...levels), vertices: line.x, marks: marks.length} }"""
+
+
+def test_the_toggle_shows_the_papers_result(open_notebook):
+    """Relaxed by the model, blind and aware: charges kept, spread of the ladder and vertices of the hull are those of the shipped tables."""
+    notebook, page, explorer = open_explorer(open_notebook)
+    notebook.python("app.structure._execute_js_code('window.nglStage = this.stage', keep=False)")
+    page.wait_for_function("window.nglStage && window.nglStage.getComponentsByName('marks').list.length === 1")
+    table, ends = mk.load_geometries().query("geometry == 'relaxed'"), mk.end_points(mk.load_dft())
+    red = {}
+    for kind in ("blind", "aware"):
+        click_button(notebook, f"charge-{kind}")
+        rows = table[table["model"] == f"chgnet_{kind}"]
+        kept = int(rows[~rows["ordering"].str.startswith(("x000", "x100"))]["kept"].sum())
+        page.wait_for_function(f"document.querySelector('.mlipkit-explorer').innerText.includes('charges kept in {kept} of 14 mixed orderings')")
+        page.wait_for_function(f"window.nglStage.getComponentsByName('marks').list.length === {int(kind == 'blind')}")
+        page.wait_for_timeout(1500)
+        drawn, levels = page.evaluate(DRAWN), rows[rows["ordering"].str.startswith("x050_na01")]["energy"]
+        assert drawn["series"] == f"chgnet_{kind}" and drawn["window"] == pytest.approx(250 * np.ptp(levels), abs=0.01)
+        hull = mk.hull(ends, rows["energy"].tolist())
+        assert drawn["vertices"] == sorted(set(hull[hull["on_hull"]]["x"]))
+        became = [n for n in ("asked 3+, became 2+", "asked 2+, became 3+") if n in explorer.inner_text()]
+        assert len(became) == (2 if kind == "blind" else 0)
+        page.mouse.move(5, 5)
+        image = pixels(page.query_selector(".mlipkit-explorer canvas"))
+        red[kind] = ((image[..., 0] > image[..., 1] + 60) & (abs(image[..., 1] - image[..., 2]) < 25)).mean()
+        explorer.screenshot(path=str(ROOT / "screenshots" / f"explorer_{kind}.png"))         # `make screenshot` copies them into the README
+    assert kept == 14 and red["blind"] > 0.004 > 10 * red["aware"]
+
+    # its relaxation plays to the end
+    page.click(".mlipkit-explorer .widget-play button:visible >> nth=0")
+    last = int(notebook.python("print(app.state.last)"))
+    page.wait_for_function("document.querySelector('.mlipkit-explorer .mlipkit-steps').innerText.trim().endsWith('1')")        # it has begun anew
+    page.wait_for_function(f"document.querySelector('.mlipkit-explorer .mlipkit-steps').innerText.trim().endsWith('{last}')", timeout=60_000)
+    assert notebook.python("print(app.state.step)") == "None"
+    assert notebook.errors() == [] and notebook.console == []
+
+
+# what the browser shows and what Python has, in the same terms
+IN_BROWSER = """() => { const g = document.querySelector('.mlipkit-explorer .js-plotly-plot');
+    return {visible: g.data.map(t => t.visible !== false), full: g._fullData.map(t => t.visible === true), ring_count: g.querySelectorAll('.shapelayer path').length,
+            drawn: [...new Set([...g.querySelectorAll('.scatterlayer .trace')].map(x => x.__data__[0].trace.index))].sort((a, b) => a - b),
+            rings: g.layout.shapes.map(s => [s.xanchor, s.yanchor]), range: g.layout.yaxis.range} }"""
+IN_PYTHON = """import json
+print(json.dumps({"visible": [t.visible is not False for t in app.figure.data], "range": [float(v) for v in app.figure.layout.yaxis.range],
+                  "rings": [[float(s.xanchor), float(s.yanchor)] for s in app.figure.layout.shapes]}))"""
+
+
+def test_fast_clicks_leave_nothing_behind(open_notebook):
+    """Bursts of clicks: in the end traces, rings and axes in the browser are those of the last choice."""
+    notebook, page, _ = open_explorer(open_notebook)
+    labels, rng = ["charge-blind", "charge-aware", "undistorted host", "relaxed by DFT", "relaxed by the model", "x = 0.25", "x = 0.5", "x = 0.75"], np.random.default_rng(0)
+    for _ in range(8):
+        burst = [[str(rng.choice(labels)), int(rng.choice([0, 0, 20, 60, 120]))] for _ in range(6)]
+        page.evaluate("""async (burst) => { for (const [label, ms] of burst) {
+            [...document.querySelectorAll('.mlipkit-explorer button')].find(b => b.innerText.trim() === label).click();
+            if (ms) await new Promise(done => setTimeout(done, ms)); } }""", burst)
+        page.wait_for_function("window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'")
+        page.wait_for_timeout(2000)
+        there, here = page.evaluate(IN_BROWSER), json.loads(notebook.python(IN_PYTHON))
+        assert there["visible"] == there["full"] == here["visible"], burst
+        assert set(there["drawn"]) == set(np.flatnonzero(here["visible"])), burst
+        assert np.array(there["rings"]) == pytest.approx(np.array(here["rings"])) and there["ring_count"] == len(here["rings"]), burst
+        assert there["range"] == pytest.approx(here["range"]), burst
+    assert notebook.errors() == [] and notebook.console == []
 
 
 def test_threshold_slider_moves_the_line(open_notebook):
