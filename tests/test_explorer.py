@@ -105,12 +105,12 @@ def test_two_hundred_toggles_leave_nothing_behind():
         view = app.structure
         return (*map(watched, widgets), len(view._ngl_component_ids), len(view._ngl_msg_archive), len(view._remote_call_thread.q),
                 len(view._ngl_displayed_callbacks_before_loaded), len(app.figure.data))
-    for k in range(90):
+    for k in range(150):
         toggle(k)
     before, megabytes = count(), memory()
-    for k in range(90, 290):
+    for k in range(150, 350):
         toggle(k)
-    toggle(89)          # the picture of the count before
+    toggle(149)         # the picture of the count before
     assert count() == before
     print(f"memory after 200 more toggles: {memory() - megabytes:+.1f} MB of {megabytes:.0f}")      # pytest -s shows it
     assert memory() - megabytes < 8

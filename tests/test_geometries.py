@@ -28,7 +28,7 @@ def relaxations():
 def test_the_table_is_what_the_relaxations_end_in(table, relaxations, ends):
     host = next(a for a in ends if a.info["x"] == 1)
     for model, found in relaxations.items():
-        rows = table.query("model == @model and geometry == 'relaxed'").to_dict("records")
+        rows = table[(table["model"] == model) & (table["geometry"] == "relaxed")].to_dict("records")
         assert [r["ordering"] for r in rows] == [a.info["ordering"] for a in ends] == [r.atoms.info["ordering"] for r in found]
         for row, relaxation, asked in zip(rows, found, ends):
             assert relaxation.converged and relaxation.max_forces[-1] <= 0.0501 and (row["job"], row["step"]) == (asked.info["job"], asked.info["step"])

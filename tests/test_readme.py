@@ -40,6 +40,12 @@ def test_table_of_seeds():
     assert "\n".join(runpy.run_path(ROOT / "data/make_models.py")["results_text"](results)) in README
 
 
+def test_verdict():
+    sys.path[:0] = [str(ROOT / "data")]
+    from make_results import verdict_lines
+    assert "\n".join(verdict_lines()) in README
+
+
 @pytest.mark.parametrize("job, before", [("x050_na02_fe02", 5), ("x050_na02_fe03", 4)])
 def test_no_model_sees_the_orbital_turn(job, before):
     pair = mk.read_frames(ROOT / f"data/dft/frames/{job}.extxyz")[before:before + 2]

@@ -320,7 +320,8 @@ def _panels(state, geometry):
     figure.update_traces(meta=geometry)
     figure.update_traces(x=[-1, 1], y=[-1, 1], selector={"name": ""})           # the diagonal, farther than any axis
     figure.update_layout(width=WIDTH, height=HEIGHT)
-    figure.update_yaxes(title_standoff=4)
+    figure.update_xaxes(automargin=False)           # else plotly measures the labels and lays everything out twice
+    figure.update_yaxes(automargin=False, title_standoff=4)
     return figure
 
 
@@ -374,7 +375,8 @@ def _ion(state, bold=False):
 def _became(given, found, unclear):
     if given == found and not unclear:
         return _ion(found)
-    return (f'<b style="color:{WRONG};white-space:nowrap">&#10007; asked {given}+, ' + ("now unclear" if unclear else f"became {found}+") + "</b>")
+    became = "now unclear" if unclear else f"became {found}+"
+    return f'<b style="color:{WRONG};white-space:nowrap">&#10007; asked {given}+, {became}</b>'
 
 
 def explore(frames=None, predictions=None, octahedra=False, **choice):

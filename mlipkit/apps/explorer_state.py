@@ -68,6 +68,7 @@ class ExplorerState(t.HasTraits):
         self.tables = self._tables(load_predictions() if predictions is None else predictions)
         self._dft_on_host = {a.info["ordering"]: a for a in frames if a.info["kind"] == "undistorted"}
         self.hulls_on = {geometry: self._hulls_of(geometry) for geometry in GEOMETRIES}
+        self._inferred = None, None
         self._potentials, self._live, self._relaxations, self._hosts, self._told_on_dft = {}, {}, {}, {}, {}
         if "ordering" not in kwargs:
             kwargs["ordering"] = self.orderings(kwargs["x"])[0] if "x" in kwargs else self.names[0]
@@ -286,7 +287,12 @@ class ExplorerState(t.HasTraits):
     def inferred(self, atoms):
         """What the moments of `atoms` tell, as `infer_oxidation_states` returns it."""
         # a charge-aware model answers for the charge it was given, a charge-blind one cannot know of it
-        return infer_oxidation_states(atoms, self.imbalance if self.model == "aware" else 0)
+        moments, charge = label(atoms, "magmoms"), self.imbalance if self.model == "aware" else 0
+        last, result = self._inferred
+        if last is None or last[0] != charge or not np.array_equal(last[1], moments):      # asked for several times in a row
+            result = infer_oxidation_states(atoms, charge)
+            self._inferred = (charge, moments), result
+        return result
 
     def summary(self, now):
         """Rows (Fe index, DFT moment, model moment, DFT state, given state, model state), `now` being `atoms`."""
