@@ -71,7 +71,107 @@ def geometries(ends, found):
     host, (undistorted, _), rows = next(a for a in ends if a.info["x"] == 1), nudged_starts(ends), []
     for model, relaxations in found.items():
         name, kind = model.split("_")
-        line = f"- {TITLES[name]}, charge-{kind}: {row['n']:.0f} orderings asked for, DFT keeps those charges in {row.stayed:.0f}"
+        potential = mk.load_model(name, charge_aware={"pretrained": None, "blind": False, "aware": True}[kind])
+        frames = {"host": [], "relaxed": [r.atoms for r in relaxations]}
+        for atoms, p in zip(undistorted, potential.predict(undistorted)):
+            atoms.calc = SinglePointCalculator(atoms, energy=float(p.energy), magmoms=p.magmoms)
+            frames["host"].append(atoms)
+        for geometry, structures in frames.items():
+            for asked, atoms in zip(ends, structures):
+                told, moments = mk.infer_oxidation_states(atoms), atoms.get_magnetic_moments()
+                decorated = atoms.copy()
+                decorated.set_array("oxi_states", told.states)
+                kept = bool((told.states == asked.arrays["oxi_states"]).all())
+                rows.append({"model": model, "geometry": geometry, "ordering": asked.info["ordering"],
+                             "job": asked.info["job"], "step": asked.info["step"],
+                             "found": mk.ordering_label(decorated, host, max_distance=1.5),
+                             "energy": round(atoms.get_potential_energy(), 5),
+                             **{f"magmom_{k}": round(float(moments[i]), 4) for k, i in enumerate(told.sites)},
+                             "kept": kept, "clear": told.clear})
+    return pd.DataFrame(rows)
+
+
+def ground_states(ends, found):
+    """A row per Na arrangement with two orderings or more: DFT's lowest, the energy window, and what each model has."""
+    host = next(a for a in ends if a.info["x"] == 1)
+    arrangements = {}
+    for i, atoms in enumerate(ends):
+        arrangements.setdefault(arrangement(atoms.info["ordering"]), []).append(i)
+    rows = []
+    for name, members in arrangements.items():
+        if len(members) < 2:
+            continue
+        dft = np.array([ends[i].get_potential_energy() for i in members]) / 4
+        row = {"arrangement": name, "orderings": len(members), "DFT": ends[members[dft.argmin()]].info["ordering"].rsplit("_", 1)[1],
+               "DFT window": 1e3 * np.ptp(dft)}
+        for model, relaxations in found.items():
+            e = 1e3 * np.array([relaxations[i].energies[-1] for i in members]) / 4
+            lowest = relaxations[members[e.argmin()]]
+            row |= {model: ordering_label(lowest.inferred, host, max_distance=1.5).rsplit("_", 1)[1], f"{model} window": np.ptp(e),
+                    f"{model} told apart": bool((np.diff(np.sort(e)) > TIE).all()),
+                    f"{model} kept": sum(not len(relaxations[i].flipped_sites) for i in members)}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def ground_state_lines(table, models):
+    lines = ["| Na arrangement | DFT | " + " | ".join(m.replace("_", " ") for m in models) + " |", "|---" * (len(models) + 2) + "|"]
+    for r in table.to_dict("records"):
+        cells = [f"{r['DFT']} ({r['DFT window']:.0f})"]
+        for m in models:
+            right = r[m] == r["DFT"] and r[f"{m} kept"] == r["orderings"]
+            cells.append(f"{r[m]}{' ✓' if right else ''} ({r[f'{m} window']:.0f}; {r[f'{m} kept']}/{r['orderings']})")
+        lines.append(f"| {r['arrangement']} | " + " | ".join(cells) + " |")
+    return [*lines, "", "The lowest ordering of each Na arrangement (its Fe³⁺ sites), by the moments at the end of relaxations from the "
+            "undistorted host. In brackets: the energy window of all its orderings in meV per formula unit, and in how many of them the "
+            "charges stayed where they were put. ✓: the lowest is that of DFT and all charges stayed. Fixed cells; seed 0."]
+
+
+def stability_lines(ends, found):
+    """Hull vertices and voltages, DFT and each model on what it relaxed itself."""
+    energies = {"DFT": [a.get_potential_energy() for a in ends]}
+    energies |= {name: [r.energies[-1] for r in relaxations] for name, relaxations in found.items()}
+    lines = ["| | hull vertices between the end members | steps, V | mean voltage, V |", "|---|---|---|---|"]
+    for name, e in energies.items():
+        hull, profile = mk.hull(ends, e), mk.voltage_profile(ends, e)
+        inside = hull[hull["on_hull"] & (hull["x"] > 0) & (hull["x"] < 1)]["ordering"].tolist()
+        steps = ", ".join(f"{r.voltage:.2f}" for r in profile.itertuples())
+        lines.append(f"| {name.replace('_', ' ')} | {', '.join(inside) or 'none'} | {steps} | {profile['mean_voltage'].iloc[0]:.2f} |")
+    return [*lines, "", "Cells are fixed on a Vegard line, so formation energies of mixed compositions are upper bounds. Voltages against "
+            "bcc Na."]
+
+
+def larger_cell_lines(ends, n_units=12, supercell=(1, 3, 1), found_by="cpainn"):
+    """Ground states at x = 2/3 and 5/6, where DFT studies find them, in a cell of twelve formula units: predictions."""
+    empty, full = (next(a for a in ends if a.info["x"] == x) for x in (0, 1))
+    model, lines = mk.load_model(found_by, charge_aware=True), []
+    for n_na in (8, 10):
+        host = full.copy()
+        host.set_cell(empty.cell.array + n_na / n_units * (full.cell.array - empty.cell.array), scale_atoms=True)
+        search = mk.search_charge_ordering(host, model, n_mobile=n_na, supercell=supercell, keep=12, steps=150, processes=None)
+        scored = "all scored by the model" if search.expansion is None else \
+            f"{search.n_scored} scored by the model, the others by a pair expansion ({1e3 * search.expansion.rmse / n_units:.1f} meV off)"
+        best = search.table.iloc[0]
+        second = search.table[search.table["found"] != best["found"]].iloc[0]
+        na = search.atoms[search.atoms.symbols == "Na"].get_scaled_positions()
+        sites = (host[host.symbols == "Na"] * supercell).get_scaled_positions()
+        distance = np.abs((d := sites[:, None] - na[None]) - np.round(d)).sum(-1).min(axis=1)
+        vacancies = sites[np.sort(np.argsort(distance)[n_na:])] * supercell
+        where = ", ".join("(" + ", ".join(f"{v:.1f}" for v in site) + ")" for site in vacancies)
+        lines.append(f"- x = {n_na}/{n_units}: `{best['found']}`, vacancies at {where} in units of a, b, c; next, `{second['found']}`, "
+                     f"{second['energy']:.1f} meV per formula unit higher; {search.n_candidates} orderings "
+                     f"({'all' if search.exhaustive else 'Monte Carlo'}), {scored}.")
+    return ["In a cell of twelve formula units (1x3x1, Vegard lattice), by charge-aware cPaiNN, which has seen no such cell: "
+            "a prediction, not a proof. The literature finds ground states at these compositions with vacancies along the diagonal of the "
+            "ab plane (Saracibar 2016, doi 10.1039/C6CP00762G).", "", *lines]
+
+
+def verdict_lines():
+    """What DFT says of the structures that models relaxed, a line per model."""
+    lines = []
+    for model, row in mk.verdict_summary(mk.verdict_table()).iterrows():
+        title, kind = TITLES[model.split("_")[0]], model.split("_")[1]
+        line = f"- {title}, charge-{kind}: {row['n']:.0f} orderings asked for, DFT keeps those charges in {row.stayed:.0f}"
         if row.stayed:
             line += (f", and finds {row.gap:+.1f} against the claim on average ({row.gap_worst:+.1f} at worst), and the structure "
                      f"{row.cost:.1f} above its own ({row.cost_worst:.1f} at worst)")
