@@ -68,12 +68,13 @@ def as_shipped(relaxation, asked, ends, stamp):
 
 def geometries(ends, found):
     """The table of `mlipkit.load_geometries`."""
-    host, (undistorted, _), rows = next(a for a in ends if a.info["x"] == 1), nudged_starts(ends), []
+    host, on_host, rows = next(a for a in ends if a.info["x"] == 1), mk.load_dft("olivine-host"), []
     for model, relaxations in found.items():
         name, kind = model.split("_")
         potential = mk.load_model(name, charge_aware={"pretrained": None, "blind": False, "aware": True}[kind])
         frames = {"host": [], "relaxed": [r.atoms for r in relaxations]}
-        for atoms, p in zip(undistorted, potential.predict(undistorted)):
+        for start, p in zip(on_host, potential.predict(on_host)):
+            atoms = start.copy()
             atoms.calc = SinglePointCalculator(atoms, energy=float(p.energy), magmoms=p.magmoms)
             frames["host"].append(atoms)
         for geometry, structures in frames.items():
@@ -87,7 +88,7 @@ def geometries(ends, found):
                              "found": mk.ordering_label(decorated, host, max_distance=1.5),
                              "energy": round(atoms.get_potential_energy(), 5),
                              **{f"magmom_{k}": round(float(moments[i]), 4) for k, i in enumerate(told.sites)},
-                             "kept": kept, "clear": told.clear})
+                             "kept": kept, "clear": told.clear or told.runner_up is None})
     return pd.DataFrame(rows)
 
 
@@ -175,7 +176,9 @@ def verdict_lines():
         if row.stayed:
             line += (f", and finds {row.gap:+.1f} against the claim on average ({row.gap_worst:+.1f} at worst), and the structure "
                      f"{row.cost:.1f} above its own ({row.cost_worst:.1f} at worst)")
-        lines.append(f"{line}; with the charges as the model has them {row.gap_found:+.1f} on average over {row.n_found:.0f} structures.")
+        if row.n_found:
+            line += f"; with the charges as the model has them {row.gap_found:+.1f} on average over {row.n_found:.0f} structures"
+        lines.append(f"{line}.")
     return lines
 
 
@@ -186,6 +189,7 @@ if __name__ == "__main__":
     found.pop("chgnet_pretrained")
     table = ground_states(ends, found)
     write_atomically(HERE / "models" / "ground_states.csv", table.round(3).to_csv(index=False))
+    write_manifest()            # what follows reads the tables
     lines = [*ground_state_lines(table, list(found)), "", *stability_lines(ends, found), "", *larger_cell_lines(ends)]
     write_readme("ground states", lines)
     write_readme("verdict", verdict_lines())

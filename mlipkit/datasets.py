@@ -10,7 +10,8 @@ import warnings
 
 from mlipkit.files import InputError, embedded, write_atomically
 
-EMBEDDED = {"olivine": "dft/olivine.extxyz", "olivine-free-cells": "dft/free_cells.extxyz", "olivine-verdict": "dft/verdict.extxyz"}
+EMBEDDED = {"olivine": "dft/olivine.extxyz", "olivine-free-cells": "dft/free_cells.extxyz", "olivine-host": "dft/hosts.extxyz",
+            "olivine-verdict": "dft/verdict.extxyz"}
 RECORDS = {     # name: DOI, figshare article, proxy elements, MD5 of what is known without asking the server
     "electronic-entropy": ("10.11583/DTU.31812499", 31812499, {"Ga": ("Fe", 3)}, {
         "Training_dataset/train_NaFeGaPSSiO4_adjusted_charge_magmopm.xyz": "39cbd569b372f98171112f65b21bf390",
@@ -31,6 +32,8 @@ def load_dft(name="olivine", files=None, cache=None, progress=True, timeout=TIME
         ``"olivine"``: embedded, NaxFePO4, PBE+U, 28 atoms, every Na arrangement and charge ordering.
         ``"olivine-free-cells"``: embedded, the lowest ordering of every Na arrangement in the cell that charge-aware CHGNet relaxes it
         to, labelled by the same DFT (single points; in the main set cells are fixed).
+        ``"olivine-host"``: embedded, all sixteen orderings with every atom on its site of the undistorted host, with labels where DFT's
+        charges stay localised there.
         ``"olivine-verdict"``: embedded, single points of the same DFT on structures that the shipped models relaxed, the charges seeded
         as asked and as the model has them. ``info["model"]``; ``info["ordering"]``, the ordering seeded; ``info["has"]``, whether it is
         the one that the model's moments tell; ``info["verdict"]``: ``"as seeded"``, ``"moved"``, ``"delocalised"`` or ``"not converged"``
@@ -104,12 +107,13 @@ def load_geometries():
     Returns
     -------
     pandas.DataFrame
-        Columns ``model`` (as in `load_predictions`), ``geometry`` (``"host"``: every atom on its site of the undistorted host;
-        ``"relaxed"``: relaxed by the model from there, see `load_relaxations`), ``ordering`` (the one asked for), ``job`` and
+        Columns ``model`` (as in `load_predictions`), ``geometry`` (``"host"``: every atom on its site of the undistorted host of
+        ``load_dft("olivine-host")``; ``"relaxed"``: by the model, see `load_relaxations`), ``ordering`` (the one asked for), ``job`` and
         ``step`` (of DFT's end point of that ordering, by which `predictions_for` and `error_by` find the rows), ``found`` (the one
         that the predicted moments tell), ``energy`` (eV per cell; of chgnet_pretrained on a reference of its own), ``magmom_0`` to
         ``magmom_3`` (µB, the four Fe in their order in the frame), ``kept`` (whether every Fe has the oxidation state asked for),
-        ``clear`` (whether the moments leave no doubt).
+        ``clear`` (whether the moments, or else neutrality,
+        leave no doubt).
     """
     import pandas as pd
     return pd.read_csv(embedded("models/geometries.csv"))

@@ -25,7 +25,8 @@ def verdict_table(judged=None):
         structure with the charges asked for; NaN where they do not stay there), ``as_found`` (DFT's, with the charges where the model has
         them; NaN where that was not computed or they do not stay). ``verdict``: what became of the charges seeded as asked (``"as
         seeded"``, ``"moved"``, ``"delocalised"``, ``"not converged"``); ``gap``: ``as_asked`` minus ``claimed``; ``max_force`` (eV/Å), by
-        DFT with the charges as asked; ``structure``: the job of ``as_found``, the same for orderings that a model sent into one structure.
+        DFT with the charges as asked; ``density``, the criterion to which its SCF came (5e-5 at end points); ``structure``: the job of
+        ``as_found``, the same for orderings that a model sent into one structure.
     """
     import pandas as pd
     judged = load_dft("olivine-verdict") if judged is None else judged
@@ -41,7 +42,8 @@ def verdict_table(judged=None):
         row = {name: 1e3 * (energy - reference) / len(redox_sites(atoms)) for name, energy in energies.items()}
         forces = label(atoms, "forces")
         rows.append({"model": model, "ordering": ordering, "kept": bool(claim["kept"]), **row, "gap": row["as_asked"] - row["claimed"],
-                     "verdict": atoms.info["verdict"], "structure": None if there is None else there.info["job"],
+                     "verdict": atoms.info["verdict"], "density": atoms.info["density"],
+                     "structure": None if there is None else there.info["job"],
                      "max_force": np.nan if forces is None else float(np.linalg.norm(forces, axis=1).max())})
     return pd.DataFrame(rows)
 

@@ -242,6 +242,10 @@ def test_on_the_host_a_blind_model_has_one_level_and_dft_what_it_has(state, fram
     aware = state.levels("chgnet_aware")
     assert len(aware) == 4 and max(aware.values()) > 50
     there = {a.info["ordering"]: a for a in frames if a.info["kind"] == "undistorted"}
+    assert state.atoms.positions == pytest.approx(there[state.ordering].positions), "models and DFT on the same atoms"
+    aware_there = mk.load_predictions().query("model == 'chgnet_aware' and job == @state.ordering + '.back' and step == 1")
+    row = state.tables["host"]["chgnet_aware"].iloc[state.index]
+    assert row["energy"] == pytest.approx(aware_there["energy"].item(), abs=1e-3)
     here = {name: there[name].get_potential_energy() for name in aware if name in there}
     assert state.levels("DFT") == pytest.approx({n: 250 * (e - min(here.values())) for n, e in here.items()}) and len(here) == 3
     assert state.moments() == pytest.approx(np.abs(there[state.ordering].get_magnetic_moments()[state.atoms.symbols == "Fe"]))

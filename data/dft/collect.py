@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Gates between the campaign and the sets: frames/*.extxyz -> olivine.extxyz, free_cells.extxyz, verdict.extxyz,
+"""Gates between the campaign and the sets: frames/*.extxyz -> olivine.extxyz, free_cells.extxyz, hosts.extxyz, verdict.extxyz,
 kept_apart.extxyz, manifest.
 
     python data/dft/collect.py       (in the project's environment; `make collect`)
@@ -23,12 +23,12 @@ import numpy as np
 from mlipkit.campaigns import load_relaxations
 from mlipkit.files import data_folder, describe, write_atomically
 from mlipkit.frames import write_frames
-from mlipkit.oxidation import infer_oxidation_states
+from mlipkit.oxidation import FIXED, infer_oxidation_states
 from mlipkit.readers import read_frames
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
-from olivine import arrangements, canonical, host, jobs, tag_of
+from olivine import arrangements, canonical, host, jobs, tag_of, undistorted
 
 HIGHER_STATE = 0.10  # eV per cell between two runs of one ordering; another orbital costs 0.2 to 0.6
 TURNED = 0.25        # difference in the occupation of 3z2-r2 on an Fe2+ that makes another orbital state
@@ -163,6 +163,28 @@ def verdicts():
     return found
 
 
+def hosts(kept):
+    """Every ordering on the undistorted host, in the order of the names; with DFT's labels where its charges stay there."""
+    splits, table = ordering_splits(), arrangements()
+    labelled_there = {a.info["ordering"]: a for a in kept if a.info["kind"] == "undistorted"}
+    found = []
+    for job in sorted((job for job in jobs() if job.kind == "relax"), key=lambda job: job.tag):
+        atoms = undistorted(job)
+        if job.tag in labelled_there:
+            there = labelled_there[job.tag]
+            if not np.allclose(there.positions, atoms.positions, atol=1e-6):
+                sys.exit(f"{there.info['job']}: its undistorted frame is not on the host")
+            found.append(there)
+            continue
+        states = np.array([FIXED.get(symbol, 0) for symbol in atoms.symbols])
+        states[atoms.symbols == "Fe"] = job.oxi_states
+        atoms.set_array("oxi_states", states)
+        atoms.info = {"tag": job.tag, "ordering": job.tag, "degeneracy": table[job.na, job.fe3], "x": len(job.na) / 4,
+                      "job": f"{job.tag}.back", "kind": "undistorted", "step": 1, "density": 1.0, "split": splits[job.tag]}
+        found.append(atoms)
+    return found
+
+
 def judgement(found, seeded, clear):
     """What became of charges seeded; `clear` (whether the moments found leave no doubt) is None where the SCF did not converge."""
     if clear is None:
@@ -186,17 +208,18 @@ def write_manifest():
     """Checksums of everything embedded; called by whatever writes an embedded file."""
     folder = data_folder()
     models = sorted(p.relative_to(folder).as_posix() for p in (folder / "models").rglob("*") if p.is_file())
-    names = ["dft/olivine.extxyz", "dft/free_cells.extxyz", "dft/verdict.extxyz", *models]
+    names = [*(f"dft/{name}.extxyz" for name in ("olivine", "free_cells", "hosts", "verdict")), *models]
     write_atomically(folder / "manifest.json", json.dumps({n: describe(folder / n) for n in names}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
     kept, free, apart = collect()
+    judged = verdicts()         # may refuse; then nothing has been written
     write_frames(HERE / "olivine.extxyz", kept)
     write_frames(HERE / "free_cells.extxyz", free)
+    write_frames(HERE / "hosts.extxyz", hosts(kept))
     if apart:
         write_frames(HERE / "kept_apart.extxyz", apart)
-    judged = verdicts()
     write_frames(HERE / "verdict.extxyz", judged)
     write_manifest()
     print(f"{len(kept)} frames in the set, {len(free)} free cells, kept apart: {dict(Counter(a.info['reason'] for a in apart)) or 'none'}")

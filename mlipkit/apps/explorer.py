@@ -84,8 +84,8 @@ class ExplorerView(w.VBox):
         self.state.model = change["new"]
 
     def _choose_step(self, change):
-        if self.state.geometry == "relaxed":
-            self.state.step = change["new"]
+        if self.state.geometry == "relaxed" and not self.state.flips:
+            self.state.step = min(change["new"], self.state.last)
 
     def _click(self, trace, points, selector):
         """Choose the ordering of a point. Where several lie on one spot their names are offered; the composition is kept if it can be."""
@@ -156,6 +156,7 @@ class ExplorerView(w.VBox):
         self._rearrange()                           # one message, one redraw; before the rest, which is seen less
         self.story.value = _text(_story(s))
         self.steps.layout.display = "" if s.geometry == "relaxed" and not s.flips else "none"
+        self.play.playing = False
         if s.geometry == "relaxed":
             self.slider.unobserve(self._choose_step, "value")
             self.play.max = self.slider.max = s.last
@@ -182,7 +183,7 @@ class ExplorerView(w.VBox):
         painted = atoms.copy()
         painted.calc = atoms.calc
         if not self.state.flips:
-            painted.arrays["oxi_states"][self.state.inferred(atoms).ambiguous] = 0
+            painted.arrays["oxi_states"][self.state.unclear(atoms)] = 0
         return painted
 
     def _rearrange(self):
@@ -228,11 +229,13 @@ class ExplorerView(w.VBox):
     def _html(self, atoms):
         s = self.state
         dft, model = (s.hulls[series]["formation_energy"][s.index] for series in ("DFT", s.series))
-        unclear = set(s.inferred(atoms).ambiguous)
+        unclear = s.unclear(atoms)
+        word = "given" if s.flips else "asked"
         rows = _row("th", ("Fe", "DFT µB", "model µB", "asked", *["given"] * bool(s.flips), "model"))
         for i, dft_moment, moment, asked, given, told in s.summary(atoms):
             flipped = [_ion(given, bold=given != asked)] * bool(s.flips)
-            rows += _row("td", (i, _number(dft_moment, 2), f"{moment:.2f}", _ion(asked), *flipped, _became(given, told, i in unclear)))
+            became = _became(given, told, i in unclear, word)
+            rows += _row("td", (i, _number(dft_moment, 2), f"{moment:.2f}", _ion(asked), *flipped, became))
         above = {name: s.hulls[name]["energy_above_hull"][s.index] for name in ("DFT", s.series)}
         difference = 1e3 * np.abs(s.hulls[s.series]["formation_energy"] - s.hulls["DFT"]["formation_energy"])
         held = "held out of training" if s.held_out[s.index] else "in the training split"
@@ -270,7 +273,8 @@ def _story(state):
                     _lowest(state.x, f), _on_hull(f)],
         "host": [_judged(f["window"] > f["dft_window"] / 2, wide),
                  _lowest(state.x, f)],
-        "dft": [_judged(f["kept"] == mixed, f"charges read right from DFT's bond lengths in {kept} mixed orderings"),
+        "dft": [_judged(f["kept"] == mixed, ("charges, which it was told, right in" if state.model == "aware" else
+                                           "charges read right from DFT's bond lengths in") + f" {kept} mixed orderings"),
                 _lowest(state.x, f), _on_hull(f)]}[state.geometry]
     where = "undistorted host" if state.geometry == "host" else WHERE[state.geometry]
     return f"<b>{_name(state)}; atoms {where}:</b> " + "; ".join(said) + "."
@@ -372,11 +376,11 @@ def _ion(state, bold=False):
     return f"<b>Fe<sup>{state}+</sup></b>" if bold else f"Fe<sup>{state}+</sup>"
 
 
-def _became(given, found, unclear):
+def _became(given, found, unclear, word):
     if given == found and not unclear:
         return _ion(found)
     became = "now unclear" if unclear else f"became {found}+"
-    return f'<b style="color:{WRONG};white-space:nowrap">&#10007; asked {given}+, {became}</b>'
+    return f'<b style="color:{WRONG};white-space:nowrap">&#10007; {word} {given}+, {became}</b>'
 
 
 def explore(frames=None, predictions=None, octahedra=False, **choice):

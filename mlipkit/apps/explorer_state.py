@@ -11,7 +11,7 @@ from mlipkit.errors import predictions_for
 from mlipkit.files import InputError
 from mlipkit.frames import end_points, label
 from mlipkit.models import ADAPTERS, load_model
-from mlipkit.orderings import arrangement, undistorted
+from mlipkit.orderings import arrangement
 from mlipkit.oxidation import infer_oxidation_states
 from mlipkit.reference_moments import redox_sites
 
@@ -66,10 +66,10 @@ class ExplorerState(t.HasTraits):
         self.names = [a.info["ordering"] for a in self.ends]
         self.held_out = [a.info["split"] != "train" for a in self.ends]
         self.tables = self._tables(load_predictions() if predictions is None else predictions)
-        self._dft_on_host = {a.info["ordering"]: a for a in frames if a.info["kind"] == "undistorted"}
+        self._hosts = {a.info["ordering"]: a for a in load_dft("olivine-host")}
         self.hulls_on = {geometry: self._hulls_of(geometry) for geometry in GEOMETRIES}
         self._inferred = None, None
-        self._potentials, self._live, self._relaxations, self._hosts, self._told_on_dft = {}, {}, {}, {}, {}
+        self._potentials, self._live, self._relaxations, self._told_on_dft = {}, {}, {}, {}
         if "ordering" not in kwargs:
             kwargs["ordering"] = self.orderings(kwargs["x"])[0] if "x" in kwargs else self.names[0]
         kwargs.pop("x", None)               # follows from the ordering
@@ -95,7 +95,8 @@ class ExplorerState(t.HasTraits):
         models = {series: thermo.hull(self.ends, self.tables[geometry][series]["energy"].tolist()) for series in SERIES}
         dft = thermo.hull(self.ends)
         if geometry == "host":
-            there = thermo.hull(list(self._dft_on_host.values())).set_index("ordering").reindex(self.names).reset_index()
+            there = thermo.hull([a for a in self._hosts.values() if label(a, "energy") is not None])
+            there = there.set_index("ordering").reindex(self.names).reset_index()
             dft = there.assign(x=dft["x"], on_hull=there["on_hull"].eq(True))
         return {"DFT": dft, **models}
 
@@ -219,9 +220,6 @@ class ExplorerState(t.HasTraits):
             return self.relaxation.frames[-1 if self.step is None else self.step]
         if self.geometry == "dft":
             return self.ends[self.index]
-        if self.ordering not in self._hosts:
-            full = next(a for a in self.ends if a.info["x"] == 1)
-            self._hosts[self.ordering] = undistorted(self.ends[self.index], full)
         return self._hosts[self.ordering]
 
     @property
@@ -261,8 +259,8 @@ class ExplorerState(t.HasTraits):
         atoms = self.ends[self.index]
         fe = redox_sites(atoms)
         if series is None:
-            atoms = self._dft_on_host.get(self.ordering) if self.geometry == "host" else atoms
-            return np.full(len(fe), np.nan) if atoms is None else np.abs(label(atoms, "magmoms")[fe])
+            magmoms = label(self._hosts[self.ordering] if self.geometry == "host" else atoms, "magmoms")
+            return np.full(len(fe), np.nan) if magmoms is None else np.abs(magmoms[fe])
         if self.flips and series == self.series:
             return self._predict(self.flips)[1]
         if self.step is not None:
@@ -302,8 +300,13 @@ class ExplorerState(t.HasTraits):
 
     def changed(self, now):
         """Indices of the Fe whose moment does not clearly tell the state that was given, `now` being `atoms`."""
-        unclear = set(self.inferred(now).ambiguous)
+        unclear = self.unclear(now)
         return [i for i, _, _, _, given, found in self.summary(now) if given != found or i in unclear]
+
+    def unclear(self, now):
+        """Indices of the Fe whose moment tells no state, where neutrality alone does not either; `now` being `atoms`."""
+        told = self.inferred(now)
+        return [] if told.runner_up is None else told.ambiguous.tolist()
 
     def findings(self):
         """What the chosen model makes of all orderings on the chosen geometry, beside DFT.
@@ -313,13 +316,18 @@ class ExplorerState(t.HasTraits):
         dict
             ``mixed``: orderings with Fe2+ and Fe3+; ``kept``, in how many of them every Fe has the state asked for, and ``clear``, in
             how many the moments leave no doubt (on a geometry that DFT relaxed: by the moments predicted there). ``window`` and
-            ``dft_window``: the widest span of the orderings of one Na arrangement, meV per formula unit. ``vertices`` and
+            ``dft_window``: the widest span of the orderings of one Na arrangement, meV per formula unit, of the
+            orderings that DFT has. ``vertices`` and
             ``dft_vertices``: orderings on the hull between the end members. ``lowest`` and ``dft_lowest``: the lowest at the chosen
             composition. Orderings are named as the model's moments tell them.
         """
         table, mixed = self._told(), np.array([0 < a.info["x"] < 1 for a in self.ends])
         groups = sorted({arrangement(name) for name, m in zip(self.names, mixed) if m})
-        window = {s: max(max(self.levels(s, group=g).values(), default=0.0) for g in groups) for s in ("DFT", self.series)}
+        window = dict.fromkeys(("DFT", self.series), 0.0)
+        for group in groups:
+            dft, model = (self.levels(series, group=group) for series in window)
+            for series, levels in zip(window, (dft, {name: model[name] for name in dft})):       # of the orderings that DFT has
+                window[series] = max(window[series], float(np.ptp(list(levels.values()) or [0.0])))
         result = {"mixed": sum(mixed), "kept": int(table["kept"][mixed].sum()), "clear": int(table["clear"][mixed].sum()),
                   "window": window[self.series], "dft_window": window["DFT"]}
         told = [name if clear else f"{arrangement(name)} with unclear charges" for name, clear in zip(table["found"], table["clear"])]
@@ -345,6 +353,7 @@ class ExplorerState(t.HasTraits):
             magmoms[redox_sites(atoms)] = [row[f"magmom_{k}"] for k in range(len(redox_sites(atoms)))]
             told = infer_oxidation_states(atoms, magmoms=magmoms)
             kept = np.array_equal(told.states, atoms.arrays["oxi_states"])
-            rows.append({"found": atoms.info["ordering"] if kept else "another", "kept": kept, "clear": told.clear})
+            rows.append({"found": atoms.info["ordering"] if kept else "another", "kept": kept,
+                         "clear": told.clear or told.runner_up is None})
         self._told_on_dft[self.series] = pd.DataFrame(rows)
         return self._told_on_dft[self.series]
