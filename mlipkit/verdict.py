@@ -42,7 +42,7 @@ def verdict_table(judged=None):
         row = {name: 1e3 * (energy - reference) / len(redox_sites(atoms)) for name, energy in energies.items()}
         forces = label(atoms, "forces")
         rows.append({"model": model, "ordering": ordering, "kept": bool(claim["kept"]), **row, "gap": row["as_asked"] - row["claimed"],
-                     "verdict": atoms.info["verdict"], "density": atoms.info["density"],
+                     "verdict": atoms.info["verdict"], "density": np.nan if forces is None else atoms.info["density"],
                      "structure": None if there is None else there.info["job"],
                      "max_force": np.nan if forces is None else float(np.linalg.norm(forces, axis=1).max())})
     return pd.DataFrame(rows)
