@@ -88,7 +88,7 @@ def geometries(ends, found):
                              "found": mk.ordering_label(decorated, host, max_distance=1.5),
                              "energy": round(atoms.get_potential_energy(), 5),
                              **{f"magmom_{k}": round(float(moments[i]), 4) for k, i in enumerate(told.sites)},
-                             "kept": kept, "clear": told.clear or told.runner_up is None})
+                             "kept": kept, "clear": not len(told.undecided)})
     return pd.DataFrame(rows)
 
 

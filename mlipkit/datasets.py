@@ -112,8 +112,7 @@ def load_geometries():
         ``step`` (of DFT's end point of that ordering, by which `predictions_for` and `error_by` find the rows), ``found`` (the one
         that the predicted moments tell), ``energy`` (eV per cell; of chgnet_pretrained on a reference of its own), ``magmom_0`` to
         ``magmom_3`` (µB, the four Fe in their order in the frame), ``kept`` (whether every Fe has the oxidation state asked for),
-        ``clear`` (whether the moments, or else neutrality,
-        leave no doubt).
+        ``clear`` (whether the moments, or else neutrality, leave no doubt).
     """
     import pandas as pd
     return pd.read_csv(embedded("models/geometries.csv"))

@@ -72,6 +72,11 @@ class OxidationStates:
         return self.sites[self.confidence < SURE]
 
     @property
+    def undecided(self):
+        """Those of the ambiguous atoms that neutrality does not settle either: where no other assignment balances, none."""
+        return self.ambiguous if self.runner_up is not None else self.ambiguous[:0]
+
+    @property
     def clear(self):
         """Whether no site is ambiguous."""
         return not len(self.ambiguous)

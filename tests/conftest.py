@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "data" / "dft")]
+DATA = Path(__file__).parent.parent / "data"
+sys.path[:0] = [str(Path(__file__).parent), str(DATA), str(DATA / "dft")]
 
 import mlipkit as mk
 

@@ -1,7 +1,5 @@
 """The shipped relaxations, the table of the geometries, and DFT's verdict on the structures: that they say the same, and what they say."""
 import json
-import sys
-from pathlib import Path
 
 import collect
 import numpy as np
@@ -11,7 +9,6 @@ import pytest
 import mlipkit as mk
 from mlipkit.files import data_folder, manifest
 
-sys.path.append(str(Path(__file__).parent.parent / "data"))
 MODELS = ["chgnet_blind", "chgnet_aware", "cpainn_blind", "cpainn_aware", "mace_blind", "mace_aware"]
 
 

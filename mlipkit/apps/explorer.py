@@ -9,6 +9,7 @@ import traitlets as t
 
 from mlipkit import plots
 from mlipkit.apps.explorer_state import GEOMETRIES, SERIES, ExplorerState
+from mlipkit.apps.player import INTERVAL
 from mlipkit.figures import CLOSE_UP, LEVELS, TITLES
 from mlipkit.frames import label
 from mlipkit.orderings import arrangement
@@ -19,7 +20,6 @@ MOVED, WRONG = "#000000", "#C00"
 KINDS = {"pretrained": "CHGNet as published", "blind": "charge-blind", "aware": "charge-aware"}
 WHERE = {"relaxed": "relaxed by the model", "dft": "relaxed by DFT", "host": "undistorted host"}
 NEAR = 10           # px: plotly takes points that are nearer than two radii of a marker for equally near
-INTERVAL = 250      # ms between two steps of a relaxation
 
 
 class ExplorerView(w.VBox):
@@ -171,12 +171,14 @@ class ExplorerView(w.VBox):
 
     def _show(self, atoms):
         self._tell(atoms)
-        self.table.value, self.legend.value = self._html(atoms), legend(self._painted(atoms))
+        self.table.value = self._html(atoms)
         self._draw(atoms)
 
     def _draw(self, atoms):
         marked = () if self.state.flips or self.state.geometry == "host" else tuple(self.state.changed(atoms))
-        draw(self.structure, self._painted(atoms), self.octahedra.value, marked)
+        painted = self._painted(atoms)
+        self.legend.value = legend(painted)
+        draw(self.structure, painted, self.octahedra.value, marked)
 
     def _painted(self, atoms):
         """With no state, so that they are grey, where the moments tell none."""

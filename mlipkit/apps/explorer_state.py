@@ -305,8 +305,7 @@ class ExplorerState(t.HasTraits):
 
     def unclear(self, now):
         """Indices of the Fe whose moment tells no state, where neutrality alone does not either; `now` being `atoms`."""
-        told = self.inferred(now)
-        return [] if told.runner_up is None else told.ambiguous.tolist()
+        return self.inferred(now).undecided.tolist()
 
     def findings(self):
         """What the chosen model makes of all orderings on the chosen geometry, beside DFT.
@@ -316,10 +315,9 @@ class ExplorerState(t.HasTraits):
         dict
             ``mixed``: orderings with Fe2+ and Fe3+; ``kept``, in how many of them every Fe has the state asked for, and ``clear``, in
             how many the moments leave no doubt (on a geometry that DFT relaxed: by the moments predicted there). ``window`` and
-            ``dft_window``: the widest span of the orderings of one Na arrangement, meV per formula unit, of the
-            orderings that DFT has. ``vertices`` and
-            ``dft_vertices``: orderings on the hull between the end members. ``lowest`` and ``dft_lowest``: the lowest at the chosen
-            composition. Orderings are named as the model's moments tell them.
+            ``dft_window``: the widest span of the orderings of one Na arrangement, meV per formula unit, of the orderings that DFT has.
+            ``vertices`` and ``dft_vertices``: orderings on the hull between the end members. ``lowest`` and ``dft_lowest``: the lowest
+            at the chosen composition. Orderings are named as the model's moments tell them.
         """
         table, mixed = self._told(), np.array([0 < a.info["x"] < 1 for a in self.ends])
         groups = sorted({arrangement(name) for name, m in zip(self.names, mixed) if m})
@@ -353,7 +351,6 @@ class ExplorerState(t.HasTraits):
             magmoms[redox_sites(atoms)] = [row[f"magmom_{k}"] for k in range(len(redox_sites(atoms)))]
             told = infer_oxidation_states(atoms, magmoms=magmoms)
             kept = np.array_equal(told.states, atoms.arrays["oxi_states"])
-            rows.append({"found": atoms.info["ordering"] if kept else "another", "kept": kept,
-                         "clear": told.clear or told.runner_up is None})
+            rows.append({"found": atoms.info["ordering"] if kept else "another", "kept": kept, "clear": not len(told.undecided)})
         self._told_on_dft[self.series] = pd.DataFrame(rows)
         return self._told_on_dft[self.series]
