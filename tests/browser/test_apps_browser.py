@@ -37,10 +37,11 @@ def test_a_click_on_iron_flips_it_and_a_click_on_a_level_chooses(open_notebook):
     page.select_option(".mlipkit-explorer .widget-dropdown:has-text('architecture') select", label="cPaiNN")
     page.wait_for_function("!document.querySelector('.mlipkit-explorer').innerText.includes('CHGNet as published')")    # there is none of cPaiNN
     click_button(notebook, "charge-aware")
-    page.click(".mlipkit-explorer label:has-text('octahedra')")
+    page.wait_for_selector(".mlipkit-explorer :text('cPaiNN, charge-aware; atoms')")      # the page has its new shape: nothing moves under the mouse
+    page.locator(".mlipkit-explorer .widget-checkbox:has-text('octahedra') input").check()
     click_button(notebook, "flips its valence")
     notebook.python("app.structure._execute_js_code('window.nglStage = this.stage', keep=False)")
-    page.wait_for_function("window.nglStage && window.nglStage.compList.length === 4")        # the octahedra are there
+    page.wait_for_function("window.nglStage && window.nglStage.getComponentsByName('octahedra').list.length === 1")
     page.wait_for_timeout(1500)
     iron = [int(i) for i in np.flatnonzero(next(a for a in mk.end_points(mk.load_dft()) if a.info["ordering"] == "x050_na01_fe02").symbols == "Fe")]
     for i in iron:                          # an atom in front may hide one of them; the octahedra around must not
