@@ -20,10 +20,10 @@ import pandas as pd
 import torch
 
 import mlipkit as mk
-from mlipkit.errors import align_energies, compare_models, error_table, order_scores, prediction_rows, seed_table
+from mlipkit.analysis.errors import align_energies, compare_models, error_table, order_scores, prediction_rows, seed_table
 from mlipkit.files import data_folder, describe, write_atomically
-from mlipkit.frames import along_relaxations, well_converged
-from mlipkit.models import adapter, weights_stem
+from mlipkit.frames.labels import along_relaxations, well_converged
+from mlipkit.models.registry import adapter, weights_stem
 from mlipkit.models.training import SCALES, SETTINGS, train
 
 HERE = Path(__file__).parent

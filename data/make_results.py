@@ -15,15 +15,15 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 import mlipkit as mk
-from mlipkit.figures import TITLES
 from mlipkit.files import describe, write_atomically
+from mlipkit.pictures.figures import TITLES
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE / "dft")]
 from collect import write_manifest
 from make_models import nudged_starts, shipped, write_readme
 
-from mlipkit.orderings import arrangement, ordering_label
+from mlipkit.orderings.names import arrangement, ordering_label
 
 RELAXATIONS = HERE / "models" / "relaxations"
 TIE = 1.0       # meV per formula unit: closer than this a model does not tell the orderings apart
@@ -35,7 +35,7 @@ def relaxed(ends):
     A model whose file belongs to other weights or another data set, or is not there, relaxes them again; relaxations in flight lie in
     data/checkpoints/results, so that a stop costs little.
     """
-    from mlipkit.models import adapter
+    from mlipkit.models.registry import adapter
     models = {"chgnet_pretrained": (adapter("chgnet").pretrained, "0.3.0")}
     for name, stem in shipped():
         weights = HERE / "models" / f"{stem}.safetensors"

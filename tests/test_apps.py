@@ -7,8 +7,8 @@ import pytest
 import traitlets
 
 import mlipkit as mk
-from mlipkit import plots
 from mlipkit.apps.threshold import GRID, ThresholdState
+from mlipkit.pictures import plots
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import torch
 from ase import Atoms
 
 import mlipkit as mk
-from mlipkit.models import ADAPTERS, adapter
-from mlipkit.species import PROXIES
+from mlipkit.charges.species import PROXIES
+from mlipkit.models.registry import ADAPTERS, adapter
 
 NAMES = sorted(ADAPTERS)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import mlipkit as mk
-from mlipkit import campaigns
+from mlipkit.relaxation import many as campaigns
 
 QUICK = {"steps": 12}
 

@@ -11,8 +11,8 @@ import torch
 from ase.calculators.singlepoint import SinglePointCalculator
 
 import mlipkit as mk
+from mlipkit.charges.species import PROXIES
 from mlipkit.models.chgnet import CHGNetPotential
-from mlipkit.species import PROXIES
 
 
 class Bomb:

@@ -14,8 +14,8 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from figshare_server import figshare
 
 import mlipkit as mk
-from mlipkit import datasets
-from mlipkit.datasets import load_dft
+from mlipkit.frames import datasets
+from mlipkit.frames.datasets import load_dft
 
 TRAIN, VALIDATION = "Training_dataset/train.xyz", "Training_dataset/validation.xyz"
 ARTICLE = 31812499

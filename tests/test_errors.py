@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 import mlipkit as mk
-from mlipkit.errors import align_energies
+from mlipkit.analysis.errors import align_energies
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import mlipkit as mk
-from mlipkit.readers import extxyz
+from mlipkit.frames.readers import extxyz
 
 
 def parse(text, source="mine.xyz"):

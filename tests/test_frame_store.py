@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from test_extxyz import assert_same, labelled, written
 
 import mlipkit as mk
-from mlipkit import frame_store
-from mlipkit.frame_store import FrameSequence, open_frames
-from mlipkit.readers import extxyz
+from mlipkit.frames import store as frame_store
+from mlipkit.frames.readers import extxyz
+from mlipkit.frames.store import FrameSequence, open_frames
 
 
 def mixed():
@@ -210,7 +210,7 @@ def test_vacancies_and_workers(tmp_path):
 LONG = """
 import sys, resource, signal
 signal.signal(signal.SIGINT, signal.default_int_handler)    # a shell's background job, as CI may be, starts with it ignored
-from mlipkit.frame_store import open_frames
+from mlipkit.frames.store import open_frames
 if len(sys.argv) > 3: resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)
 try:
     print(len(open_frames(sys.argv[1], cache=sys.argv[2], progress=False)))

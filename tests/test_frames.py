@@ -7,7 +7,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 import mlipkit as mk
-from mlipkit.frames import checked_frame, label, well_converged
+from mlipkit.frames.labels import checked_frame, label, well_converged
 
 
 def test_embedded_set_has_what_it_promises(frames):

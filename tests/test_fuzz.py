@@ -23,8 +23,8 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from make_vasp import write_outcar, write_vasprun
 
 import mlipkit as mk
-from mlipkit.frames import PER_ATOM
-from mlipkit.readers import read_frames
+from mlipkit.frames.labels import PER_ATOM
+from mlipkit.frames.readers import read_frames
 
 NAMES = {"outcar": "OUTCAR", "vasprun": "vasprun.xml", "extxyz": "a.extxyz", "db": "a.db", "asejson": "a.json", "traj": "a.traj",
          "chgnet": "b.json", "gz": "b.extxyz.gz", "unnamed": "odd"}

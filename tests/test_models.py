@@ -9,8 +9,8 @@ from chgnet.model import CHGNet
 from pymatgen.io.ase import AseAtomsAdaptor
 
 import mlipkit as mk
+from mlipkit.charges.species import PROXIES
 from mlipkit.models.chgnet import CHGNetPotential
-from mlipkit.species import PROXIES
 
 GPA = 1 / 160.21766208      # eV/Å^3
 

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mlipkit as mk
-import mlipkit.hosts
-from mlipkit.enumeration import count_orderings, enumerate_orderings
-from mlipkit.host_search import find_host
-from mlipkit.hosts import map_onto_host, permutations, supercell, superlattice
-from mlipkit.orderings import ordering_label, orderings_table, same_ordering
+import mlipkit.orderings.hosts
+from mlipkit.orderings.enumeration import count_orderings, enumerate_orderings
+from mlipkit.orderings.host_search import find_host
+from mlipkit.orderings.hosts import map_onto_host, permutations, supercell, superlattice
+from mlipkit.orderings.names import ordering_label, orderings_table, same_ordering
 
 HOST = olivine.host(1.0)
 ALL = list(enumerate_orderings(HOST))
@@ -71,7 +71,7 @@ CASES = {
 def brute_force(host, mobile="Na", redox=None, n_mobile=None, supercell=None, mobile_sites=None, fixed=None, total_charge=0):
     """Every configuration of the cell, sorted into orbits by following all permutations: Counter of orbit sizes per n."""
     redox = {"Fe": (2, 3)} if redox is None else redox
-    big = mlipkit.hosts.supercell(host, supercell)
+    big = mlipkit.orderings.hosts.supercell(host, supercell)
     symbols = np.array(big.get_chemical_symbols())
     na, tm = np.flatnonzero(symbols == mobile), np.flatnonzero(np.isin(symbols, list(redox)))
     perms = permutations(big, np.concatenate([na, tm]).astype(int))

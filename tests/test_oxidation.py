@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from scipy.optimize import LinearConstraint, milp
 
 import mlipkit as mk
-from mlipkit import balance
-from mlipkit.oxidation import _costs
-from mlipkit.reference_moments import REFERENCES, references_for
+from mlipkit.charges import balance
+from mlipkit.charges.oxidation import _costs
+from mlipkit.charges.references import REFERENCES, references_for
 
 HALF = next(a for a in mk.load_dft() if a.info["x"] == 0.5)
 MP = {("Mn", 2): 4.62, ("Mn", 3): 3.94, ("Fe", 2): 3.73, ("Fe", 3): 4.31, ("Co", 2): 2.70, ("Co", 3): 3.10, ("Ni", 2): 1.81, ("Ni", 3): 1.20}
@@ -441,7 +441,7 @@ def test_margin_of_a_site_is_that_of_brute_force(seed):
 
 def test_states_that_proxies_leave_open(mixed):
     """Ga marks Fe3+ and nothing else, as in the published record: 0 elsewhere means not known, never Fe0."""
-    from mlipkit.frames import decode_proxies
+    from mlipkit.frames.labels import decode_proxies
     file = mixed.copy()
     file.numbers = mk.to_proxies(mixed)
     del file.arrays["oxi_states"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import mlipkit as mk
-from mlipkit import plots, structure_view
+from mlipkit.pictures import plots, structure_view
 
 
 def test_parity_holds_the_numbers_it_was_given():

@@ -18,8 +18,8 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from make_vasp import KBAR, runs_of, write_outcar, write_vasprun
 
 import mlipkit as mk
-from mlipkit.frames import decode_proxies, label, well_converged
-from mlipkit.readers import read_frames
+from mlipkit.frames.labels import decode_proxies, label, well_converged
+from mlipkit.frames.readers import read_frames
 
 PACK = {".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress, "": bytes}
 REAL = Path(ase.__file__).parent / "test" / "testdata" / "vasp"

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 import mlipkit as mk
-from mlipkit.orderings import REDOX, sites_of
-from mlipkit.pairs import PairExpansion
+from mlipkit.orderings.names import REDOX, sites_of
+from mlipkit.statmech.pairs import PairExpansion
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_a_pair_expansion_finds_couplings_that_are_pairs(host):
 def test_screening_by_pairs_finds_what_scoring_all_finds(host, monkeypatch):
     model = mk.load_model("mace", charge_aware=True)
     screened = mk.search_charge_ordering(host, model, **LARGE)
-    monkeypatch.setattr("mlipkit.search.SAMPLE", 10_000)
+    monkeypatch.setattr("mlipkit.relaxation.search.SAMPLE", 10_000)
     scored = mk.search_charge_ordering(host, model, **LARGE)
     assert screened.n_candidates == scored.n_candidates == scored.n_scored == 495 and scored.expansion is None
     assert screened.n_scored < 250 and screened.exhaustive and 1e3 * screened.expansion.rmse / 12 < 3        # meV per formula unit
@@ -132,7 +132,7 @@ class Ideal:
 def screened(monkeypatch, host, energy_of, **setup):
     """What is chosen, without relaxing it."""
     from types import SimpleNamespace
-    monkeypatch.setattr("mlipkit.search.relax_many", lambda starts, model, **_: [
+    monkeypatch.setattr("mlipkit.relaxation.search.relax_many", lambda starts, model, **_: [
         SimpleNamespace(energies=[model.energy_of(a, a.arrays["oxi_states"])], states=None, reason="", atoms=a) for a in starts])
     return mk.search_charge_ordering(host, Ideal(energy_of), progress=False, **setup)
 
@@ -155,7 +155,7 @@ def test_monte_carlo_moves_charges_between_elements_and_reaches_every_state(host
 def test_an_expansion_that_is_far_off_is_said_to_be(host, monkeypatch):
     def not_of_pairs(atoms, q):
         return np.random.default_rng(int(q.astype(int) @ np.arange(len(q)) ** 3) % 2**32).random()
-    monkeypatch.setattr("mlipkit.search.MOST", 200)
+    monkeypatch.setattr("mlipkit.relaxation.search.MOST", 200)
     with pytest.warns(UserWarning, match="of 4.. candidates within its error the model scored 200"):
         screened(monkeypatch, host, not_of_pairs, **{k: v for k, v in LARGE.items() if k not in ("progress", "steps")})
 

@@ -37,7 +37,7 @@ def test_states_may_be_floats_but_must_be_whole(mixed):
     assert np.array_equal(mk.to_proxies(floats), mk.to_proxies(mixed))
     floats.arrays["oxi_states"][floats.symbols == "Fe"] += 1
     with pytest.warns(UserWarning, match="oxidation states sum to \\+4, not to \\+0"):
-        from mlipkit.species import warn_unbalanced
+        from mlipkit.charges.species import warn_unbalanced
         warn_unbalanced(floats)
     for wrong in (2.5, np.nan):
         floats.arrays["oxi_states"][np.flatnonzero(floats.symbols == "Fe")[1]] = wrong

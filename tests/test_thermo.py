@@ -7,7 +7,7 @@ from ase import Atoms
 from scipy.spatial import ConvexHull
 
 import mlipkit as mk
-from mlipkit.thermo import METALS
+from mlipkit.analysis.thermo import METALS
 
 
 def test_formation_energy_by_hand(ends):

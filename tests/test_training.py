@@ -8,9 +8,9 @@ import torch
 from ase.calculators.singlepoint import SinglePointCalculator
 
 import mlipkit as mk
+from mlipkit.charges.species import PROXIES
 from mlipkit.models import training
 from mlipkit.models.chgnet import CHGNetPotential
-from mlipkit.species import PROXIES
 
 
 def test_resumed_equals_uninterrupted(few, tmp_path, monkeypatch):

@@ -20,11 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mlipkit.campaigns import load_relaxations
+from mlipkit.charges.oxidation import FIXED, infer_oxidation_states
 from mlipkit.files import data_folder, describe, write_atomically
-from mlipkit.frames import write_frames
-from mlipkit.oxidation import FIXED, infer_oxidation_states
-from mlipkit.readers import read_frames
+from mlipkit.frames.labels import write_frames
+from mlipkit.frames.readers import read_frames
+from mlipkit.relaxation.many import load_relaxations
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))

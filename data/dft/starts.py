@@ -16,7 +16,7 @@ from ase import Atoms
 from olivine import STARTS, VERDICT_ON, breathing, jobs
 
 import mlipkit as mk
-from mlipkit.oxidation import FIXED
+from mlipkit.charges.oxidation import FIXED
 
 HERE = STARTS.parent
 

@@ -2,8 +2,8 @@
 import ipywidgets as w
 import plotly.graph_objects as go
 
-from mlipkit import plots
-from mlipkit.figures import TITLES
+from mlipkit.pictures import plots
+from mlipkit.pictures.figures import TITLES
 
 
 class ByArchitecture(w.VBox):

@@ -7,13 +7,13 @@ import numpy as np
 import plotly.graph_objects as go
 import traitlets as t
 
-from mlipkit import plots
 from mlipkit.apps.explorer_state import GEOMETRIES, SERIES, ExplorerState
 from mlipkit.apps.player import INTERVAL
-from mlipkit.figures import CLOSE_UP, LEVELS, TITLES
-from mlipkit.frames import label
-from mlipkit.orderings import arrangement
-from mlipkit.structure_view import draw, legend, structure_view
+from mlipkit.frames.labels import label
+from mlipkit.orderings.names import arrangement
+from mlipkit.pictures import plots
+from mlipkit.pictures.figures import CLOSE_UP, LEVELS, TITLES
+from mlipkit.pictures.structure_view import draw, legend, structure_view
 
 WIDTH, HEIGHT, PANE = 1120, 360, 550        # px
 MOVED, WRONG = "#000000", "#C00"

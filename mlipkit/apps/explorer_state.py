@@ -4,16 +4,16 @@ import warnings
 import numpy as np
 import traitlets as t
 
-from mlipkit import thermo
-from mlipkit.campaigns import load_relaxations
-from mlipkit.datasets import load_dft, load_geometries, load_predictions
-from mlipkit.errors import predictions_for
+from mlipkit.analysis import thermo
+from mlipkit.analysis.errors import predictions_for
+from mlipkit.charges.oxidation import infer_oxidation_states
+from mlipkit.charges.references import redox_sites
 from mlipkit.files import InputError
-from mlipkit.frames import end_points, label
-from mlipkit.models import ADAPTERS, load_model
-from mlipkit.orderings import arrangement
-from mlipkit.oxidation import infer_oxidation_states
-from mlipkit.reference_moments import redox_sites
+from mlipkit.frames.datasets import load_dft, load_geometries, load_predictions
+from mlipkit.frames.labels import end_points, label
+from mlipkit.models.registry import ADAPTERS, load_model
+from mlipkit.orderings.names import arrangement
+from mlipkit.relaxation.many import load_relaxations
 
 MODELS = {"pretrained": None, "blind": False, "aware": True}        # -> charge_aware of load_model
 ARCHITECTURES = tuple(ADAPTERS)

@@ -4,10 +4,10 @@ import numpy as np
 import plotly.graph_objects as go
 import traitlets as t
 
-from mlipkit import plots
 from mlipkit.files import InputError
-from mlipkit.frames import label
-from mlipkit.structure_view import draw, legend, structure_view
+from mlipkit.frames.labels import label
+from mlipkit.pictures import plots
+from mlipkit.pictures.structure_view import draw, legend, structure_view
 
 INTERVAL = 250       # ms: in software a step takes a browser some 150
 

@@ -4,10 +4,10 @@ import numpy as np
 import plotly.graph_objects as go
 import traitlets as t
 
-from mlipkit import plots
-from mlipkit.datasets import load_dft
-from mlipkit.frames import required_label
-from mlipkit.oxidation import infer_oxidation_states
+from mlipkit.charges.oxidation import infer_oxidation_states
+from mlipkit.frames.datasets import load_dft
+from mlipkit.frames.labels import required_label
+from mlipkit.pictures import plots
 
 GRID = np.arange(330, 461) / 100      # µB
 SMALLER, SMEARED = 0.35, 0.25            # µB less in other spheres; part of the difference from the mean that a smeared hole keeps

@@ -1,7 +1,7 @@
 """A loss curve that grows while a model trains."""
 import plotly.graph_objects as go
 
-from mlipkit import plots
+from mlipkit.pictures import plots
 
 
 class LiveCurve(go.FigureWidget):

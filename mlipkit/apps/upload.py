@@ -7,11 +7,11 @@ from pathlib import Path
 import ipywidgets as w
 import traitlets as t
 
+from mlipkit.charges.oxidation import infer_oxidation_states
 from mlipkit.files import InputError
-from mlipkit.frames import frame_table
-from mlipkit.oxidation import infer_oxidation_states
-from mlipkit.readers import read_frames
-from mlipkit.structure_view import draw, legend, structure_view
+from mlipkit.frames.labels import frame_table
+from mlipkit.frames.readers import read_frames
+from mlipkit.pictures.structure_view import draw, legend, structure_view
 
 SHOWN = ["step", "formula", "n_atoms", "energy", "max_force", "converged"]
 

@@ -11,9 +11,9 @@ import torch
 from ase.data import atomic_numbers
 
 from mlipkit.files import InputError
-from mlipkit.models import adapter
 from mlipkit.models.inert import read_inert, state_dict
 from mlipkit.models.potential import building, proxies_of
+from mlipkit.models.registry import adapter
 
 # plain NumPy numbers in a training history, which torch's restricted reader does not know by itself
 _NUMBERS = [np.dtype, *{type(np.dtype(t)) for t in (np.float64, np.float32, np.int64, np.int32, np.bool_)},

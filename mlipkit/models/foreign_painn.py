@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from mlipkit.files import InputError
-from mlipkit.frames import required_label
+from mlipkit.frames.labels import required_label
 from mlipkit.models.cpainn import CPaiNNPotential
 from mlipkit.models.potential import building
 

@@ -13,8 +13,8 @@ from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
 from ase.stress import full_3x3_to_voigt_6_stress
 
+from mlipkit.charges.species import PROXIES, marked, to_proxies, warn_unbalanced
 from mlipkit.files import InputError
-from mlipkit.species import PROXIES, marked, to_proxies, warn_unbalanced
 
 
 @dataclass(frozen=True)

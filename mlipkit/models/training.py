@@ -13,10 +13,10 @@ from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 from tqdm.auto import tqdm
 
 from mlipkit.files import InputError, write_atomically
-from mlipkit.frames import label, required_label, well_converged
-from mlipkit.models import adapter, weights_stem
+from mlipkit.frames.labels import label, required_label, well_converged
 from mlipkit.models.checkpoints import seal
 from mlipkit.models.potential import as_list, positive, proxies_of, seen_states
+from mlipkit.models.registry import adapter, weights_stem
 
 # what counts as an error of one: eV/atom, eV/Å, eV/Å^3 (0.5 GPa), µB
 SCALES = {"energy": 0.005, "forces": 0.1, "stress": 0.5 / 160.21766208, "magmoms": 0.05}
@@ -35,7 +35,7 @@ def train(name, frames, charge_aware, seed=0, epochs=None, lr=None, batch_size=N
         ``"chgnet"`` (fine-tuned from CHGNet 0.3.0), ``"cpainn"`` or ``"mace"`` (from random weights of this seed).
     frames : list of ase.Atoms
         With energies and forces, stress and moments where there are any, and ``info["split"]`` (`split_by_ordering` makes it);
-        frames of other splits are not looked at. Loosely converged frames (`mlipkit.frames.well_converged`) are left out.
+        frames of other splits are not looked at. Loosely converged frames (`mlipkit.frames.labels.well_converged`) are left out.
     charge_aware : bool
         Whether the model is given ``arrays["oxi_states"]``. Nothing else differs between the two.
     seed : int

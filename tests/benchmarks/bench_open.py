@@ -21,7 +21,7 @@ wall, cpu = time.perf_counter(), time.process_time()
 {}
 print(time.perf_counter() - wall, time.process_time() - cpu, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, n)
 """
-OPEN = "from mlipkit.frame_store import open_frames; frames = open_frames({!r}, cache={!r}, progress=False); n = len(frames)"
+OPEN = "from mlipkit.frames.store import open_frames; frames = open_frames({!r}, cache={!r}, progress=False); n = len(frames)"
 
 
 def write_huge(path, n_frames, rng):

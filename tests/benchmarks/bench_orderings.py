@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "data" / "dft"))
 def arrangement(n_na, pick):
     import olivine
 
-    from mlipkit.enumeration import enumerate_orderings
+    from mlipkit.orderings.enumeration import enumerate_orderings
     host = olivine.host(1.0)
     start = time.perf_counter()
     arrangements = list(enumerate_orderings(host, redox={}, n_mobile=n_na, supercell=(1, 3, 2), progress=False))
@@ -28,7 +28,7 @@ def arrangement(n_na, pick):
 
 
 def ours(n_na, pick):
-    from mlipkit.enumeration import count_orderings, enumerate_orderings
+    from mlipkit.orderings.enumeration import count_orderings, enumerate_orderings
     host, chosen, n, seconds = arrangement(n_na, pick)
     print(f"x = {n_na}/24, {'most symmetric' if pick is min else 'least symmetric'} of {n} Na arrangements (found in {seconds:.2f} s; "
           f"{48 // chosen.degeneracy} operations)", end=": ")
@@ -42,8 +42,8 @@ def ours(n_na, pick):
 
 
 def plain(n_na):
-    from mlipkit.enumeration import enumerate_orderings
-    from mlipkit.hosts import permutations, supercell
+    from mlipkit.orderings.enumeration import enumerate_orderings
+    from mlipkit.orderings.hosts import permutations, supercell
     host, chosen, *_ = arrangement(n_na, min)
     start = time.perf_counter()
     big = supercell(host, (1, 3, 2))
@@ -67,7 +67,7 @@ def naming():
     import olivine
 
     import mlipkit as mk
-    from mlipkit.orderings import ordering_label
+    from mlipkit.orderings.names import ordering_label
     host, frames = olivine.host(1.0), mk.load_dft()
     big = [a.repeat((1, 3, 2)) for a in frames[5::20]]
     for name, some in (("28 atoms", frames), ("168 atoms", big)):

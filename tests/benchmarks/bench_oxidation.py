@@ -18,7 +18,7 @@ from pymatgen.analysis.bond_valence import BVAnalyzer
 from pymatgen.io.ase import AseAtomsAdaptor
 
 import mlipkit as mk
-from mlipkit.oxidation import FIXED
+from mlipkit.charges.oxidation import FIXED
 
 warnings.simplefilter("ignore")
 FE_RANGES = {"Fe": {(3.4, 4.0): 2, (4.0, 4.6): 3}}                  # the best a person could give it

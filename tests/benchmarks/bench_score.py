@@ -15,7 +15,7 @@ import numpy as np
 from chgnet.model import CHGNet, CHGNetCalculator
 
 import mlipkit as mk
-from mlipkit.species import to_proxies
+from mlipkit.charges.species import to_proxies
 
 SUPERCELL, FILLED = (1, 2, 2), (0, 2, 5, 7, 8, 11, 12, 15)      # one arrangement of eight Na, with little symmetry
 

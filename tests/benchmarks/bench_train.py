@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 import mlipkit as mk
-from mlipkit.frames import well_converged
+from mlipkit.frames.labels import well_converged
 from mlipkit.models.chgnet import CHGNetPotential
 from mlipkit.models.training import targets
 

@@ -5,7 +5,7 @@ from lab import ROOT, SCREENSHOTS, voila
 from test_browser import click_button, open_explorer, pixels, share_of
 
 import mlipkit as mk
-from mlipkit.plots import VALENCE
+from mlipkit.pictures.plots import VALENCE
 
 pytestmark = pytest.mark.browser
 

@@ -8,7 +8,7 @@ from lab import ROOT
 from PIL import Image
 
 import mlipkit as mk
-from mlipkit.plots import VALENCE
+from mlipkit.pictures.plots import VALENCE
 
 pytestmark = pytest.mark.browser
 NOTEBOOKS = sorted(p.name for p in (ROOT / "notebooks").glob("*.ipynb"))

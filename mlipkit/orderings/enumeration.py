@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from ase import Atoms
 
+from mlipkit.charges.oxidation import FIXED, OXYANION, oxyanion_states
 from mlipkit.files import InputError
-from mlipkit.hosts import map_onto_host
-from mlipkit.orderings import REDOX, Sites, lattice_name, ordering_label, sites_of
-from mlipkit.oxidation import FIXED, OXYANION, oxyanion_states
+from mlipkit.orderings.hosts import map_onto_host
+from mlipkit.orderings.names import REDOX, Sites, lattice_name, ordering_label, sites_of
 
 CHUNK = 1 << 16         # configurations looked at together
 BITS = 64

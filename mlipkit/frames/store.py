@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from mlipkit.files import InputError
-from mlipkit.readers.compressed import ENDINGS, open_text
-from mlipkit.readers.extxyz import ATOM_LABELS, Frame, iter_records, to_atoms
+from mlipkit.frames.readers.compressed import ENDINGS, open_text
+from mlipkit.frames.readers.extxyz import ATOM_LABELS, Frame, iter_records, to_atoms
 
 FORMAT = 1              # of the HDF5 files; a change makes every file be converted anew
 MAX_COLUMNS = 64        # what goes beyond (comments that were read as keys) is kept in the JSON text
@@ -355,7 +355,7 @@ def _state(path):
 
 def _read(path, progress):
     if not re.search(r"\.(ext)?xyz(\.(gz|xz|bz2))?$", path.name.lower()):
-        from mlipkit.readers import read_frames
+        from mlipkit.frames.readers import read_frames
         yield from map(_taken_apart, read_frames(path))
         return
     from tqdm.auto import tqdm
@@ -376,7 +376,7 @@ def _taken_apart(atoms):
 
 def _edited(frame, info, proxies):
     if proxies:
-        from mlipkit.frames import decode_proxies
+        from mlipkit.frames.labels import decode_proxies
         held = {name: values for name, values in frame.arrays.items() if name == "move_mask"}
         frame = _taken_apart(decode_proxies(to_atoms(frame), proxies))
         frame.arrays.update(held)

@@ -9,8 +9,8 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import atomic_numbers
 
 from mlipkit.files import InputError
-from mlipkit.readers.compressed import open_text, uncompressed
-from mlipkit.readers.vasp import KBAR
+from mlipkit.frames.readers.compressed import open_text, uncompressed
+from mlipkit.frames.readers.vasp import KBAR
 
 
 def iter_traj(path):

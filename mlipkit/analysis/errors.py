@@ -1,11 +1,11 @@
 """How far a model is from DFT."""
 import numpy as np
 
+from mlipkit.charges.oxidation import infer_oxidation_states
+from mlipkit.charges.references import redox_sites
 from mlipkit.files import InputError
-from mlipkit.frames import required_label, required_ordering, well_converged
-from mlipkit.orderings import arrangement
-from mlipkit.oxidation import infer_oxidation_states
-from mlipkit.reference_moments import redox_sites
+from mlipkit.frames.labels import required_label, required_ordering, well_converged
+from mlipkit.orderings.names import arrangement
 
 ERRORS = ["energy", "forces", "magmoms", "valence_right"]
 TIE = 2e-4      # eV per cell: below it, energies in single precision are equal
@@ -351,7 +351,7 @@ def predictions_for(frames, predictions):
 def compare_models(frames, predictions, split="test", level=None):
     """One row of `error_table` per model, on the frames of one split.
 
-    Loosely converged frames are left out, as in training (`mlipkit.frames.well_converged`).
+    Loosely converged frames are left out, as in training (`mlipkit.frames.labels.well_converged`).
 
     Parameters
     ----------

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from mlipkit.files import InputError, embedded, manifest
-from mlipkit.frames import label, write_frames
-from mlipkit.relaxation import Relaxation, relax
+from mlipkit.frames.labels import label, write_frames
+from mlipkit.relaxation.one import Relaxation, relax
 
 RETRIES = 3     # how often a structure is begun again after the process that worked on it died
 
@@ -211,7 +211,7 @@ def read_relaxations(path):
     InputError
         When the file cannot be read, or holds frames that are no relaxations.
     """
-    from mlipkit.readers import read_frames
+    from mlipkit.frames.readers import read_frames
     runs, relaxations = [], []
     for atoms in read_frames(path, progress=False):
         if atoms.info.get("step") == 0 or not runs:

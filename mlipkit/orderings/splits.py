@@ -34,7 +34,7 @@ def split_by_ordering(frames, validation=0.15, test=0.15, seed=0, mobile="Na", g
     InputError
         When there are fewer than three groups, or too few that may be held out.
     """
-    from mlipkit.orderings import orderings_of
+    from mlipkit.orderings.names import orderings_of
     names = [group(atoms) for atoms in frames] if group else orderings_of(frames, mobile)
     size = Counter(names)
     if len(size) < 3:

@@ -1,10 +1,12 @@
-"""Figures: data in, plotly figure out. Nothing here knows a widget. Colours, layout and export are in `mlipkit.figures`."""
+"""Figures: data in, plotly figure out. Nothing here knows a widget. Colours, layout and export are in `mlipkit.pictures.figures`."""
 import numpy as np
 import plotly.graph_objects as go
 from ase.units import kB
 from plotly.subplots import make_subplots
 
-from mlipkit.figures import (  # noqa: F401 - mlipkit.plots gives them all
+from mlipkit.charges.references import references_for
+from mlipkit.frames.labels import required_label
+from mlipkit.pictures.figures import (  # noqa: F401 - mlipkit.pictures.plots gives them all
     ARCHITECTURES,
     CLOSE_UP,
     LAYOUT,
@@ -20,8 +22,6 @@ from mlipkit.figures import (  # noqa: F401 - mlipkit.plots gives them all
     series_dash,
     series_style,
 )
-from mlipkit.frames import required_label
-from mlipkit.reference_moments import references_for
 
 # Figures hold lists: a FigureWidget sends an array as a binary buffer, and one that JupyterLab draws late (its cell was out of
 # sight) then comes out empty.

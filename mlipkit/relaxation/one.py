@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from ase.calculators.singlepoint import SinglePointCalculator
 
+from mlipkit.charges.oxidation import infer_oxidation_states
+from mlipkit.charges.references import redox_sites
 from mlipkit.files import InputError
-from mlipkit.frames import label
-from mlipkit.oxidation import infer_oxidation_states
-from mlipkit.reference_moments import redox_sites
+from mlipkit.frames.labels import label
 
 CLOSE = 0.5         # Å: no two atoms of a solid or a molecule are nearer (H2: 0.74)
 ALONE = 6.0         # Å: an atom without a neighbour within it interacts with nothing in any of the models

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from mlipkit.files import InputError
-from mlipkit.frames import checked_frame, decode_proxies
-from mlipkit.readers.compressed import open_bytes, open_text
+from mlipkit.frames.labels import checked_frame, decode_proxies
+from mlipkit.frames.readers.compressed import open_bytes, open_text
 
 KNOWN = ("VASP OUTCAR and vasprun.xml, extended XYZ, ASE database (.db, .json) and trajectory (.traj), CHGNet-style JSON; "
          "each also as .gz, .xz or .bz2, or a folder of them")
@@ -28,7 +28,7 @@ def read_frames(path, index=None, proxies=None, progress=True):
     index : int, slice or str, optional
         Which frames of each file, such as ``-1``, ``slice(0, 10)`` or ``"::5"``; all by default.
     proxies : dict, optional
-        What proxy elements in the file stand for, such as ``{"Ga": ("Fe", 3)}``, see `mlipkit.frames.decode_proxies`.
+        What proxy elements in the file stand for, such as ``{"Ga": ("Fe", 3)}``, see `mlipkit.frames.labels.decode_proxies`.
         Nothing is decoded unless it is given.
     progress : bool
         Show a progress bar over the files of a folder.
@@ -38,7 +38,7 @@ def read_frames(path, index=None, proxies=None, progress=True):
     list of ase.Atoms
         What a file has of ``energy`` and ``free_energy`` (eV; VASP: energy is that of sigma → 0), ``forces`` (eV/Å),
         ``stress`` (Voigt-6 xx yy zz yz xz xy, eV/Å^3) and ``magmoms`` (µB), in a ``SinglePointCalculator``; what it lacks is
-        absent, see `mlipkit.frames.label`. ``info``: ``source`` (file), ``step`` (from 0, in the file or as the file says),
+        absent, see `mlipkit.frames.labels.label`. ``info``: ``source`` (file), ``step`` (from 0, in the file or as the file says),
         ``converged`` (the SCF, where known), for VASP ``nupdown`` and ``hubbard_u``, and what the file itself holds.
         Vacancies (species ``X``) are dropped, ``info["n_vacancies"]`` says how many there were.
 
@@ -66,7 +66,7 @@ def read_frames(path, index=None, proxies=None, progress=True):
 def _read_folder(folder, index, progress):
     from tqdm.auto import tqdm
 
-    from mlipkit.readers.vasp import sibling_outcar
+    from mlipkit.frames.readers.vasp import sibling_outcar
     files = sorted(Path(root, name) for root, _, names in os.walk(folder) for name in names
                    if not name.startswith(".") and _format_by_name(name))
     if not files:
@@ -108,16 +108,16 @@ def _read_file(path, index):
 
 def _reader(kind):
     if kind in ("OUTCAR", "vasprun.xml"):
-        from mlipkit.readers import vasp
+        from mlipkit.frames.readers import vasp
         return {"OUTCAR": vasp.read_outcar, "vasprun.xml": vasp.read_vasprun}[kind]
     if kind == "extxyz":
         return _iter_extxyz
-    from mlipkit.readers import databases
+    from mlipkit.frames.readers import databases
     return {"db": databases.iter_db, "traj": databases.iter_traj, "json": databases.iter_json}[kind]
 
 
 def _iter_extxyz(path):
-    from mlipkit.readers.extxyz import iter_frames
+    from mlipkit.frames.readers.extxyz import iter_frames
     with open_text(path) as lines:
         yield from iter_frames(lines, str(path))
 

@@ -14,7 +14,7 @@ class PairExpansion:
 
     Parameters
     ----------
-    sites : mlipkit.orderings.Sites
+    sites : mlipkit.orderings.names.Sites
 
     Attributes
     ----------

@@ -7,7 +7,7 @@ from ase import Atoms
 from ase.cell import Cell
 
 from mlipkit.files import InputError
-from mlipkit.hosts import ANGLES, FAR, best_fit, fits, is_group, reduced, without_vacancies
+from mlipkit.orderings.hosts import ANGLES, FAR, best_fit, fits, is_group, reduced, without_vacancies
 
 WAVES = np.array([[0.71, -0.29, 0.43], [0.37, 0.83, -0.61], [0.53, 0.47, 0.97]])      # 1/Å; any numbers without a pattern
 

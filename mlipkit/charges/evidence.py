@@ -2,7 +2,7 @@
 import numpy as np
 
 from mlipkit.files import InputError
-from mlipkit.frames import label, required_label
+from mlipkit.frames.labels import label, required_label
 
 # PBE+U bonds are some 1.5 % long. With this factor the end points of the embedded set give 2.01 +- 0.12 (Fe2+) and 2.78 +- 0.08 (Fe3+)
 GGA = 0.985

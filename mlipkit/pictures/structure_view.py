@@ -5,9 +5,9 @@ import warnings
 
 import numpy as np
 
-from mlipkit.frames import label
-from mlipkit.plots import VALENCE
-from mlipkit.reference_moments import REFERENCES
+from mlipkit.charges.references import REFERENCES
+from mlipkit.frames.labels import label
+from mlipkit.pictures.plots import VALENCE
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")     # nglview 3 imports the deprecated pkg_resources

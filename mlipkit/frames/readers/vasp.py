@@ -14,7 +14,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import atomic_numbers
 
 from mlipkit.files import InputError
-from mlipkit.readers.compressed import ENDINGS, open_text, uncompressed
+from mlipkit.frames.readers.compressed import ENDINGS, open_text, uncompressed
 
 KBAR = 0.1 * units.GPa                  # eV/Å^3
 VOIGT_OF_VASP = [0, 1, 2, 4, 5, 3]      # VASP prints xx yy zz xy yz zx

@@ -4,11 +4,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mlipkit import balance
-from mlipkit.evidence import EVIDENCE, all_moments, finite
+from mlipkit.charges import balance
+from mlipkit.charges.evidence import EVIDENCE, all_moments, finite
+from mlipkit.charges.references import references_for
 from mlipkit.files import InputError
-from mlipkit.frames import require_states
-from mlipkit.reference_moments import references_for
+from mlipkit.frames.labels import require_states
 
 # Ions of one valence
 FIXED = {"H": 1, "Li": 1, "Na": 1, "K": 1, "Rb": 1, "Cs": 1, "Ag": 1, "Be": 2, "Mg": 2, "Ca": 2, "Sr": 2, "Ba": 2, "Zn": 2, "Cd": 2,

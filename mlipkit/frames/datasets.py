@@ -74,7 +74,7 @@ def load_dft(name="olivine", files=None, cache=None, progress=True, timeout=TIME
         return _embedded(EMBEDDED[name])
     if name not in RECORDS:
         raise InputError(f"load_dft: there is no data set {name!r}; there is {', '.join(map(repr, [*EMBEDDED, *RECORDS]))}")
-    from mlipkit.frame_store import FrameSequence, cache_folder, open_frames
+    from mlipkit.frames.store import FrameSequence, cache_folder, open_frames
     doi, _, proxies, _ = RECORDS[name]
     frames = FrameSequence([])
     for file, path in _fetch_record(name, files, cache_folder(cache), progress, timeout):
@@ -137,7 +137,7 @@ def load_results():
 
 
 def _embedded(file):
-    from mlipkit.readers import read_frames
+    from mlipkit.frames.readers import read_frames
     frames = read_frames(embedded(file))
     for atoms in frames:
         info = atoms.info

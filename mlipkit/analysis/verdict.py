@@ -1,9 +1,9 @@
 """What DFT says of the structures that models relaxed: the energy that a model claims against the one that DFT finds there."""
 import numpy as np
 
-from mlipkit.datasets import load_dft, load_geometries
-from mlipkit.frames import end_points, label
-from mlipkit.reference_moments import redox_sites
+from mlipkit.charges.references import redox_sites
+from mlipkit.frames.datasets import load_dft, load_geometries
+from mlipkit.frames.labels import end_points, label
 
 SAME = 1e-3     # Å: one structure, written to the digits of a file
 

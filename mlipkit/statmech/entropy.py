@@ -5,8 +5,8 @@ from collections import Counter
 import numpy as np
 from ase.units import kB
 
+from mlipkit.analysis.thermo import along_the_line, formula_units
 from mlipkit.files import InputError
-from mlipkit.thermo import along_the_line, formula_units
 
 
 def charge_entropy(energies, degeneracies, temperature, arrangements=None, n_formula_units=1, n_orders=None):

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlipkit.campaigns import relax_many
-from mlipkit.enumeration import count_orderings, enumerate_orderings
 from mlipkit.files import InputError
-from mlipkit.orderings import REDOX, ordering_label, sites_of
-from mlipkit.pairs import PairExpansion
+from mlipkit.orderings.enumeration import count_orderings, enumerate_orderings
+from mlipkit.orderings.names import REDOX, ordering_label, sites_of
+from mlipkit.relaxation.many import relax_many
+from mlipkit.statmech.pairs import PairExpansion
 
 KB = 8.617333262e-5     # eV/K, CODATA 2018
 RATTLE = 0.01           # Å: the host is a saddle point, from which no optimiser would find the way down

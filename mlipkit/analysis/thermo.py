@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 
 from mlipkit.files import InputError
-from mlipkit.frames import required_label
+from mlipkit.frames.labels import required_label
 
 # eV per atom, bcc, by the method of the embedded set: the lowest energy at 16x16x16 k-points in data/dft/frames/na_bcc.extxyz
 METALS = {"Na": -1.3227059751475096}

@@ -1,4 +1,4 @@
-"""Arrangements of mobile ions and charge orderings: name them and compare them (`mlipkit.enumeration` lists them all).
+"""Arrangements of mobile ions and charge orderings: name them and compare them (`mlipkit.orderings.enumeration` lists them all).
 
 An ordering is a choice of filled mobile-ion sites and of an oxidation state for every redox-active site of a host crystal;
 two are the same when the symmetry of the undecorated host takes one to the other.
@@ -17,9 +17,9 @@ import numpy as np
 from ase import Atoms
 
 from mlipkit.files import InputError
-from mlipkit.frames import label, require_states
-from mlipkit.host_search import find_host
-from mlipkit.hosts import map_onto_host, permutations, supercell, superlattice, tilings, without_vacancies
+from mlipkit.frames.labels import label, require_states
+from mlipkit.orderings.host_search import find_host
+from mlipkit.orderings.hosts import map_onto_host, permutations, supercell, superlattice, tilings, without_vacancies
 
 REDOX = ("V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu")       # elements whose oxidation states count in a name
 

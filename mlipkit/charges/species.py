@@ -9,7 +9,7 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from mlipkit.files import InputError
-from mlipkit.frames import decode_proxies
+from mlipkit.frames.labels import decode_proxies
 
 PROXIES = {("Fe", 3): "Ga"}     # as in the published record (doi 10.11583/DTU.31812499); others use Rh or Tc
 

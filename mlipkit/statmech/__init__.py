@@ -1,0 +1,9 @@
+"""Temperature: expansions of the energy over configurations, and the entropy of ions and electrons.
+
+Energies come in as numbers; no potential is called from here.
+"""
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
+    "entropy": ["charge_entropy", "entropy_table"],
+})
