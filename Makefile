@@ -27,6 +27,7 @@ app: .venv/ready
 
 test: .venv/ready
 	@$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest $(TESTS)
 
 collect: .venv/ready

@@ -1,12 +1,15 @@
 #!/usr/bin/env python
 """The shipped weights, their errors and predictions, from the embedded set: `make models`.
 
-    python data/make_models.py train [PATTERN ...]    runs that results.csv does not have yet; PATTERN as in 'mace_*_seed0'
-    python data/make_models.py predict                predictions.csv, errors into the cards, manifest, README
-    python data/make_models.py table                  mean and spread over the seeds, from results.csv
+    python data/make_models.py train [PATTERN ...]    runs that results.csv does not have yet;
+    PATTERN as in 'mace_*_seed0' python data/make_models.py predict                predictions.csv,
+    errors into the cards, manifest, README python data/make_models.py table                  mean
+    and spread over the seeds, from results.csv
 
-Every run is resumable: a checkpoint per epoch lies in data/checkpoints, a finished run adds its row to results.csv.
+Every run is resumable: a checkpoint per epoch lies in data/checkpoints, a finished run adds its row
+to results.csv.
 """
+
 import datetime
 import fcntl
 import fnmatch
@@ -20,7 +23,14 @@ import pandas as pd
 import torch
 
 import mlipkit as mk
-from mlipkit.analysis.errors import align_energies, compare_models, error_table, order_scores, prediction_rows, seed_table
+from mlipkit.analysis.errors import (
+    align_energies,
+    compare_models,
+    error_table,
+    order_scores,
+    prediction_rows,
+    seed_table,
+)
 from mlipkit.files import data_folder, describe, write_atomically
 from mlipkit.frames.labels import along_relaxations, well_converged
 from mlipkit.models.registry import adapter, weights_stem
@@ -32,18 +42,28 @@ from collect import write_manifest
 
 FOLDER, PRETRAINED, CHECKPOINTS = HERE / "models", HERE / "pretrained", HERE / "checkpoints"
 SEEDS, SHIPPED = (0, 1, 2), (0,)
-FMAX, RATTLE = 0.05, 0.01       # eV/Å and Å, of the relaxations with the models: off the saddle point that the symmetric geometry is
+# eV/Å and Å, of the relaxations with the models: off the saddle point that the symmetric geometry
+# is
+FMAX, RATTLE = 0.05, 0.01
 MODEL_ARGS = {"chgnet": {}, "cpainn": {}, "mace": {"channels": 32, "r_max": 4.5, "correlation": 3}}
 PRETRAINING = {"cpainn": {"epochs": 8, "lr": 1e-3}, "mace": {"epochs": 20, "lr": 1e-2}}
-FINE_TUNING = {"chgnet": {"epochs": 9, "lr": 1e-3}, "cpainn": {"epochs": 36, "lr": 5e-4}, "mace": {"epochs": 28, "lr": 5e-3}}
+FINE_TUNING = {
+    "chgnet": {"epochs": 9, "lr": 1e-3},
+    "cpainn": {"epochs": 36, "lr": 5e-4},
+    "mace": {"epochs": 28, "lr": 5e-3},
+}
 
-# from random weights, on DFT frames alone: as many steps as pre-training (1326 cells) and fine-tuning together
+# from random weights, on DFT frames alone: as many steps as pre-training (1326 cells) and
+# fine-tuning together
 DFT_ONLY = {"cpainn": {"epochs": 78, "lr": 1e-3}, "mace": {"epochs": 130, "lr": 5e-3}}
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training. The extra ones ask what pre-training buys, and what a share (one frame in `thinned`) of the DFT frames would do."""
+    """One training. The extra ones ask what pre-training buys, and what a share (one frame in
+    `thinned`) of the DFT frames would do.
+    """
+
     architecture: str
     aware: bool
     seed: int = 0
@@ -53,7 +73,11 @@ class Run:
     @property
     def name(self):
         stem = weights_stem(self.architecture, self.aware, self.seed)
-        return stem + ("" if self.pretrained else "_dft_only") + (f"_1in{self.thinned}" if self.thinned > 1 else "")
+        return (
+            stem
+            + ("" if self.pretrained else "_dft_only")
+            + (f"_1in{self.thinned}" if self.thinned > 1 else "")
+        )
 
 
 def runs():
@@ -65,18 +89,38 @@ def runs():
 
 
 def pretrained_network(name, aware):
-    """A small network trained on cells labelled by CHGNet; kept in data/pretrained and made when it is not there (7 to 17 minutes)."""
+    """A small network trained on cells labelled by CHGNet; kept in data/pretrained and made when it
+    is not there (7 to 17 minutes).
+    """
     import pretraining
+
     path = PRETRAINED / f"{weights_stem(name, aware, 0)}.safetensors"
     if not path.exists():
         if not pretraining.PATH.exists():
             pretraining.main()
         frames = mk.read_frames(pretraining.PATH)
-        potential, _ = train(name, frames, aware, seed=0, **PRETRAINING[name], model_args=MODEL_ARGS[name],
-                             folder=CHECKPOINTS / "pretrained")
-        mk.save_weights(potential, PRETRAINED, {"name": path.stem, "seed": 0, "start": "random", **PRETRAINING[name],
-                                                "data": "cells labelled by CHGNet 0.3.0 (data/pretraining.py)",
-                                                "date": datetime.date.today().isoformat(), "licence": "CC BY 4.0"})
+        potential, _ = train(
+            name,
+            frames,
+            aware,
+            seed=0,
+            **PRETRAINING[name],
+            model_args=MODEL_ARGS[name],
+            folder=CHECKPOINTS / "pretrained",
+        )
+        mk.save_weights(
+            potential,
+            PRETRAINED,
+            {
+                "name": path.stem,
+                "seed": 0,
+                "start": "random",
+                **PRETRAINING[name],
+                "data": "cells labelled by CHGNet 0.3.0 (data/pretraining.py)",
+                "date": datetime.date.today().isoformat(),
+                "licence": "CC BY 4.0",
+            },
+        )
     return mk.import_checkpoint(path)
 
 
@@ -84,33 +128,85 @@ def train_one(frames, sha256, run):
     """Train, measure, and write weights (of the shipped seeds) and a row of results.csv."""
     name = run.architecture
     settings = dict((FINE_TUNING if run.pretrained else DFT_ONLY)[name])
-    settings["epochs"] *= run.thinned           # the same number of steps on fewer frames
+    settings["epochs"] *= run.thinned  # the same number of steps on fewer frames
     start = pretrained_network(name, run.aware) if run.pretrained and name in PRETRAINING else None
-    used = {s: [a for a in well_converged(frames) if a.info["split"] == s] for s in ("train", "validation", "test")}
-    used["train"] = used["train"][::run.thinned]
+    used = {
+        s: [a for a in well_converged(frames) if a.info["split"] == s]
+        for s in ("train", "validation", "test")
+    }
+    used["train"] = used["train"][:: run.thinned]
     began = time.time()
-    potential, history = train(name, used["train"] + used["validation"], run.aware, seed=run.seed, **settings, start=start,
-                               model_args=None if start else MODEL_ARGS[name], folder=CHECKPOINTS / run.name)
+    potential, history = train(
+        name,
+        used["train"] + used["validation"],
+        run.aware,
+        seed=run.seed,
+        **settings,
+        start=start,
+        model_args=None if start else MODEL_ARGS[name],
+        folder=CHECKPOINTS / run.name,
+    )
     best = min(history, key=lambda h: h["validation"])
-    row = {"run": run.name, "architecture": name, "charge_aware": run.aware, "seed": run.seed, "pretrained": run.pretrained,
-           "thinned": run.thinned, "epochs": settings["epochs"], "best_epoch": best["epoch"], "n_train": len(used["train"]),
-           "data_sha256": sha256[:12], "seconds": round(time.time() - began), **measured(potential, frames)}
+    row = {
+        "run": run.name,
+        "architecture": name,
+        "charge_aware": run.aware,
+        "seed": run.seed,
+        "pretrained": run.pretrained,
+        "thinned": run.thinned,
+        "epochs": settings["epochs"],
+        "best_epoch": best["epoch"],
+        "n_train": len(used["train"]),
+        "data_sha256": sha256[:12],
+        "seconds": round(time.time() - began),
+        **measured(potential, frames),
+    }
     if run.pretrained and run.thinned == 1 and run.seed in SHIPPED:
-        start_says = "CHGNet 0.3.0 (MPtrj)" if name == "chgnet" else "random, then cells labelled by CHGNet 0.3.0 (data/pretraining.py)"
-        licence = "CC BY 4.0" + ("; CHGNet 0.3.0: BSD-3-Clause (modified)" if name == "chgnet" else "")
-        mk.save_weights(potential, FOLDER, {
-            "name": run.name, "seed": run.seed, "start": start_says, **settings, "best_epoch": best["epoch"],
-            "batch_size": SETTINGS[name]["batch_size"], "loss_scales": SCALES, "data": "embedded olivine set", "data_sha256": sha256,
-            "frames": {s: len(part) for s, part in used.items()},
-            "split": {s: sorted({a.info["ordering"] for a in part}) for s, part in used.items()},
-            "date": datetime.date.today().isoformat(), "licence": licence, "errors": {}})
+        start_says = (
+            "CHGNet 0.3.0 (MPtrj)"
+            if name == "chgnet"
+            else "random, then cells labelled by CHGNet 0.3.0 (data/pretraining.py)"
+        )
+        licence = "CC BY 4.0" + (
+            "; CHGNet 0.3.0: BSD-3-Clause (modified)" if name == "chgnet" else ""
+        )
+        mk.save_weights(
+            potential,
+            FOLDER,
+            {
+                "name": run.name,
+                "seed": run.seed,
+                "start": start_says,
+                **settings,
+                "best_epoch": best["epoch"],
+                "batch_size": SETTINGS[name]["batch_size"],
+                "loss_scales": SCALES,
+                "data": "embedded olivine set",
+                "data_sha256": sha256,
+                "frames": {s: len(part) for s, part in used.items()},
+                "split": {
+                    s: sorted({a.info["ordering"] for a in part}) for s, part in used.items()
+                },
+                "date": datetime.date.today().isoformat(),
+                "licence": licence,
+                "errors": {},
+            },
+        )
     add_row(row)
-    print(f"{run.name}: test {row['energy']:.2f} meV/atom, {row['forces']:.0f} meV/Å, {row['seconds']} s", flush=True)
+    print(
+        f"{run.name}: test {row['energy']:.2f} meV/atom, {row['forces']:.0f} meV/Å, "
+        f"{row['seconds']} s",
+        flush=True,
+    )
 
 
 def read_results():
     path = FOLDER / "results.csv"
-    return pd.read_csv(path, dtype={"data_sha256": str}) if path.exists() else pd.DataFrame(columns=["run", "data_sha256"])
+    return (
+        pd.read_csv(path, dtype={"data_sha256": str})
+        if path.exists()
+        else pd.DataFrame(columns=["run", "data_sha256"])
+    )
 
 
 def add_row(row):
@@ -125,8 +221,8 @@ def add_row(row):
 def measured(potential, frames):
     """Errors on held-out frames; the order of orderings.
 
-    dft: on DFT-relaxed geometries; start: on undistorted ones, against DFT's relaxed order; undistorted: there, against DFT's order
-    there; relaxed: by the model, from there.
+    dft: on DFT-relaxed geometries; start: on undistorted ones, against DFT's relaxed order;
+    undistorted: there, against DFT's order there; relaxed: by the model, from there.
     """
     test = [a for a in well_converged(frames) if a.info["split"] == "test"]
     relaxing = along_relaxations(test)
@@ -136,24 +232,38 @@ def measured(potential, frames):
     result |= {f"{k}_displaced": off[k] for k in ("n", "energy", "forces", "valence_right")}
     ends = mk.end_points(frames)
     undistorted, starts = nudged_starts(ends)
-    relaxed = mk.relax_many(starts, potential, processes=1, progress=False, fmax=FMAX, steps=150, optimizer="FIRE")
-    there = [a for a in frames if a.info["kind"] == "undistorted"]      # where DFT's electrons stay localised on the host
-    geometries = {"dft": (ends, [p.energy for p in potential.predict(ends)]),
-                  "start": (ends, [p.energy for p in potential.predict(undistorted)]),
-                  "undistorted": (there, [p.energy for p in potential.predict(there)]),
-                  "relaxed": (ends, [r.energies[-1] for r in relaxed])}
+    relaxed = mk.relax_many(
+        starts, potential, processes=1, progress=False, fmax=FMAX, steps=150, optimizer="FIRE"
+    )
+    # where DFT's electrons stay localised on the host
+    there = [a for a in frames if a.info["kind"] == "undistorted"]
+    geometries = {
+        "dft": (ends, [p.energy for p in potential.predict(ends)]),
+        "start": (ends, [p.energy for p in potential.predict(undistorted)]),
+        "undistorted": (there, [p.energy for p in potential.predict(there)]),
+        "relaxed": (ends, [r.energies[-1] for r in relaxed]),
+    }
     for geometry, (labelled, energies) in geometries.items():
-        for which, counts in (("", None), ("_held_out", [a.info["split"] == "test" for a in labelled])):
+        for which, counts in (
+            ("", None),
+            ("_held_out", [a.info["split"] == "test" for a in labelled]),
+        ):
             score = order_scores(labelled, energies, counts)
-            result |= {f"tau_{geometry}{which}": score["kendall_tau"],
-                       f"ground_{geometry}{which}": f"{score['ground_states']}/{score['arrangements']}"}
+            result |= {
+                f"tau_{geometry}{which}": score["kendall_tau"],
+                f"ground_{geometry}{which}": f"{score['ground_states']}/{score['arrangements']}",
+            }
     result["converged"] = f"{sum(r.converged for r in relaxed)}/{len(relaxed)}"
     kept = sum(not len(r.flipped_sites) for r in relaxed)
-    return {k: round(v, 4) if isinstance(v, float) else v for k, v in result.items()} | {"valence_kept": f"{kept}/{len(relaxed)}"}
+    return {k: round(v, 4) if isinstance(v, float) else v for k, v in result.items()} | {
+        "valence_kept": f"{kept}/{len(relaxed)}"
+    }
 
 
 def nudged_starts(ends):
-    """Every ordering on the undistorted host, and rattled by `RATTLE`, from where a relaxation finds its way."""
+    """Every ordering on the undistorted host, and rattled by `RATTLE`, from where a relaxation
+    finds its way.
+    """
     host = next(a for a in ends if a.info["x"] == 1)
     undistorted = [mk.undistorted(a, host) for a in ends]
     starts = [a.copy() for a in undistorted]
@@ -165,7 +275,12 @@ def nudged_starts(ends):
 def rows(model, potential, frames):
     """Predictions of one model, as load_predictions() returns them."""
     for atoms, row in zip(frames, prediction_rows(potential, frames)):
-        yield {"model": model, "job": atoms.info["job"], "step": atoms.info["step"], **{k: round(v, 5) for k, v in row.items()}}
+        yield {
+            "model": model,
+            "job": atoms.info["job"],
+            "step": atoms.info["step"],
+            **{k: round(v, 5) for k, v in row.items()},
+        }
 
 
 def shipped():
@@ -179,23 +294,40 @@ def shipped():
 def predict():
     frames, untouched = mk.load_dft(), adapter("chgnet").pretrained()
     published = pd.DataFrame(rows("chgnet_pretrained", untouched, frames))
-    published["energy"] = align_energies(frames, published["energy"], [
-        a.info["split"] == "train" and bool(along_relaxations([a])) for a in frames]).round(5)
+    published["energy"] = align_energies(
+        frames,
+        published["energy"],
+        [a.info["split"] == "train" and bool(along_relaxations([a])) for a in frames],
+    ).round(5)
     found = list(shipped())
-    potentials = [(model, mk.import_checkpoint(FOLDER / f"{stem}.safetensors")) for model, stem in found]
+    potentials = [
+        (model, mk.import_checkpoint(FOLDER / f"{stem}.safetensors")) for model, stem in found
+    ]
     table = pd.concat([published, *(pd.DataFrame(rows(*pair, frames)) for pair in potentials)])
     relaxing = along_relaxations(frames)
-    compared = {split: compare_models(relaxing, table, split) for split in ("train", "validation", "test")}
+    compared = {
+        split: compare_models(relaxing, table, split) for split in ("train", "validation", "test")
+    }
     errors = {split: by_model.round(4).to_dict("index") for split, by_model in compared.items()}
     results = read_results()
     for model, stem in found:
         path = FOLDER / f"{stem}.json"
-        card = json.loads(path.read_text()) | {"errors": {split: by_model[model] for split, by_model in errors.items()}}
-        of = {"architecture": card["architecture"], "charge_aware": card["charge_aware"], "data_sha256": card["data_sha256"][:12],
-              "pretrained": False, "thinned": 1}
+        card = json.loads(path.read_text()) | {
+            "errors": {split: by_model[model] for split, by_model in errors.items()}
+        }
+        of = {
+            "architecture": card["architecture"],
+            "charge_aware": card["charge_aware"],
+            "data_sha256": card["data_sha256"][:12],
+            "pretrained": False,
+            "thinned": 1,
+        }
         alone = results[(results[list(of)] == list(of.values())).all(axis=1)]
         if len(alone):
-            card["test_errors_without_pretraining"] = {**alone[["energy", "forces"]].mean().round(4).to_dict(), "seeds": len(alone)}
+            card["test_errors_without_pretraining"] = {
+                **alone[["energy", "forces"]].mean().round(4).to_dict(),
+                "seeds": len(alone),
+            }
         write_atomically(path, json.dumps(card, indent=1) + "\n")
     write_atomically(FOLDER / "predictions.csv", table.to_csv(index=False))
     write_manifest()
@@ -206,12 +338,26 @@ def predict():
 
 def errors_text(frames, errors):
     """The table of errors in README.md."""
-    card, test = mk.list_models().iloc[0], [a for a in well_converged(frames) if a.info["split"] == "test"]
-    lines = ["| model | energy, meV/atom | forces, meV/Å | Fe moments, µB | valence right, % |", "|---|---|---|---|---|"]
+    card, test = (
+        mk.list_models().iloc[0],
+        [a for a in well_converged(frames) if a.info["split"] == "test"],
+    )
+    lines = [
+        "| model | energy, meV/atom | forces, meV/Å | Fe moments, µB | valence right, % |",
+        "|---|---|---|---|---|",
+    ]
     for m, r in errors.iterrows():
-        lines.append(f"| {m.replace('_', ', ')} | {r.energy:.1f} | {r.forces:.0f} | {r.magmoms:.3f} | {r.valence_right:.1f} |")
-    return [*lines, "", f"{len(test)} frames of relaxations of {len({a.info['ordering'] for a in test})} held-out orderings; "
-            f"trained on {card['frames.train']} frames of {len(card['split.train'])} orderings."]
+        lines.append(
+            f"| {m.replace('_', ', ')} | {r.energy:.1f} | {r.forces:.0f} | {r.magmoms:.3f} | "
+            f"{r.valence_right:.1f} |"
+        )
+    return [
+        *lines,
+        "",
+        f"{len(test)} frames of relaxations of {len({a.info['ordering'] for a in test})} held-out "
+        "orderings; "
+        f"trained on {card['frames.train']} frames of {len(card['split.train'])} orderings.",
+    ]
 
 
 def write_readme(part, lines):
@@ -219,23 +365,47 @@ def write_readme(part, lines):
     path = HERE.parent / "README.md"
     before, rest = path.read_text().split(f"<!-- {part}: begin", 1)
     comment, after = rest.split(f"<!-- {part}: end -->", 1)
-    write_atomically(path, f"{before}<!-- {part}: begin{comment.splitlines()[0]}\n" + "\n".join(lines) + f"\n<!-- {part}: end -->{after}")
+    write_atomically(
+        path,
+        f"{before}<!-- {part}: begin{comment.splitlines()[0]}\n"
+        + "\n".join(lines)
+        + f"\n<!-- {part}: end -->{after}",
+    )
 
 
 def results_text(results):
-    """Mean and spread over the seeds as Markdown: the models, and what pre-training and more frames buy."""
+    """Mean and spread over the seeds as Markdown: the models, and what pre-training and more frames
+    buy.
+    """
     variants = seed_table(results, variants=True)
-    figures = [name for name in variants.index if any(part in name for part in ("MAE", "DFT-relaxed", "DFT there", "seeds"))]
-    says = ("What pre-training and the number of DFT frames buy: *DFT only* starts from random weights (others for each seed, so "
-            "the spread is larger by construction) and takes as many steps as pre-training and fine-tuning together; *1 frame in 4* "
-            "is fine-tuned on a quarter of the frames, the same for each seed, for as many steps.")
+    figures = [
+        name
+        for name in variants.index
+        if any(part in name for part in ("MAE", "DFT-relaxed", "DFT there", "seeds"))
+    ]
+    says = (
+        "What pre-training and the number of DFT frames buy: *DFT only* starts from random "
+        "weights (others for each seed, so "
+        "the spread is larger by construction) and takes as many steps as pre-training and "
+        "fine-tuning together; *1 frame in 4* "
+        "is fine-tuned on a quarter of the frames, the same for each seed, for as many steps."
+    )
     lines = markdown("held-out orderings", seed_table(results))
-    return [*lines, "", says, "", *markdown("held-out orderings", variants.loc[figures])] if len(variants) else lines
+    return (
+        [*lines, "", says, "", *markdown("held-out orderings", variants.loc[figures])]
+        if len(variants)
+        else lines
+    )
 
 
 def markdown(corner, table):
-    lines = [f"| {corner} | " + " | ".join(table.columns) + " |", "|---" * (1 + table.shape[1]) + "|"]
-    return lines + [f"| {name} | " + " | ".join(row) + " |" for name, row in zip(table.index, table.to_numpy())]
+    lines = [
+        f"| {corner} | " + " | ".join(table.columns) + " |",
+        "|---" * (1 + table.shape[1]) + "|",
+    ]
+    return lines + [
+        f"| {name} | " + " | ".join(row) + " |" for name, row in zip(table.index, table.to_numpy())
+    ]
 
 
 def train_all(patterns):
@@ -243,7 +413,10 @@ def train_all(patterns):
     frames, sha256 = mk.load_dft(), describe(data_folder() / "dft/olivine.extxyz")["sha256"]
     wanted = [run for run in runs() if any(fnmatch.fnmatch(run.name, p) for p in patterns or ["*"])]
     if not wanted:
-        sys.exit(f"no run is named {' or '.join(patterns)}; there is {', '.join(run.name for run in runs())}")
+        sys.exit(
+            f"no run is named {' or '.join(patterns)}; there is "
+            f"{', '.join(run.name for run in runs())}"
+        )
     for run in wanted:
         done = set(read_results().query(f"data_sha256 == '{sha256[:12]}'")["run"])
         if run.name not in done:
@@ -253,7 +426,8 @@ def train_all(patterns):
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["train", *patterns]:
-            torch.set_num_threads(1)        # small cells: a second thread gains little, two runs side by side gain all
+            # small cells: a second thread gains little, two runs side by side gain all
+            torch.set_num_threads(1)
             train_all(patterns)
         case ["predict"]:
             predict()

@@ -1,12 +1,16 @@
 #!/usr/bin/env python
-"""Cells labelled by CHGNet 0.3.0 as published, on which the small architectures are trained before they see DFT.
+"""Cells labelled by CHGNet 0.3.0 as published, on which the small architectures are trained before
+they see DFT.
 
-    python data/pretraining.py        writes data/checkpoints/pretraining.extxyz (not kept in git: made again in some minutes)
+    python data/pretraining.py        writes data/checkpoints/pretraining.extxyz (not kept in git:
+    made again in some minutes)
 
-NaxFePO4 hosts with Na taken out at random, the cages breathing around a random charge ordering, rattled and strained. The
-labels are CHGNet's; a cell is kept when the oxidation states inferred from its moments are those it was made for.
-No DFT frame enters, so nothing of the held-out orderings can leak but what CHGNet knows of them.
+NaxFePO4 hosts with Na taken out at random, the cages breathing around a random charge ordering,
+rattled and strained. The labels are CHGNet's; a cell is kept when the oxidation states inferred
+from its moments are those it was made for. No DFT frame enters, so nothing of the held-out
+orderings can leak but what CHGNet knows of them.
 """
+
 import sys
 from pathlib import Path
 
@@ -24,7 +28,9 @@ PATH, N_CELLS, HELD_OUT = HERE / "checkpoints" / "pretraining.extxyz", 1500, 0.1
 
 
 def random_cell(rng):
-    """A cell of random composition, Na arrangement, charge ordering and distortion; and the states of its Fe."""
+    """A cell of random composition, Na arrangement, charge ordering and distortion; and the states
+    of its Fe.
+    """
     n_na = int(rng.integers(0, 5))
     na = tuple(sorted(rng.choice(4, n_na, replace=False).tolist()))
     fe3 = tuple(sorted(rng.choice(4, 4 - n_na, replace=False).tolist()))
@@ -32,7 +38,7 @@ def random_cell(rng):
     plain, breathing = olivine.undistorted(job), olivine.breathing(job)
     move = breathing.positions - plain.positions
     atoms = breathing
-    atoms.positions = plain.positions + rng.uniform(0.75, 2.0) * move       # 0.045 to 0.12 Å
+    atoms.positions = plain.positions + rng.uniform(0.75, 2.0) * move  # 0.045 to 0.12 Å
     strain = rng.uniform(-0.03, 0.03, (3, 3)) * rng.uniform(0, 1)
     atoms.set_cell(atoms.cell.array @ (np.eye(3) + (strain + strain.T) / 2), scale_atoms=True)
     atoms.positions += rng.normal(0, rng.uniform(0.0, 0.06), atoms.positions.shape)
@@ -44,7 +50,9 @@ def main():
     for _ in tqdm(range(N_CELLS)):
         atoms, planned = random_cell(rng)
         p = model.predict([atoms])[0]
-        atoms.calc = SinglePointCalculator(atoms, energy=p.energy, forces=p.forces, stress=p.stress, magmoms=p.magmoms)
+        atoms.calc = SinglePointCalculator(
+            atoms, energy=p.energy, forces=p.forces, stress=p.stress, magmoms=p.magmoms
+        )
         found = mk.infer_oxidation_states(atoms)
         if found.states[atoms.symbols == "Fe"].tolist() != planned:
             continue

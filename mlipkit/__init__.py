@@ -1,8 +1,22 @@
-"""See charge order in mixed-valence materials, and what it does to machine-learning interatomic potentials.
+"""See charge order in mixed-valence materials, and what it does to machine-learning interatomic
+potentials.
 
-Names are loaded when they are first used, so `import mlipkit` costs next to nothing and does not import torch.
+Names are loaded when they are first used, so `import mlipkit` costs next to nothing and does not
+import torch.
 """
-from mlipkit import analysis, apps, charges, files, frames, models, orderings, pictures, relaxation, statmech
+
+from mlipkit import (
+    analysis,
+    apps,
+    charges,
+    files,
+    frames,
+    models,
+    orderings,
+    pictures,
+    relaxation,
+    statmech,
+)
 
 # data flows one way: a room imports only from those left of it, and all from `files`
 _ROOMS = frames, charges, orderings, models, pictures, analysis, statmech, relaxation, apps

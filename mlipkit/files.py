@@ -1,4 +1,7 @@
-"""Files that come with the package, the error that people see, and writing without half-written files."""
+"""Files that come with the package, the error that people see, and writing without half-written
+files.
+"""
+
 import hashlib
 import json
 import os
@@ -9,7 +12,9 @@ MEND = "reinstall mlipkit, or restore it with git"
 
 
 class InputError(ValueError):
-    """Something that a person gave (a file, a frame, an atom) cannot be used; the message says what to do."""
+    """Something that a person gave (a file, a frame, an atom) cannot be used; the message says what
+    to do.
+    """
 
 
 def data_folder():
@@ -47,7 +52,9 @@ def embedded(name):
         entry = manifest()[name]
         sha256 = entry["sha256"]
     except (KeyError, TypeError):
-        raise InputError(f"{data_folder() / 'manifest.json'} is damaged or does not know {name}: {MEND}") from None
+        raise InputError(
+            f"{data_folder() / 'manifest.json'} is damaged or does not know {name}: {MEND}"
+        ) from None
     if not path.is_file():
         raise InputError(f"{path} is missing: {MEND}")
     content = path.read_bytes()
@@ -86,7 +93,9 @@ def _changed_frame(content, expected):
 
 
 def write_atomically(path, content):
-    """Write text or bytes aside and move it into place, so that an interrupt leaves the old file or the new one."""
+    """Write text or bytes aside and move it into place, so that an interrupt leaves the old file or
+    the new one.
+    """
     path = Path(path)
     aside = path.with_name(path.name + ".part")
     if isinstance(content, bytes):

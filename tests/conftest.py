@@ -24,9 +24,22 @@ def ends(frames):
 @pytest.fixture(scope="session")
 def few(frames):
     # by name, so that they stay the same while the campaign adds frames
-    train = [a for a in frames if (a.info["job"], a.info["step"]) in
-             {("x000_na-_fe0123", 3), ("x025_na0_fe012", 9), ("x050_na02_fe13", 6), ("x075_na012_fe0", 12), ("x100_na0123_fe-", 4)}]
-    return train + [a for a in frames if a.info["split"] == "validation" and a.info["density"] < 5e-4][:2]
+    train = [
+        a
+        for a in frames
+        if (a.info["job"], a.info["step"])
+        in {
+            ("x000_na-_fe0123", 3),
+            ("x025_na0_fe012", 9),
+            ("x050_na02_fe13", 6),
+            ("x075_na012_fe0", 12),
+            ("x100_na0123_fe-", 4),
+        }
+    ]
+    return (
+        train
+        + [a for a in frames if a.info["split"] == "validation" and a.info["density"] < 5e-4][:2]
+    )
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
 """A server on loopback with the JSON shape of the figshare API, that can be told to misbehave."""
+
 import hashlib
 import json
 import threading
@@ -14,16 +15,27 @@ class Figshare:
         self.files, self.article, self.requests = files, article, []
         self.down = self.bad_json = self.ignore_range = False
         self.missing, self.wrong_md5, self.slow = set(), set(), set()
-        self.cut_after = {}         # name: list of byte positions; each request is cut at the next
-        self.names = {}             # another name or folder to announce
-        self.listing = "article"    # or "pages": the article names ten files only
+        self.cut_after = {}  # name: list of byte positions; each request is cut at the next
+        self.names = {}  # another name or folder to announce
+        self.listing = "article"  # or "pages": the article names ten files only
 
     def entries(self, base):
         for k, (name, content) in enumerate(self.files.items()):
             md5 = hashlib.md5(content + (b"!" if name in self.wrong_md5 else b"")).hexdigest()
             folder, _, short = self.names.get(name, name).rpartition("/")
-            yield folder, {"id": 1000 + k, "name": short, "size": len(content), "is_link_only": False, "computed_md5": md5,
-                           "supplied_md5": md5, "mimetype": "text/plain", "download_url": f"{base}/files/{1000 + k}"}
+            yield (
+                folder,
+                {
+                    "id": 1000 + k,
+                    "name": short,
+                    "size": len(content),
+                    "is_link_only": False,
+                    "computed_md5": md5,
+                    "supplied_md5": md5,
+                    "mimetype": "text/plain",
+                    "download_url": f"{base}/files/{1000 + k}",
+                },
+            )
 
     def answer(self, handler):
         path, _, query = handler.path.partition("?")
@@ -34,15 +46,29 @@ class Figshare:
             return send(handler, 503, b"busy")
         if path == f"/v2/articles/{self.article}":
             shown = entries[:10] if self.listing == "pages" else entries
-            about = {"id": self.article, "title": "test", "doi": f"10.11583/DTU.{self.article}", "version": 1,
-                     "files": [entry for _, entry in shown], "folder_structure": {str(e["id"]): f for f, e in entries if f}}
-            return send(handler, 200, b"{'not json" if self.bad_json else json.dumps(about).encode())
+            about = {
+                "id": self.article,
+                "title": "test",
+                "doi": f"10.11583/DTU.{self.article}",
+                "version": 1,
+                "files": [entry for _, entry in shown],
+                "folder_structure": {str(e["id"]): f for f, e in entries if f},
+            }
+            return send(
+                handler, 200, b"{'not json" if self.bad_json else json.dumps(about).encode()
+            )
         if path == f"/v2/articles/{self.article}/files" and self.listing == "pages":
             options = dict(pair.split("=") for pair in query.split("&"))
             size, page = int(options["page_size"]), int(options["page"])
-            return send(handler, 200, json.dumps([e for _, e in entries[(page - 1) * size:page * size]]).encode())
+            return send(
+                handler,
+                200,
+                json.dumps([e for _, e in entries[(page - 1) * size : page * size]]).encode(),
+            )
         if path.startswith("/files/"):
-            return self.send_file(handler, list(self.files)[int(path.removeprefix("/files/")) - 1000])
+            return self.send_file(
+                handler, list(self.files)[int(path.removeprefix("/files/")) - 1000]
+            )
         return send(handler, 404, b'{"message": "not found"}')
 
     def send_file(self, handler, name):
@@ -58,12 +84,12 @@ class Figshare:
             handler.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         handler.end_headers()
         if name in self.slow:
-            handler.wfile.write(content[start:start + 10])
+            handler.wfile.write(content[start : start + 10])
             handler.wfile.flush()
             time.sleep(1.5)
             return None
         cuts = self.cut_after.get(name)
-        handler.wfile.write(content[start:cuts.pop(0) if cuts else None])
+        handler.wfile.write(content[start : cuts.pop(0) if cuts else None])
         handler.wfile.flush()
         handler.close_connection = True
         return None

@@ -1,4 +1,5 @@
 """JupyterLab and Chromium for the browser tests."""
+
 import contextlib
 import json
 import os
@@ -12,8 +13,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 SCREENSHOTS = ROOT / "screenshots"
-FLAGS = ["--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-         "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+FLAGS = [
+    "--no-sandbox",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+]
 
 
 @contextlib.contextmanager
@@ -21,11 +31,27 @@ def jupyterlab(folder):
     """Start JupyterLab on a folder at a free loopback port; yields its address."""
     port = _free_port()
     home = Path(folder) / ".jupyter-home"
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", f"--ServerApp.port={port}", "--ServerApp.ip=127.0.0.1", "--IdentityProvider.token=",
-               "--ServerApp.disable_check_xsrf=True", "--allow-root", f"--ServerApp.root_dir={folder}", "--LabApp.expose_app_in_browser=True",
-               "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
-    env = {**os.environ, "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
-           "JUPYTER_RUNTIME_DIR": str(home / "runtime"), "PYTHONPATH": str(ROOT)}
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        f"--ServerApp.port={port}",
+        "--ServerApp.ip=127.0.0.1",
+        "--IdentityProvider.token=",
+        "--ServerApp.disable_check_xsrf=True",
+        "--allow-root",
+        f"--ServerApp.root_dir={folder}",
+        "--LabApp.expose_app_in_browser=True",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    ]
+    env = {
+        **os.environ,
+        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
+        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
+        "PYTHONPATH": str(ROOT),
+    }
     news = home / "settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
     news.parent.mkdir(parents=True)
     news.write_text('{"fetchNews": "false"}')
@@ -37,7 +63,15 @@ def jupyterlab(folder):
 def voila(notebook, log):
     """Serve a notebook as a page at a free loopback port, as `make app` does; yields its address."""
     port = _free_port()
-    command = [sys.executable, "-m", "voila", "--no-browser", f"--port={port}", "--Voila.ip=127.0.0.1", str(notebook)]
+    command = [
+        sys.executable,
+        "-m",
+        "voila",
+        "--no-browser",
+        f"--port={port}",
+        "--Voila.ip=127.0.0.1",
+        str(notebook),
+    ]
     with _served("voila", command, {**os.environ, "PYTHONPATH": str(ROOT)}, Path(log), port):
         yield f"http://127.0.0.1:{port}"
 
@@ -50,7 +84,9 @@ def _free_port():
 
 @contextlib.contextmanager
 def _served(name, command, env, log, port, path=None):
-    """Run a server until the block ends; it is up when it answers at `path`, or takes a connection where asking would start work."""
+    """Run a server until the block ends; it is up when it answers at `path`, or takes a connection
+    where asking would start work.
+    """
     with open(log, "w") as out:
         server = subprocess.Popen(command, env=env, stdout=out, stderr=subprocess.STDOUT)
     try:
@@ -74,13 +110,17 @@ def _served(name, command, env, log, port, path=None):
 
 def api(url, path, method="GET"):
     """Call the Jupyter server's REST interface."""
-    with urllib.request.urlopen(urllib.request.Request(url + path, method=method), timeout=20) as answer:
+    with urllib.request.urlopen(
+        urllib.request.Request(url + path, method=method), timeout=20
+    ) as answer:
         body = answer.read()
     return json.loads(body) if body else None
 
 
 def chromium_path():
-    return os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    return (
+        os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    )
 
 
 class Notebook:
@@ -91,25 +131,41 @@ class Notebook:
             api(url, f"/api/sessions/{session['id']}", "DELETE")
         self.url, self.name, self.console = url, name, []
         self.page = browser.new_page(viewport={"width": 1500, "height": 1000})
-        self.page.on("console", lambda m: self.console.append(m.text) if m.type == "error" else None)
+        self.page.on(
+            "console", lambda m: self.console.append(m.text) if m.type == "error" else None
+        )
         self.page.on("pageerror", lambda e: self.console.append(str(e)))
         self.page.goto(f"{url}/lab/tree/{name}?reset")
-        self.page.wait_for_function("window.jupyterapp && window.jupyterapp.restored", timeout=60_000)
+        self.page.wait_for_function(
+            "window.jupyterapp && window.jupyterapp.restored", timeout=60_000
+        )
         self.page.evaluate("async () => { await window.jupyterapp.restored }")
         self.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
-        self.page.evaluate("async () => { try { await window.jupyterapp.commands.execute('application:toggle-left-area') } catch (e) {} }")
+        self.page.evaluate(
+            "async () => { try { await "
+            "window.jupyterapp.commands.execute('application:toggle-left-area') } catch (e) {} }"
+        )
 
     @property
     def panel(self):
         return "window.jupyterapp.shell.currentWidget"
 
     def run(self, timeout=150):
-        """Run all cells and wait until the kernel has gone through them; returns the seconds it took."""
-        self.page.wait_for_function(f"{self.panel}.sessionContext.session?.kernel?.status === 'idle'", timeout=60_000)
+        """Run all cells and wait until the kernel has gone through them; returns the seconds it
+        took.
+        """
+        self.page.wait_for_function(
+            f"{self.panel}.sessionContext.session?.kernel?.status === 'idle'", timeout=60_000
+        )
         began = time.time()
-        ok = self.page.evaluate("async () => await window.jupyterapp.commands.execute('notebook:run-all-cells')")
-        self.page.wait_for_function(f"""() => {{ const c = {self.panel}.content.widgets.filter(w => w.model.type === 'code' && w.model.sharedModel.source.trim());
-            return c.every(w => w.model.executionCount) && {self.panel}.sessionContext.session.kernel.status === 'idle' }}""", timeout=timeout * 1000)
+        ok = self.page.evaluate(
+            "async () => await window.jupyterapp.commands.execute('notebook:run-all-cells')"
+        )
+        self.page.wait_for_function(
+            f"""() => {{ const c = {self.panel}.content.widgets.filter(w => w.model.type === 'code' && w.model.sharedModel.source.trim());
+            return c.every(w => w.model.executionCount) && {self.panel}.sessionContext.session.kernel.status === 'idle' }}""",
+            timeout=timeout * 1000,
+        )
         assert ok is not False or not self.errors(), self.errors()
         return time.time() - began
 
@@ -121,11 +177,14 @@ class Notebook:
 
     def python(self, code):
         """Run code in the notebook's kernel and return what it prints."""
-        return self.page.evaluate(f"""async (code) => {{
+        return self.page.evaluate(
+            f"""async (code) => {{
             const future = {self.panel}.sessionContext.session.kernel.requestExecute({{code, store_history: false}});
             let text = ''; future.onIOPub = m => {{ if (m.header.msg_type === 'stream') text += m.content.text;
                 if (m.header.msg_type === 'error') text += 'ERROR ' + m.content.ename + ': ' + m.content.evalue; }};
-            await future.done; return text }}""", code).strip()
+            await future.done; return text }}""",
+            code,
+        ).strip()
 
     def shot(self, name, element=None):
         SCREENSHOTS.mkdir(exist_ok=True)

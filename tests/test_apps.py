@@ -1,4 +1,5 @@
 """Threshold and upload: what their state classes say; how they look is for the browser tests."""
+
 import dataclasses
 import gzip
 
@@ -18,15 +19,21 @@ def threshold():
 
 def test_threshold_fits_one_code_only(threshold):
     assert threshold.balanced("as computed", 4.0) == 100
-    assert threshold.balanced("other spheres", 4.0) == 0                # 4.30 - 0.35: no Fe is above 4.0
+    # 4.30 - 0.35: no Fe is above 4.0
+    assert threshold.balanced("other spheres", 4.0) == 0
     assert threshold.balanced("other spheres", 3.6) == 100
-    assert not any(threshold.balanced("as computed", x) == 100 and threshold.balanced("other spheres", x) == 100
-                   and threshold.balanced("smeared holes", x) == 100 for x in GRID)
+    assert not any(
+        threshold.balanced("as computed", x) == 100
+        and threshold.balanced("other spheres", x) == 100
+        and threshold.balanced("smeared holes", x) == 100
+        for x in GRID
+    )
 
 
 def test_neutrality_balances_all_and_doubts_where_it_should(threshold):
     assert threshold.by_neutrality("as computed") == (100, 100, 100)
-    assert threshold.by_neutrality("other spheres") == (100, 100, 0)    # right, but the references are for other spheres: says so
+    # right, but the references are for other spheres: says so
+    assert threshold.by_neutrality("other spheres") == (100, 100, 0)
     assert threshold.by_neutrality("smeared holes") == (100, 100, 0)
 
 
@@ -34,7 +41,11 @@ def test_moving_the_slider_moves_line_and_table(threshold):
     view = mk.explore_threshold(mk.load_dft())
     before = view.table.value
     view.slider.value = 3.5
-    assert view.state.threshold == 3.5 and view.figure.layout.shapes[0].x0 == 3.5 and view.table.value != before
+    assert (
+        view.state.threshold == 3.5
+        and view.figure.layout.shapes[0].x0 == 3.5
+        and view.table.value != before
+    )
     view.state.threshold = 4.2
     assert view.slider.value == 4.2
 
@@ -46,7 +57,9 @@ def test_upload_reads_a_file_and_names_its_charges(frames, tmp_path):
     view.state.load("mine.extxyz.gz", content)
     assert len(view.state.frames) == 4 and view.state.index == 3 and view.state.message == ""
     assert np.array_equal(view.state.states.states, frames[43].arrays["oxi_states"])
-    assert view.frame.max == 3 and "<table" in view.table.value and "confidence" in view.charges.value
+    assert (
+        view.frame.max == 3 and "<table" in view.table.value and "confidence" in view.charges.value
+    )
     view.frame.value = 0
     assert np.array_equal(view.state.states.states, frames[40].arrays["oxi_states"])
 
@@ -59,21 +72,28 @@ def test_upload_says_what_is_wrong_and_shows_nothing(mixed, tmp_path):
     assert "OUTCAR" in view.message.value and "/tmp" not in view.message.value
     mk.write_frames(tmp_path / "bare.extxyz", [mixed.copy()])
     view.state.load("bare.extxyz", (tmp_path / "bare.extxyz").read_bytes())
-    assert len(view.state.frames) == 1 and "no magmoms" in view.message.value and view.charges.value == ""
+    assert (
+        len(view.state.frames) == 1
+        and "no magmoms" in view.message.value
+        and view.charges.value == ""
+    )
 
 
-def test_upload_keeps_what_the_reader_warned_of_and_forgets_the_frame_before(mixed, frames, tmp_path):
+def test_upload_keeps_what_the_reader_warned_of_and_forgets_the_frame_before(
+    mixed, frames, tmp_path
+):
     bare = frames[40].copy()
     mk.write_frames(tmp_path / "two.extxyz", [frames[40], bare])
     view = mk.upload()
     view.state.load("two.extxyz", (tmp_path / "two.extxyz").read_bytes())
-    assert "no magmoms" in view.message.value                       # the last frame has none
+    assert "no magmoms" in view.message.value  # the last frame has none
     view.frame.value = 0
     assert view.message.value == "" and "confidence" in view.charges.value
     from make_vasp import write_outcar
+
     write_outcar(tmp_path / "OUTCAR", frames[40:42])
     content = (tmp_path / "OUTCAR").read_bytes()
-    view.state.load("OUTCAR", content[:content.rindex(b"TOTAL-FORCE")])
+    view.state.load("OUTCAR", content[: content.rindex(b"TOTAL-FORCE")])
     assert "cut off" in view.message.value and len(view.state.frames) == 1
 
 
@@ -90,20 +110,26 @@ def test_the_live_curve_grows():
 def relaxation():
     """A charge-blind model on the undistorted cell assigns the valences anew."""
     ends = mk.end_points(mk.load_dft())
-    start = mk.undistorted(next(a for a in ends if a.info["ordering"] == "x050_na02_fe13"), ends[-1])
+    start = mk.undistorted(
+        next(a for a in ends if a.info["ordering"] == "x050_na02_fe13"), ends[-1]
+    )
     return mk.relax(start, mk.load_model("cpainn", charge_aware=False), steps=25, progress=False)
 
 
 def test_timeline_shows_moments_energy_and_flips(relaxation):
     figure = plots.timeline(relaxation, step=4)
     traces = {t.name: t for t in figure.data}
-    assert list(traces) == ["Fe 2", "Fe 3", "Fe 4", "Fe 5", "flip", "energy"] and len(relaxation.flips)
+    assert list(traces) == ["Fe 2", "Fe 3", "Fe 4", "Fe 5", "flip", "energy"] and len(
+        relaxation.flips
+    )
     assert list(traces["Fe 3"].y) == pytest.approx(np.abs(relaxation.magmoms[:, 3]))
     assert sorted(traces["flip"].x) == sorted(relaxation.flips["step"])
-    assert min(traces["energy"].y) == 0 and max(traces["energy"].y) == pytest.approx(1e3 * np.ptp(relaxation.energies) / 4)
+    assert min(traces["energy"].y) == 0 and max(traces["energy"].y) == pytest.approx(
+        1e3 * np.ptp(relaxation.energies) / 4
+    )
     assert figure.layout.shapes[0].x0 == figure.layout.shapes[0].x1 == 4
     looks = [(t.marker.symbol, t.line.dash) for t in figure.data[:4]]
-    assert len(set(looks)) == 4                 # told apart without colours
+    assert len(set(looks)) == 4  # told apart without colours
 
 
 def test_timeline_of_a_model_without_moments(relaxation):
@@ -117,7 +143,11 @@ def test_player_shows_the_step(relaxation):
     flips = relaxation.flips
     step = int(flips["step"].iloc[-1])
     view.slider.value = step
-    assert view.state.step == step and view.figure.layout.shapes[0].x0 == step and f"step {step} of {view.state.last}" in view.text.value
+    assert (
+        view.state.step == step
+        and view.figure.layout.shapes[0].x0 == step
+        and f"step {step} of {view.state.last}" in view.text.value
+    )
     assert f"flips from {flips['before'].iloc[-1]}+" in view.text.value
     atoms = view.structure.drawn[0]
     assert atoms.positions == pytest.approx(relaxation.frames[step].positions)
@@ -125,13 +155,19 @@ def test_player_shows_the_step(relaxation):
     component = view.structure.component["atoms"]
     view.state.step = view.state.last
     assert view.slider.value == view.state.last and relaxation.reason in view.text.value
-    assert view.structure.component["atoms"] == component       # moved in place
+    assert view.structure.component["atoms"] == component  # moved in place
 
 
 def test_player_leaves_nothing_behind(relaxation):
     view = mk.play(relaxation, octahedra=True)
-    count = lambda: (len(view.structure._ngl_component_ids), len(view.structure._ngl_msg_archive), len(view.figure.data),      # noqa: E731
-                     sum(len(v) for per_trait in view.state._trait_notifiers.values() for v in per_trait.values()))
+    count = lambda: (
+        len(view.structure._ngl_component_ids),
+        len(view.structure._ngl_msg_archive),
+        len(view.figure.data),
+        sum(
+            len(v) for per_trait in view.state._trait_notifiers.values() for v in per_trait.values()
+        ),
+    )
     view.state.step = 1
     before = count()
     for k in range(100):
@@ -149,8 +185,16 @@ def test_player_refuses_what_it_cannot_play(relaxation, mixed):
 
 def test_drop_down_shows_one_architecture(ends):
     table = mk.hull(ends)
-    app = mk.ByArchitecture(mk.plots.hull({"DFT": table, "mace_blind": table, "mace_aware": table, "cpainn_blind": table}), "cpainn")
-    shown = lambda: {t.name for t in app.figure.data if t.visible}       # noqa: E731
-    assert [v for _, v in app.architecture.options] == ["mace", "cpainn"] and shown() == {"DFT", "cpainn_blind"}
+    app = mk.ByArchitecture(
+        mk.plots.hull(
+            {"DFT": table, "mace_blind": table, "mace_aware": table, "cpainn_blind": table}
+        ),
+        "cpainn",
+    )
+    shown = lambda: {t.name for t in app.figure.data if t.visible}
+    assert [v for _, v in app.architecture.options] == ["mace", "cpainn"] and shown() == {
+        "DFT",
+        "cpainn_blind",
+    }
     app.architecture.value = "mace"
     assert shown() == {"DFT", "mace_blind", "mace_aware"}

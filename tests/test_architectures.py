@@ -1,4 +1,7 @@
-"""What holds for every architecture, blind and aware: the laws of physics, what labels do, and manners towards torch."""
+"""What holds for every architecture, blind and aware: the laws of physics, what labels do, and
+manners towards torch.
+"""
+
 import itertools
 import os
 import subprocess
@@ -33,10 +36,12 @@ def test_only_the_aware_model_sees_labels(blind, aware, mixed):
         atoms = mixed.copy()
         atoms.calc = model.calculator()
         before = atoms.get_potential_energy()
-        atoms.arrays["oxi_states"][fe] = 5 - atoms.arrays["oxi_states"][fe]     # same geometry, labels swapped
+        # same geometry, labels swapped
+        atoms.arrays["oxi_states"][fe] = 5 - atoms.arrays["oxi_states"][fe]
         energies[name] = before, atoms.get_potential_energy()
     assert energies["blind"][0] == energies["blind"][1]
-    assert energies["aware"][1] - energies["aware"][0] > 0.3        # eV per cell: the labels no longer fit the geometry
+    # eV per cell: the labels no longer fit the geometry
+    assert energies["aware"][1] - energies["aware"][0] > 0.3
 
 
 def test_calculator_caches_what_did_not_change(aware, mixed):
@@ -61,14 +66,16 @@ def general(mixed):
 
 def test_forces_and_stress_are_derivatives(aware, general):
     mixed = general
-    energy = lambda a: aware.predict([a])[0].energy     # noqa: E731
+    energy = lambda a: aware.predict([a])[0].energy
     p, h = aware.predict([mixed])[0], 0.005
     assert np.abs(p.stress).min() > 1e-3 and np.abs(p.forces).max() > 1
     for atom, axis in ((2, 0), (9, 1), (15, 2)):
         plus, minus = mixed.copy(), mixed.copy()
         plus.positions[atom, axis] += h
         minus.positions[atom, axis] -= h
-        assert p.forces[atom, axis] == pytest.approx(-(energy(plus) - energy(minus)) / (2 * h), abs=0.02, rel=0.01)
+        assert p.forces[atom, axis] == pytest.approx(
+            -(energy(plus) - energy(minus)) / (2 * h), abs=0.02, rel=0.01
+        )
     for i, (a, b) in enumerate([(0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)]):
         cells = []
         for sign in (1, -1):
@@ -78,7 +85,9 @@ def test_forces_and_stress_are_derivatives(aware, general):
             other = mixed.copy()
             other.set_cell(mixed.cell.array @ (np.eye(3) + strain), scale_atoms=True)
             cells.append(energy(other))
-        assert p.stress[i] == pytest.approx((cells[0] - cells[1]) / 0.004 / mixed.get_volume(), abs=5e-4, rel=0.01)
+        assert p.stress[i] == pytest.approx(
+            (cells[0] - cells[1]) / 0.004 / mixed.get_volume(), abs=5e-4, rel=0.01
+        )
 
 
 def test_rotation_permutation_supercell(aware, general):
@@ -93,18 +102,26 @@ def test_rotation_permutation_supercell(aware, general):
     assert q.magmoms == pytest.approx(p.magmoms, abs=1e-3)
     order = np.random.default_rng(0).permutation(len(mixed))
     r = aware.predict([mixed[order]])[0]
-    assert r.energy == pytest.approx(p.energy, abs=2e-3) and r.magmoms == pytest.approx(p.magmoms[order], abs=1e-4)
+    assert r.energy == pytest.approx(p.energy, abs=2e-3) and r.magmoms == pytest.approx(
+        p.magmoms[order], abs=1e-4
+    )
     assert r.forces == pytest.approx(p.forces[order], abs=2e-3)
     big = aware.predict([mixed.repeat((1, 1, 2))])[0]
-    assert big.energy == pytest.approx(2 * p.energy, abs=5e-3) and big.stress == pytest.approx(p.stress, abs=1e-4)
-    assert big.forces[:len(mixed)] == pytest.approx(p.forces, abs=2e-3)
+    assert big.energy == pytest.approx(2 * p.energy, abs=5e-3) and big.stress == pytest.approx(
+        p.stress, abs=1e-4
+    )
+    assert big.forces[: len(mixed)] == pytest.approx(p.forces, abs=2e-3)
 
 
 def test_a_batch_is_its_frames(aware, frames):
-    some = [frames[5], frames[60], frames[-1], frames[40]]          # of different sizes
-    for one, several in zip([aware.predict([a])[0] for a in some], aware.predict(some, batch_size=3)):
+    some = [frames[5], frames[60], frames[-1], frames[40]]  # of different sizes
+    for one, several in zip(
+        [aware.predict([a])[0] for a in some], aware.predict(some, batch_size=3)
+    ):
         assert several.energy == pytest.approx(one.energy, abs=1e-3)
-        assert several.forces == pytest.approx(one.forces, abs=1e-4) and several.stress == pytest.approx(one.stress, abs=1e-5)
+        assert several.forces == pytest.approx(
+            one.forces, abs=1e-4
+        ) and several.stress == pytest.approx(one.stress, abs=1e-5)
         assert several.magmoms == pytest.approx(one.magmoms, abs=1e-4)
     assert aware.predict([]) == []
 
@@ -134,45 +151,61 @@ def test_missing_unknown_and_unbalanced_labels(aware, mixed):
 def test_an_element_that_was_not_in_training_is_named(name, mixed):
     atoms = mixed.copy()
     atoms.symbols[0] = "Li"
-    with pytest.raises(mk.InputError, match=f"this {name} model was not trained on Li; it knows O, Na, P, Fe"):
+    with pytest.raises(
+        mk.InputError, match=f"this {name} model was not trained on Li; it knows O, Na, P, Fe"
+    ):
         mk.load_model(name, charge_aware=False).predict([atoms])
 
 
 def test_all_six_in_one_kernel_in_every_order_say_the_same_and_leave_torch_alone(mixed):
     six = list(itertools.product(NAMES, (False, True)))
-    state = lambda: (torch.get_default_dtype(), torch.get_num_threads(), torch.get_rng_state().tolist())    # noqa: E731
+    state = lambda: (
+        torch.get_default_dtype(),
+        torch.get_num_threads(),
+        torch.get_rng_state().tolist(),
+    )
     before, said = state(), {}
-    for dtype in (torch.float32, torch.float64):        # whatever a person set
+    for dtype in (torch.float32, torch.float64):  # whatever a person set
         torch.set_default_dtype(dtype)
         for order in (six, six[::-1], six[1::2] + six[::2]):
             for key in order:
                 p = mk.load_model(key[0], charge_aware=key[1]).predict([mixed])[0]
                 numbers = np.concatenate([[p.energy], p.forces.ravel(), p.stress, p.magmoms])
-                assert np.allclose(said.setdefault(key, numbers), numbers, rtol=0, atol=1e-4), key     # threads sum in any order
+                # threads sum in any order
+                assert np.allclose(said.setdefault(key, numbers), numbers, rtol=0, atol=1e-4), key
         assert torch.get_default_dtype() == dtype
         torch.set_default_dtype(torch.float32)
     assert state() == before and len({v[0] for v in said.values()}) == 6
 
 
 def test_importing_mace_does_not_make_torch_unpickle():
-    code = ("import os, mlipkit as mk; mk.load_model('mace', charge_aware=False); print('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD' in os.environ)")
+    code = "import os, mlipkit as mk; mk.load_model('mace', charge_aware=False); print('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD' in os.environ)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert ran.stdout == "False\n" and "Warning" not in ran.stderr, ran.stdout + ran.stderr
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_untrained_models_come_from_their_seed(name, frames):
-    same = [adapter(name).fresh(frames[:2], PROXIES, seed=3).predict(frames[:1])[0].energy for _ in range(2)]
+    same = [
+        adapter(name).fresh(frames[:2], PROXIES, seed=3).predict(frames[:1])[0].energy
+        for _ in range(2)
+    ]
     other = adapter(name).fresh(frames[:2], PROXIES, seed=4).predict(frames[:1])[0].energy
-    assert same[0] == same[1] and (other != same[0] or name == "chgnet")     # CHGNet starts from published weights
+    # CHGNet starts from published weights
+    assert same[0] == same[1] and (other != same[0] or name == "chgnet")
 
 
 def test_painn_of_two_atoms_by_hand():
-    """One pair at a distance r: the message is phi(s_j) * W(r) * f_cut(r), the force acts along the pair."""
+    """One pair at a distance r: the message is phi(s_j) * W(r) * f_cut(r), the force acts along the
+    pair.
+    """
     from mlipkit.models.cpainn import CPaiNNPotential
     from mlipkit.models.potential import building
+
     with building(1):
-        model = CPaiNNPotential(CPaiNNPotential.build({"features": 8, "interactions": 2, "cutoff": 4.0, "n_heads": 2}))
+        model = CPaiNNPotential(
+            CPaiNNPotential.build({"features": 8, "interactions": 2, "cutoff": 4.0, "n_heads": 2})
+        )
     pair = Atoms("NaO", [[0, 0, 0], [1.0, 2.0, 0.5]])
     p = model.predict([pair])[0]
     assert p.forces[0] == pytest.approx(-p.forces[1], abs=1e-7)
@@ -181,13 +214,14 @@ def test_painn_of_two_atoms_by_hand():
     far = Atoms("NaO", [[0, 0, 0], [4.001, 0, 0]])
     alone = [model.predict([far[[k]]])[0].energy for k in (0, 1)]
     assert model.predict([far])[0].energy == pytest.approx(sum(alone), abs=1e-6)
-    far.positions[1, 0] = 3.999         # the cutoff is smooth
+    far.positions[1, 0] = 3.999  # the cutoff is smooth
     assert model.predict([far])[0].energy == pytest.approx(sum(alone), abs=1e-6)
 
 
 @pytest.mark.parametrize("max_l", [0, 1])
 def test_moments_of_mace_do_not_turn_with_the_crystal(general, max_l):
     from mlipkit.models.mace import MACEPotential
+
     model = MACEPotential.fresh([general], PROXIES, channels=8, max_l=max_l, r_max=4.0)
     turned = general.copy()
     turned.rotate(50, (1, -2, 3), rotate_cell=True)
@@ -202,8 +236,12 @@ def test_what_no_potential_can_describe(aware, mixed):
     flat.set_cell([0, 0, 0])
     lost = mixed.copy()
     lost.positions[3, 0] = np.nan
-    for atoms, says in ((two, "no finite energy"), (flat, "its cell has no volume"), (lost, "not a finite number"),
-                        (mixed[:0], "without atoms")):
+    for atoms, says in (
+        (two, "no finite energy"),
+        (flat, "its cell has no volume"),
+        (lost, "not a finite number"),
+        (mixed[:0], "without atoms"),
+    ):
         with pytest.raises(mk.InputError, match=says):
             aware.predict([atoms])
     molecule = mixed.copy()
@@ -212,16 +250,27 @@ def test_what_no_potential_can_describe(aware, mixed):
         with pytest.raises(mk.InputError, match="crystals only"):
             aware.predict([molecule])
     else:
-        assert aware.predict([molecule])[0].stress == pytest.approx(np.zeros(6), abs=1e-12) or aware.architecture == "mace"
+        assert (
+            aware.predict([molecule])[0].stress == pytest.approx(np.zeros(6), abs=1e-12)
+            or aware.architecture == "mace"
+        )
 
 
 def test_neighbours_are_those_of_ase(mixed):
     from ase.neighborlist import neighbor_list
 
     from mlipkit.models.potential import neighbours
+
     i, j, shift = neighbours(mixed, 5.0)
-    theirs = set(zip(*(x.tolist() for x in neighbor_list("ij", mixed, 5.0)), map(tuple, neighbor_list("S", mixed, 5.0).tolist())))
-    assert set(zip(i.tolist(), j.tolist(), map(tuple, shift.tolist()))) == theirs and len(i) == len(theirs)
+    theirs = set(
+        zip(
+            *(x.tolist() for x in neighbor_list("ij", mixed, 5.0)),
+            map(tuple, neighbor_list("S", mixed, 5.0).tolist()),
+        )
+    )
+    assert set(zip(i.tolist(), j.tolist(), map(tuple, shift.tolist()))) == theirs and len(i) == len(
+        theirs
+    )
 
 
 def test_mace_is_what_mace_torch_says(mixed, general):
@@ -229,22 +278,33 @@ def test_mace_is_what_mace_torch_says(mixed, general):
     model = mk.load_model("mace", charge_aware=True)
     from mace import data, tools
     from mace.tools import torch_geometric
+
     args = model.network.model_args
     mixed = general
     seen = mixed.copy()
     seen.numbers = model.numbers(mixed)
     table = tools.AtomicNumberTable(model.network.mace.atomic_numbers.tolist())
     config = data.config_from_atoms(seen)
-    batch = next(iter(torch_geometric.dataloader.DataLoader([data.AtomicData.from_config(config, table, cutoff=args["r_max"])], batch_size=1)))
+    batch = next(
+        iter(
+            torch_geometric.dataloader.DataLoader(
+                [data.AtomicData.from_config(config, table, cutoff=args["r_max"])], batch_size=1
+            )
+        )
+    )
     theirs = model.network.mace(batch.to_dict(), compute_stress=True)
     ours = model.predict([mixed])[0]
     assert ours.energy == pytest.approx(float(theirs["energy"]), abs=1e-3)
     assert ours.forces == pytest.approx(theirs["forces"].detach().numpy(), abs=1e-4)
-    assert ours.stress == pytest.approx(theirs["stress"][0].detach().numpy()[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]], abs=1e-5)
+    assert ours.stress == pytest.approx(
+        theirs["stress"][0].detach().numpy()[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]], abs=1e-5
+    )
 
 
 def test_foundation_model_offline_and_from_the_cache(tmp_path, mixed):
-    """mace-torch's loader: a sentence without a network; with the file in its cache (here a small model of ours) it loads."""
+    """mace-torch's loader: a sentence without a network; with the file in its cache (here a small
+    model of ours) it loads.
+    """
     code = """
 import sys, torch, numpy as np, mlipkit as mk
 from pathlib import Path
@@ -270,8 +330,15 @@ try:
 except mk.InputError as reason:
     print(reason)
 """
-    env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "https_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9"}
-    ran = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, env=env)
+    env = {
+        **os.environ,
+        "XDG_CACHE_HOME": str(tmp_path),
+        "https_proxy": "http://127.0.0.1:9",
+        "HTTPS_PROXY": "http://127.0.0.1:9",
+    }
+    ran = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, env=env
+    )
     assert ran.returncode == 0, ran.stderr[-2000:]
     assert "mace-mp-0-small cannot be downloaded" in ran.stdout and str(tmp_path) in ran.stdout
     assert ran.stdout.splitlines()[-3:-1] == ["None (28, 3) torch.float32 None", "nan"]

@@ -1,4 +1,5 @@
 """Relaxing many: the same results however it is run, killed or resumed."""
+
 import os
 import signal
 import subprocess
@@ -16,7 +17,10 @@ QUICK = {"steps": 12}
 
 @pytest.fixture(scope="module")
 def models():
-    return {"aware": mk.load_model("mace", charge_aware=True), "blind": mk.load_model("mace", charge_aware=False)}
+    return {
+        "aware": mk.load_model("mace", charge_aware=True),
+        "blind": mk.load_model("mace", charge_aware=False),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +38,14 @@ def reference(starts, models):
 
 
 def same(a, b):
-    """One thread or two, now or from a file: single precision, so the paths differ in the last digits and may in a step."""
-    return a.reason == b.reason and a.energies[-1] == pytest.approx(b.energies[-1], abs=5e-3) and (a.states[-1] == b.states[-1]).all()
+    """One thread or two, now or from a file: single precision, so the paths differ in the last
+    digits and may in a step.
+    """
+    return (
+        a.reason == b.reason
+        and a.energies[-1] == pytest.approx(b.energies[-1], abs=5e-3)
+        and (a.states[-1] == b.states[-1]).all()
+    )
 
 
 def test_as_one_by_one(starts, models, reference):
@@ -43,8 +53,14 @@ def test_as_one_by_one(starts, models, reference):
         for atoms, found in zip(starts, reference[name]):
             assert same(found, mk.relax(atoms, model, progress=False, **QUICK))
     table = mk.relaxation_table(reference)
-    assert len(table) == 6 and set(table["model"]) == set(models) and table["ordering"].nunique() == 3
-    assert table.query("model == 'aware'")["flips"].max() == 0 < table.query("model == 'blind'")["flips"].max()
+    assert (
+        len(table) == 6 and set(table["model"]) == set(models) and table["ordering"].nunique() == 3
+    )
+    assert (
+        table.query("model == 'aware'")["flips"].max()
+        == 0
+        < table.query("model == 'blind'")["flips"].max()
+    )
 
 
 def test_in_processes_and_from_files(starts, models, reference, tmp_path):
@@ -53,10 +69,19 @@ def test_in_processes_and_from_files(starts, models, reference, tmp_path):
     times = {p: p.stat().st_mtime_ns for p in tmp_path.iterdir()}
     assert len(times) == 6 and not [p for p in times if p.suffix != ".extxyz"]
     again = mk.relax_many(starts, models, folder=tmp_path, processes=2, progress=False, **QUICK)
-    assert {p: p.stat().st_mtime_ns for p in tmp_path.iterdir()} == times       # nothing was done twice
+    # nothing was done twice
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.iterdir()} == times
     for a, b in zip(found["blind"], again["blind"]):
-        assert (a.energies == b.energies).all() and (a.magmoms == b.magmoms).all() and (a.states == b.states).all()
-        assert a.seconds == b.seconds and a.atoms.info["ordering"] == b.atoms.info["ordering"] and [f.info["step"] for f in b.frames] == list(range(len(b.frames)))
+        assert (
+            (a.energies == b.energies).all()
+            and (a.magmoms == b.magmoms).all()
+            and (a.states == b.states).all()
+        )
+        assert (
+            a.seconds == b.seconds
+            and a.atoms.info["ordering"] == b.atoms.info["ordering"]
+            and [f.info["step"] for f in b.frames] == list(range(len(b.frames)))
+        )
         assert (a.atoms.arrays["oxi_states"] == b.atoms.arrays["oxi_states"]).all()
 
 
@@ -64,18 +89,29 @@ def test_anything_that_matters_makes_another_job(starts, models, tmp_path):
     other = starts[1].copy()
     fe = np.flatnonzero(other.symbols == "Fe")
     other.arrays["oxi_states"][fe] = other.arrays["oxi_states"][fe][::-1]
-    for frames, model, options in (([starts[1]], models["aware"], {}), ([other], models["aware"], {}), ([starts[1]], models["blind"], {}),
-                                   ([starts[1]], models["aware"], {"fmax": 0.1}), ([starts[1], starts[1].copy()], models["aware"], {})):
-        mk.relax_many(frames, model, folder=tmp_path, processes=1, progress=False, **{**QUICK, **options})
+    for frames, model, options in (
+        ([starts[1]], models["aware"], {}),
+        ([other], models["aware"], {}),
+        ([starts[1]], models["blind"], {}),
+        ([starts[1]], models["aware"], {"fmax": 0.1}),
+        ([starts[1], starts[1].copy()], models["aware"], {}),
+    ):
+        mk.relax_many(
+            frames, model, folder=tmp_path, processes=1, progress=False, **{**QUICK, **options}
+        )
     assert len(list(tmp_path.iterdir())) == 4
 
 
 def test_a_damaged_file_is_made_again(starts, models, reference, tmp_path):
-    mk.relax_many(starts[:1], models["aware"], folder=tmp_path, processes=1, progress=False, **QUICK)
+    mk.relax_many(
+        starts[:1], models["aware"], folder=tmp_path, processes=1, progress=False, **QUICK
+    )
     path = next(tmp_path.iterdir())
     path.write_text(path.read_text()[:-400])
     with pytest.warns(UserWarning, match="cannot be used and is made again"):
-        found = mk.relax_many(starts[:1], models["aware"], folder=tmp_path, processes=1, progress=False, **QUICK)
+        found = mk.relax_many(
+            starts[:1], models["aware"], folder=tmp_path, processes=1, progress=False, **QUICK
+        )
     assert same(found[0], reference["aware"][0])
 
 
@@ -84,8 +120,19 @@ def test_bad_structures_end_no_campaign(starts, models, reference, tmp_path):
     far.positions[0] += 0.2 - far.positions[0] + far.positions[9]
     foreign.symbols[0] = "K"
     for _ in range(2):
-        found = mk.relax_many([far, foreign, empty, starts[0]], models["aware"], folder=tmp_path, processes=2, progress=False, **QUICK)
-        assert "Å apart" in found[0].reason and "not trained on K" in found[1].reason and "without atoms" in found[2].reason
+        found = mk.relax_many(
+            [far, foreign, empty, starts[0]],
+            models["aware"],
+            folder=tmp_path,
+            processes=2,
+            progress=False,
+            **QUICK,
+        )
+        assert (
+            "Å apart" in found[0].reason
+            and "not trained on K" in found[1].reason
+            and "without atoms" in found[2].reason
+        )
         assert same(found[3], reference["aware"][0])
     assert mk.relaxation_table(found)["energy"].isna().tolist() == [True, True, True, False]
     with pytest.raises(mk.InputError, match="no option is called force"):
@@ -105,22 +152,30 @@ def test_killed_and_resumed(starts, models, reference, tmp_path, processes):
     path, folder = tmp_path / "starts.extxyz", tmp_path / "out"
     plain = [a.copy() for a in starts]
     mk.write_frames(path, plain)
-    given = mk.read_frames(path)        # positions as the file rounds them
-    run = subprocess.Popen([sys.executable, "-W", "ignore", "-c", CAMPAIGN, path, folder, str(processes)], start_new_session=True)
+    given = mk.read_frames(path)  # positions as the file rounds them
+    run = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", CAMPAIGN, path, folder, str(processes)],
+        start_new_session=True,
+    )
     while run.poll() is None and len(list(folder.glob("*.extxyz"))) < 2:
         time.sleep(0.02)
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
     before = {p.name: p.read_bytes() for p in folder.glob("*.extxyz")}
     assert 2 <= len(before) < 6
-    found = mk.relax_many(given, models, folder=folder, processes=processes, progress=False, **QUICK)
+    found = mk.relax_many(
+        given, models, folder=folder, processes=processes, progress=False, **QUICK
+    )
     assert all(same(a, b) for name in models for a, b in zip(found[name], reference[name]))
     after = {p.name: p.read_bytes() for p in folder.glob("*.extxyz")}
     assert len(after) == 6 and all(after[name] == content for name, content in before.items())
 
 
 class Deadly:
-    """A model that takes its process down the first time that it is asked, as running out of memory does."""
+    """A model that takes its process down the first time that it is asked, as running out of memory
+    does.
+    """
+
     def __init__(self, model, marker):
         self.proxies = model.proxies
         self.model, self.network, self.marker = model, model.network, marker
@@ -133,27 +188,48 @@ class Deadly:
 
 
 def test_a_process_that_dies_is_replaced(starts, models, reference, tmp_path):
-    found = mk.relax_many(starts, Deadly(models["blind"], tmp_path / "died"), folder=tmp_path / "out", processes=2, progress=False, **QUICK)
-    assert (tmp_path / "died").exists() and all(same(a, b) for a, b in zip(found, reference["blind"]))
+    found = mk.relax_many(
+        starts,
+        Deadly(models["blind"], tmp_path / "died"),
+        folder=tmp_path / "out",
+        processes=2,
+        progress=False,
+        **QUICK,
+    )
+    assert (tmp_path / "died").exists() and all(
+        same(a, b) for a, b in zip(found, reference["blind"])
+    )
 
 
 def test_dask_cluster_with_a_worker_killed(starts, models, reference, tmp_path):
     from distributed import Client, LocalCluster
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, processes=True) as cluster, Client(cluster) as client:
+
+    with (
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None, processes=True
+        ) as cluster,
+        Client(cluster) as client,
+    ):
         died = tmp_path / "died"
         both = {"aware": models["aware"], "blind": Deadly(models["blind"], died)}
-        found = mk.relax_many(starts, both, folder=tmp_path / "out", client=client, progress=False, **QUICK)
-    assert died.exists() and all(same(a, b) for name in models for a, b in zip(found[name], reference[name]))
+        found = mk.relax_many(
+            starts, both, folder=tmp_path / "out", client=client, progress=False, **QUICK
+        )
+    assert died.exists() and all(
+        same(a, b) for name in models for a, b in zip(found[name], reference[name])
+    )
     assert len(list((tmp_path / "out").iterdir())) == 6
 
 
 def test_an_interrupt_keeps_what_is_done(starts, models, tmp_path, monkeypatch):
-    def interrupted(key, *job, real=campaigns._relaxed, seen=[]):      # noqa: B006
+    def interrupted(key, *job, real=campaigns._relaxed, seen=[]):  # noqa: B006
         seen.append(key)
         if len(seen) == 3:
             raise KeyboardInterrupt
         return real(key, *job)
 
     monkeypatch.setattr(campaigns, "_relaxed", interrupted)
-    found = mk.relax_many(starts, models["blind"], folder=tmp_path, processes=1, progress=False, **QUICK)
+    found = mk.relax_many(
+        starts, models["blind"], folder=tmp_path, processes=1, progress=False, **QUICK
+    )
     assert [r is None for r in found] == [False, False, True] and len(list(tmp_path.iterdir())) == 2

@@ -1,4 +1,7 @@
-"""Named data sets, against a server on loopback that serves the figshare API's JSON and plays faults."""
+"""Named data sets, against a server on loopback that serves the figshare API's JSON and plays
+faults.
+"""
+
 import io
 import os
 import shutil
@@ -40,9 +43,14 @@ def content(frames):
     published = [with_proxies(a) for a in frames[::6]]
     db = io.StringIO()
     ase.io.write(db, published[0], format="json")
-    return {"README.md": b"# read me", TRAIN: extxyz(published[:15]), VALIDATION: extxyz(published[15:]),
-            "Reference_dataset/settings.json": b'{"cutoff": 4.0}', "Models/CHGNet/best.pth.tar": b"\x80\x05never read this",
-            "Models/cPaiNN/best_model.pth": b"\x80\x05never read this"}
+    return {
+        "README.md": b"# read me",
+        TRAIN: extxyz(published[:15]),
+        VALIDATION: extxyz(published[15:]),
+        "Reference_dataset/settings.json": b'{"cutoff": 4.0}',
+        "Models/CHGNet/best.pth.tar": b"\x80\x05never read this",
+        "Models/cPaiNN/best_model.pth": b"\x80\x05never read this",
+    }
 
 
 @pytest.fixture
@@ -56,7 +64,9 @@ def server(content, tmp_path, monkeypatch):
 
 
 def load(files=(TRAIN,), **options):
-    return load_dft("electronic-entropy", files=list(files), progress=False, **{"timeout": 5, **options})
+    return load_dft(
+        "electronic-entropy", files=list(files), progress=False, **{"timeout": 5, **options}
+    )
 
 
 def asked(server):
@@ -71,19 +81,27 @@ def test_download_decodes_and_says_where_from(server, frames):
         assert a.get_chemical_formula() == b.get_chemical_formula() and "Ga" not in a.symbols
         iron = b.symbols == "Fe"
         assert np.array_equal(a.arrays["oxi_states"] == 3, iron & (b.arrays["oxi_states"] == 3))
-        assert np.allclose(a.get_forces(), b.get_forces(), atol=1e-7) and np.allclose(a.get_magnetic_moments(), b.get_magnetic_moments())
+        assert np.allclose(a.get_forces(), b.get_forces(), atol=1e-7) and np.allclose(
+            a.get_magnetic_moments(), b.get_magnetic_moments()
+        )
         assert a.info["source"] == "doi:10.11583/DTU.31812499" and a.arrays["bader_charge"][-1] == 2
     assert found[0].info["file"] == TRAIN and found[-1].info["file"] == VALIDATION
     assert found.table["formula"].tolist() == [a.get_chemical_formula() for a in expected]
     assert found[found.table["file"] == VALIDATION][0].info["file"] == VALIDATION
-    assert not any(path.endswith(".part") for path in os.listdir(server.folder / "Training_dataset"))
+    assert not any(
+        path.endswith(".part") for path in os.listdir(server.folder / "Training_dataset")
+    )
 
 
 def test_default_takes_all_frames_and_no_model(server, content):
     with pytest.warns(UserWarning, match="settings.json"):
         found = load_dft("electronic-entropy", progress=False)
     assert set(found.table["file"]) == {TRAIN, VALIDATION}
-    assert sorted(path.name for path in server.folder.rglob("*") if path.is_file()) == ["settings.json", "train.xyz", "validation.xyz"]
+    assert sorted(path.name for path in server.folder.rglob("*") if path.is_file()) == [
+        "settings.json",
+        "train.xyz",
+        "validation.xyz",
+    ]
     assert (server.folder / TRAIN).read_bytes() == content[TRAIN]
 
 
@@ -92,7 +110,10 @@ def test_second_time_needs_no_server(server):
     server.requests.clear()
     server.down = True
     assert len(load()) == len(first) and asked(server) == []
-    with pytest.raises(mk.InputError, match=r"validation.xyz of electronic-entropy \(doi 10.11583/DTU.31812499\).*503.*by hand"):
+    with pytest.raises(
+        mk.InputError,
+        match=r"validation.xyz of electronic-entropy \(doi 10.11583/DTU.31812499\).*503.*by hand",
+    ):
         load([VALIDATION])
     server.down = False
     assert len(load([VALIDATION])) > 0
@@ -120,7 +141,9 @@ def test_an_interrupted_download_goes_on_in_the_next_session(server, content, mo
     server.cut_after[TRAIN] = [50_000]
     with pytest.raises(mk.InputError, match="goes on where it stopped"):
         load()
-    assert (server.folder / f"{TRAIN}.part").stat().st_size == 50_000 and not (server.folder / TRAIN).exists()
+    assert (server.folder / f"{TRAIN}.part").stat().st_size == 50_000 and not (
+        server.folder / TRAIN
+    ).exists()
     assert len(load()) == 15
     assert server.requests[-1][1] == "bytes=50000-"
     assert (server.folder / TRAIN).read_bytes() == content[TRAIN]
@@ -148,7 +171,10 @@ def test_wrong_md5(server):
 
 def test_missing_file_is_not_asked_for_again_and_again(server):
     server.missing.add(TRAIN)
-    with pytest.raises(mk.InputError, match=r"train.xyz of electronic-entropy \(doi 10.11583/DTU.31812499\).*404.*by hand"):
+    with pytest.raises(
+        mk.InputError,
+        match=r"train.xyz of electronic-entropy \(doi 10.11583/DTU.31812499\).*404.*by hand",
+    ):
         load()
     assert len(server.requests) == 2
 
@@ -178,7 +204,8 @@ def test_offline_message_and_a_file_put_there_by_hand(server, content, monkeypat
 
 def test_a_file_put_there_by_hand_is_checked_when_the_list_is_known(server, content):
     load([VALIDATION])
-    (server.folder / "train.xyz").write_bytes(content[TRAIN])       # not in its subfolder: taken all the same
+    # not in its subfolder: taken all the same
+    (server.folder / "train.xyz").write_bytes(content[TRAIN])
     server.down = True
     assert len(load()) == 15
     (server.folder / "train.xyz").write_bytes(content[TRAIN] + b"\n")
@@ -192,24 +219,41 @@ def test_a_file_put_there_by_hand_is_checked_when_the_list_is_known(server, cont
 
 
 def test_not_enough_space(server, monkeypatch):
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(total=1e9, used=1e9, free=1000))
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda path: SimpleNamespace(total=1e9, used=1e9, free=1000)
+    )
     with pytest.raises(mk.InputError, match=r"needs 0 MB|MB are free in"):
         load()
     assert not any(path.startswith("/files/") for path in asked(server))
 
 
 def test_disk_full_on_the_way(server, tmp_path, content):
-    """In a process that may write no file larger than 50 kB, which to a program looks like a full disk."""
-    code = ("import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
-            "from mlipkit import datasets\ntry: datasets.load_dft('electronic-entropy', files='train.xyz', progress=False)\n"
-            "except datasets.InputError as reason: print(reason)")
+    """In a process that may write no file larger than 50 kB, which to a program looks like a full
+    disk.
+    """
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
+        "from mlipkit import datasets\ntry: datasets.load_dft('electronic-entropy', "
+        "files='train.xyz', progress=False)\n"
+        "except datasets.InputError as reason: print(reason)"
+    )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "train.xyz of electronic-entropy" in run.stdout and "too large" in run.stdout, run.stderr
     assert not (server.folder / TRAIN).exists()
-    assert len(load()) == 15 and server.requests[-1][1] == "bytes=50000-"       # what was there was kept
+    # what was there was kept
+    assert len(load()) == 15 and server.requests[-1][1] == "bytes=50000-"
 
 
-@pytest.mark.parametrize("name", ["../../escaped.xyz", "/etc/../../escaped.xyz", "..\\escaped.xyz", "C:\\escaped.xyz", "a\nb.xyz"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../escaped.xyz",
+        "/etc/../../escaped.xyz",
+        "..\\escaped.xyz",
+        "C:\\escaped.xyz",
+        "a\nb.xyz",
+    ],
+)
 def test_hostile_names(server, name, tmp_path):
     server.names[TRAIN] = name
     with pytest.raises(mk.InputError, match="no safe name"):
@@ -230,9 +274,15 @@ def test_all_pages_of_a_long_list(server, content):
 
 
 def test_unknown_names(server):
-    with pytest.raises(mk.InputError, match="'olivine', 'olivine-free-cells', 'olivine-host', 'olivine-verdict', 'electronic-entropy'"):
+    with pytest.raises(
+        mk.InputError,
+        match="'olivine', 'olivine-free-cells', 'olivine-host', 'olivine-verdict', "
+        "'electronic-entropy'",
+    ):
         load_dft("nothing")
-    with pytest.raises(mk.InputError, match=r"no frames in \['nothing\*'\].*Training_dataset/train.xyz"):
+    with pytest.raises(
+        mk.InputError, match=r"no frames in \['nothing\*'\].*Training_dataset/train.xyz"
+    ):
         load(["nothing*"])
     with pytest.raises(mk.InputError, match="models are never loaded"):
         load(["Models/*"])

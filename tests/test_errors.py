@@ -12,34 +12,62 @@ def perfect(frames):
     rows = []
     for a in frames:
         m = np.abs(a.get_magnetic_moments()[a.symbols == "Fe"])
-        rows.append({"model": "perfect", "job": a.info["job"], "step": a.info["step"], "energy": a.get_potential_energy(), "force_mae": 0.0,
-                     **{f"magmom_{i}": v for i, v in enumerate(m)}})
+        rows.append(
+            {
+                "model": "perfect",
+                "job": a.info["job"],
+                "step": a.info["step"],
+                "energy": a.get_potential_energy(),
+                "force_mae": 0.0,
+                **{f"magmom_{i}": v for i, v in enumerate(m)},
+            }
+        )
     return pd.DataFrame(rows)
 
 
 def test_zero_for_labels_and_known_for_an_offset(frames, perfect):
-    assert mk.error_table(frames, perfect) == {"n": len(frames), "energy": 0, "forces": 0, "magmoms": 0, "valence_right": 100}
-    off = perfect.assign(energy=[e + 0.001 * len(a) for e, a in zip(perfect["energy"], frames)], force_mae=0.05, magmom_0=perfect["magmom_0"] - 0.04)
+    assert mk.error_table(frames, perfect) == {
+        "n": len(frames),
+        "energy": 0,
+        "forces": 0,
+        "magmoms": 0,
+        "valence_right": 100,
+    }
+    off = perfect.assign(
+        energy=[e + 0.001 * len(a) for e, a in zip(perfect["energy"], frames)],
+        force_mae=0.05,
+        magmom_0=perfect["magmom_0"] - 0.04,
+    )
     found = mk.error_table(frames, off)
-    assert found["energy"] == pytest.approx(1.0) and found["forces"] == pytest.approx(50) and found["magmoms"] == pytest.approx(0.01)
+    assert (
+        found["energy"] == pytest.approx(1.0)
+        and found["forces"] == pytest.approx(50)
+        and found["magmoms"] == pytest.approx(0.01)
+    )
 
 
 def test_swapped_moments_are_wrong_valences(frames, perfect):
     half = [i for i, a in enumerate(frames) if a.info["x"] == 0.5]
     swapped = perfect.iloc[half].copy()
-    swapped[[f"magmom_{i}" for i in range(4)]] = 8 - swapped[[f"magmom_{i}" for i in range(4)]].to_numpy()
+    swapped[[f"magmom_{i}" for i in range(4)]] = (
+        8 - swapped[[f"magmom_{i}" for i in range(4)]].to_numpy()
+    )
     assert mk.error_table([frames[i] for i in half], swapped)["valence_right"] == 0
 
 
 def test_alignment_takes_out_a_reference_and_nothing_else(frames):
     energies = np.array([a.get_potential_energy() for a in frames])
-    shift = np.array([3.1 * (a.symbols == "Fe").sum() - 1.7 * (a.symbols == "Na").sum() for a in frames])
+    shift = np.array(
+        [3.1 * (a.symbols == "Fe").sum() - 1.7 * (a.symbols == "Na").sum() for a in frames]
+    )
     assert align_energies(frames, energies + shift) == pytest.approx(energies, abs=1e-8)
 
 
 def test_compare_models_leaves_out_loose_first_frames(frames, perfect):
     table = mk.compare_models(frames, perfect, "train")
-    assert table.loc["perfect", "n"] == sum(a.info["split"] == "train" and a.info["density"] < 5e-4 for a in frames)
+    assert table.loc["perfect", "n"] == sum(
+        a.info["split"] == "train" and a.info["density"] < 5e-4 for a in frames
+    )
     with pytest.raises(mk.InputError, match="no prediction of perfect for job"):
         mk.compare_models(frames, perfect[perfect["step"] > 2], "train")
     with pytest.raises(mk.InputError, match="no frame belongs to the split 'nothing'"):
@@ -51,66 +79,129 @@ def test_order_scores_by_hand(ends):
     truth = np.array([a.get_potential_energy() for a in here])
     n = [sum(a.info["ordering"].startswith(p) for a in here) for p in ("x050_na01_", "x050_na02_")]
     pairs = sum(k * (k - 1) // 2 for k in n)
-    assert mk.order_scores(here, truth) == {"pairs": pairs, "kendall_tau": 1.0, "arrangements": 2, "ground_states": 2}
+    assert mk.order_scores(here, truth) == {
+        "pairs": pairs,
+        "kendall_tau": 1.0,
+        "arrangements": 2,
+        "ground_states": 2,
+    }
     assert mk.order_scores(here, -truth)["kendall_tau"] == -1.0
     blind = mk.order_scores(here, np.full(len(here), -3.0))
     assert (blind["kendall_tau"], blind["ground_states"]) == (0.0, 0)
-    shifted = truth + np.where([a.info["ordering"].startswith("x050_na01") for a in here], 5.0, 0.0)     # only within an arrangement
+    # only within an arrangement
+    shifted = truth + np.where([a.info["ordering"].startswith("x050_na01") for a in here], 5.0, 0.0)
     assert mk.order_scores(here, shifted)["kendall_tau"] == 1.0
     from scipy.stats import kendalltau
+
     part, noisy = [a for a in here if "na02" in a.info["ordering"]], [3.0, 1.0, 2.0, 4.0]
-    assert mk.order_scores(part, noisy)["kendall_tau"] == pytest.approx(kendalltau([a.get_potential_energy() for a in part], noisy)[0])
+    assert mk.order_scores(part, noisy)["kendall_tau"] == pytest.approx(
+        kendalltau([a.get_potential_energy() for a in part], noisy)[0]
+    )
     counts = [a.info["ordering"] == "x050_na01_fe02" for a in here]
-    assert mk.order_scores(here, truth, counts)["pairs"] == n[0] - 1 and mk.order_scores(here, truth, counts)["arrangements"] == 1
+    assert (
+        mk.order_scores(here, truth, counts)["pairs"] == n[0] - 1
+        and mk.order_scores(here, truth, counts)["arrangements"] == 1
+    )
 
 
 def test_seed_table_is_mean_and_spread():
     results = mk.load_results()
-    one = results[results["pretrained"] & (results["architecture"] == "chgnet") & results["charge_aware"]].iloc[[0]]
-    three = pd.concat([one.assign(energy=e, seed=k, ground_dft_held_out=f"{k}/4") for k, e in enumerate((1.0, 2.0, 3.0))])
+    one = results[
+        results["pretrained"] & (results["architecture"] == "chgnet") & results["charge_aware"]
+    ].iloc[[0]]
+    three = pd.concat(
+        [
+            one.assign(energy=e, seed=k, ground_dft_held_out=f"{k}/4")
+            for k, e in enumerate((1.0, 2.0, 3.0))
+        ]
+    )
     column = mk.seed_table(three)["chgnet aware"]
-    assert column["energy MAE, meV/atom"] == "2.00 ± 1.00" and column["ground states right, DFT-relaxed"] == "0/4, 1/4, 2/4" and column["seeds"] == "3"
-    alone = one.assign(pretrained=False, energy=7.0), one.assign(thinned=4, energy=8.0), one.assign(architecture="mace", energy=9.0)
-    both = pd.concat([one.assign(data_sha256="older", energy=99.0, pretrained=False), *alone, three])
-    assert mk.seed_table(both).loc["energy MAE, meV/atom"].to_dict() == {"chgnet aware": "2.00 ± 1.00", "mace aware": "9.00"}
-    assert mk.seed_table(both, variants=True).loc["energy MAE, meV/atom"].to_dict() == {     # mace has no such run
-        "chgnet aware": "2.00 ± 1.00", "chgnet aware, 1 frame in 4": "8.00", "chgnet aware, DFT only": "7.00"}
+    assert (
+        column["energy MAE, meV/atom"] == "2.00 ± 1.00"
+        and column["ground states right, DFT-relaxed"] == "0/4, 1/4, 2/4"
+        and column["seeds"] == "3"
+    )
+    alone = (
+        one.assign(pretrained=False, energy=7.0),
+        one.assign(thinned=4, energy=8.0),
+        one.assign(architecture="mace", energy=9.0),
+    )
+    both = pd.concat(
+        [one.assign(data_sha256="older", energy=99.0, pretrained=False), *alone, three]
+    )
+    assert mk.seed_table(both).loc["energy MAE, meV/atom"].to_dict() == {
+        "chgnet aware": "2.00 ± 1.00",
+        "mace aware": "9.00",
+    }
+    # mace has no such run
+    assert mk.seed_table(both, variants=True).loc["energy MAE, meV/atom"].to_dict() == {
+        "chgnet aware": "2.00 ± 1.00",
+        "chgnet aware, 1 frame in 4": "8.00",
+        "chgnet aware, DFT only": "7.00",
+    }
 
 
 def test_score_predicts_and_measures(frames):
     test = [a for a in frames if a.info["split"] == "test" and a.info["density"] < 5e-4][:4]
     model = mk.load_model("mace", charge_aware=True)
     row, p = mk.score({"mine": model}, test).loc["mine"], model.predict(test)
-    assert row["forces"] == pytest.approx(1e3 * np.mean([np.abs(a.get_forces() - b.forces).mean() for a, b in zip(test, p)]))
-    assert row["n"] == 4 and row["energy"] == pytest.approx(1e3 * np.mean([abs(a.get_potential_energy() - b.energy) / len(a) for a, b in zip(test, p)]))
+    assert row["forces"] == pytest.approx(
+        1e3 * np.mean([np.abs(a.get_forces() - b.forces).mean() for a, b in zip(test, p)])
+    )
+    assert row["n"] == 4 and row["energy"] == pytest.approx(
+        1e3 * np.mean([abs(a.get_potential_energy() - b.energy) / len(a) for a, b in zip(test, p)])
+    )
 
 
 def shifted(frames, perfect, offset):
     """Energies off by offset(atoms), meV/atom."""
-    return perfect.assign(energy=[e + 1e-3 * offset(a) * len(a) for e, a in zip(perfect["energy"], frames)])
+    return perfect.assign(
+        energy=[e + 1e-3 * offset(a) * len(a) for e, a in zip(perfect["energy"], frames)]
+    )
 
 
 def test_errors_by_composition_and_ordering_are_those_put_in(frames, perfect):
-    table = mk.error_by(frames, shifted(frames, perfect, lambda a: 1 + 4 * a.info["x"]), "x").loc["perfect"]
-    assert table["energy"].to_list() == pytest.approx([1, 2, 3, 4, 5]) and table["n"].sum() == len(frames)
+    table = mk.error_by(frames, shifted(frames, perfect, lambda a: 1 + 4 * a.info["x"]), "x").loc[
+        "perfect"
+    ]
+    assert table["energy"].to_list() == pytest.approx([1, 2, 3, 4, 5]) and table["n"].sum() == len(
+        frames
+    )
     assert table["orderings"].to_list() == [1, 2, 10, 2, 1]
-    table = mk.error_by(frames, shifted(frames, perfect, lambda a: a.info["degeneracy"]), "ordering").loc["perfect"]
-    assert table.loc["x050_na02_fe02", "energy"] == pytest.approx(2) and table.loc["x025_na0_fe012", "energy"] == pytest.approx(8)
+    table = mk.error_by(
+        frames, shifted(frames, perfect, lambda a: a.info["degeneracy"]), "ordering"
+    ).loc["perfect"]
+    assert table.loc["x050_na02_fe02", "energy"] == pytest.approx(2) and table.loc[
+        "x025_na0_fe012", "energy"
+    ] == pytest.approx(8)
 
 
 def test_errors_by_kind_tell_rattled_frames_from_relaxed_ones(frames, perfect):
-    table = mk.error_by(frames, shifted(frames, perfect, lambda a: 7 * a.info["kind"].startswith("rattled")), "kind").loc["perfect"]
-    assert table["energy"].to_dict() == pytest.approx({k: 7.0 * (k == "rattled") for k in table.index}, abs=1e-9)
+    table = mk.error_by(
+        frames, shifted(frames, perfect, lambda a: 7 * a.info["kind"].startswith("rattled")), "kind"
+    ).loc["perfect"]
+    assert table["energy"].to_dict() == pytest.approx(
+        {k: 7.0 * (k == "rattled") for k in table.index}, abs=1e-9
+    )
     relaxing = mk.along_relaxations(frames)
-    assert table.loc[["relax", "final"], "n"].sum() == len(relaxing) < len(frames) == table["n"].sum()
+    assert (
+        table.loc[["relax", "final"], "n"].sum() == len(relaxing) < len(frames) == table["n"].sum()
+    )
     assert {a.info["kind"] for a in relaxing} == {"relax", "final"}
 
 
 def test_errors_by_site_find_the_site(frames, perfect):
-    table = mk.error_by(frames, perfect.assign(magmom_2=perfect["magmom_2"] - 0.04), "site").loc["perfect"]
-    assert table["magmoms"].to_list() == pytest.approx([0, 0, 0.04, 0], abs=1e-12) and list(table.index) == ["Fe 0", "Fe 1", "Fe 2", "Fe 3"]
+    table = mk.error_by(frames, perfect.assign(magmom_2=perfect["magmom_2"] - 0.04), "site").loc[
+        "perfect"
+    ]
+    assert table["magmoms"].to_list() == pytest.approx([0, 0, 0.04, 0], abs=1e-12) and list(
+        table.index
+    ) == ["Fe 0", "Fe 1", "Fe 2", "Fe 3"]
     table = mk.error_by(frames, perfect, "state").loc["perfect"]
-    assert table["n"].to_dict() == {s: sum((a.arrays["oxi_states"][a.symbols == "Fe"] == int(s[3])).sum() for a in frames) for s in ("Fe 2+", "Fe 3+")}
+    assert table["n"].to_dict() == {
+        s: sum((a.arrays["oxi_states"][a.symbols == "Fe"] == int(s[3])).sum() for a in frames)
+        for s in ("Fe 2+", "Fe 3+")
+    }
     with pytest.raises(mk.InputError, match="by must be one of x, ordering"):
         mk.error_by(frames, perfect, "spin")
     with pytest.raises(mk.InputError, match="info\\['ordering'\\]"):
@@ -124,8 +215,10 @@ def test_an_energy_that_is_missing_is_not_skipped(frames, perfect):
 
 def test_bootstrap_resamples_orderings_not_frames():
     values, orderings = [0.0] * 30 + [1.0] * 10, ["a"] * 30 + ["b"] * 10
-    assert mk.bootstrap(values, orderings, 0.95) == (0.0, 1.0)      # aa and bb come up in a quarter of the draws each
-    assert mk.bootstrap(values, range(40), 0.95)[1] < 0.45          # as if every frame were on its own
+    # aa and bb come up in a quarter of the draws each
+    assert mk.bootstrap(values, orderings, 0.95) == (0.0, 1.0)
+    # as if every frame were on its own
+    assert mk.bootstrap(values, range(40), 0.95)[1] < 0.45
     assert mk.bootstrap([3.0] * 5, list("aabbc")) == (3.0, 3.0)
     assert np.isnan(mk.bootstrap(values[:30], orderings[:30])).all()
     assert mk.bootstrap([1.0, 2.0, np.nan], ["a", "b", "c"]) == (1.0, 2.0)
@@ -135,8 +228,12 @@ def test_bootstrap_of_many_orderings_is_the_normal_interval():
     rng = np.random.default_rng(1)
     means = rng.normal(size=200)
     low, high = mk.bootstrap(np.repeat(means, 5), np.repeat(np.arange(200), 5), 0.95, seed=3)
-    assert (high - low) / 2 == pytest.approx(1.96 * means.std() / 200**0.5, rel=0.08) and low < means.mean() < high
-    assert (low, high) == mk.bootstrap(np.repeat(means, 5), np.repeat(np.arange(200), 5), 0.95, seed=3)
+    assert (high - low) / 2 == pytest.approx(
+        1.96 * means.std() / 200**0.5, rel=0.08
+    ) and low < means.mean() < high
+    assert (low, high) == mk.bootstrap(
+        np.repeat(means, 5), np.repeat(np.arange(200), 5), 0.95, seed=3
+    )
     with pytest.raises(mk.InputError, match="between 0 and 1"):
         mk.bootstrap([1.0], ["a"], 95)
     with pytest.raises(mk.InputError, match="one ordering for each value"):
@@ -144,7 +241,17 @@ def test_bootstrap_of_many_orderings_is_the_normal_interval():
 
 
 def test_compare_models_with_intervals(frames):
-    table, plain = (mk.compare_models(frames, mk.load_predictions(), "test", level) for level in (0.9, None))
-    assert table[list(plain)].equals(plain) and (table["energy_low"] <= table["energy"]).all() and (table["energy"] <= table["energy_high"]).all()
-    by_x = mk.error_by([a for a in frames if a.info["split"] == "test"], mk.load_predictions(), "x", 0.9)
-    assert np.isnan(by_x.loc[("mace_aware", 0.25), "energy_low"]) and np.isfinite(by_x.loc[("mace_aware", 0.5), "energy_low"])
+    table, plain = (
+        mk.compare_models(frames, mk.load_predictions(), "test", level) for level in (0.9, None)
+    )
+    assert (
+        table[list(plain)].equals(plain)
+        and (table["energy_low"] <= table["energy"]).all()
+        and (table["energy"] <= table["energy_high"]).all()
+    )
+    by_x = mk.error_by(
+        [a for a in frames if a.info["split"] == "test"], mk.load_predictions(), "x", 0.9
+    )
+    assert np.isnan(by_x.loc[("mace_aware", 0.25), "energy_low"]) and np.isfinite(
+        by_x.loc[("mace_aware", 0.5), "energy_low"]
+    )

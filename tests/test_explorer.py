@@ -22,7 +22,9 @@ def test_composition_and_ordering_follow_each_other(state):
     assert state.ordering == state.orderings(0.75)[0]
     state.ordering = "x025_na0_fe012"
     assert state.x == 0.25
-    energies = [state.hulls["DFT"]["formation_energy"][state.names.index(n)] for n in state.orderings(0.5)]
+    energies = [
+        state.hulls["DFT"]["formation_energy"][state.names.index(n)] for n in state.orderings(0.5)
+    ]
     assert energies == sorted(energies)
 
 
@@ -40,12 +42,17 @@ def test_unknown_choices_are_refused(state):
 def test_atoms_carry_what_the_model_predicts(state):
     table = mk.load_predictions().set_index(["model", "job", "step"])
     end = state.ends[state.index]
-    for architecture, model in [("chgnet", "pretrained"), *itertools.product(("chgnet", "cpainn", "mace"), ("blind", "aware"))]:
+    for architecture, model in [
+        ("chgnet", "pretrained"),
+        *itertools.product(("chgnet", "cpainn", "mace"), ("blind", "aware")),
+    ]:
         state.architecture, state.model = architecture, model
         series = f"{architecture}_{model}"
         row = table.loc[(series, end.info["job"], end.info["step"])]
         fe = state.atoms.symbols == "Fe"
-        assert state.atoms.get_magnetic_moments()[fe] == pytest.approx(row[[f"magmom_{i}" for i in range(4)]].to_numpy(float))
+        assert state.atoms.get_magnetic_moments()[fe] == pytest.approx(
+            row[[f"magmom_{i}" for i in range(4)]].to_numpy(float)
+        )
         assert state.atoms.arrays["oxi_states"].sum() == 0
         assert [r[3] for r in state.summary(state.atoms)] == end.arrays["oxi_states"][fe].tolist()
 
@@ -53,20 +60,25 @@ def test_atoms_carry_what_the_model_predicts(state):
 def test_missing_predictions_are_named(frames):
     with pytest.raises(mk.InputError, match="no prediction of chgnet_pretrained for job x000"):
         mk.ExplorerState(frames, mk.load_predictions().query("job != 'x000_na-_fe0123'"))
-    with pytest.raises(mk.InputError, match="no predictions of chgnet_aware, chgnet_blind, cpainn_aware"):
+    with pytest.raises(
+        mk.InputError, match="no predictions of chgnet_aware, chgnet_blind, cpainn_aware"
+    ):
         mk.ExplorerState(frames, mk.load_predictions().query("model == 'chgnet_pretrained'"))
 
 
 def test_toggle_changes_the_figures():
     app = mk.explore(ordering="x050_na01_fe01", model="blind")
-    shown = lambda: [t.name for t in app.figure.data if t.visible is not False and t.name]    # noqa: E731
-    assert shown() == ["DFT"] * 2 + ["chgnet_blind"] * 4      # points and line of the hull, twice; ladder; parity plot
+    shown = lambda: [t.name for t in app.figure.data if t.visible is not False and t.name]
+    # points and line of the hull, twice; ladder; parity plot
+    assert shown() == ["DFT"] * 2 + ["chgnet_blind"] * 4
     app.model.value = "aware"
     assert app.state.model == "aware" and shown() == ["DFT"] * 2 + ["chgnet_aware"] * 4
     app.architecture.value = "mace"
     assert app.state.series == "mace_aware" and shown() == ["DFT"] * 2 + ["mace_aware"] * 4
     marked = app.figure.layout.shapes[1].yanchor
-    assert marked == pytest.approx(app.state.hulls["mace_aware"]["formation_energy"][app.state.index])
+    assert marked == pytest.approx(
+        app.state.hulls["mace_aware"]["formation_energy"][app.state.index]
+    )
 
 
 def test_widgets_and_state_agree_after_every_choice():
@@ -85,8 +97,13 @@ def watched(widget):
 
 
 def test_two_hundred_toggles_leave_nothing_behind():
-    """Neither observers, nor NGL components and messages, nor memory: the models are loaded in the warm-up."""
-    app, names = mk.explore(ordering="x050_na01_fe01"), [n for n in mk.ExplorerState().names if n.startswith("x0")]
+    """Neither observers, nor NGL components and messages, nor memory: the models are loaded in the
+    warm-up.
+    """
+    app, names = (
+        mk.explore(ordering="x050_na01_fe01"),
+        [n for n in mk.ExplorerState().names if n.startswith("x0")],
+    )
     widgets = [w for w in vars(app).values() if hasattr(w, "_trait_notifiers")]
 
     def toggle(k):
@@ -99,20 +116,30 @@ def test_two_hundred_toggles_leave_nothing_behind():
 
     def memory():
         gc.collect()
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+        return (
+            int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+        )
 
     def count():
         view = app.structure
-        return (*map(watched, widgets), len(view._ngl_component_ids), len(view._ngl_msg_archive), len(view._remote_call_thread.q),
-                len(view._ngl_displayed_callbacks_before_loaded), len(app.figure.data))
+        return (
+            *map(watched, widgets),
+            len(view._ngl_component_ids),
+            len(view._ngl_msg_archive),
+            len(view._remote_call_thread.q),
+            len(view._ngl_displayed_callbacks_before_loaded),
+            len(app.figure.data),
+        )
+
     for k in range(150):
         toggle(k)
     before, megabytes = count(), memory()
     for k in range(150, 350):
         toggle(k)
-    toggle(149)         # the picture of the count before
+    toggle(149)  # the picture of the count before
     assert count() == before
-    print(f"memory after 200 more toggles: {memory() - megabytes:+.1f} MB of {megabytes:.0f}")      # pytest -s shows it
+    # pytest -s shows it
+    print(f"memory after 200 more toggles: {memory() - megabytes:+.1f} MB of {megabytes:.0f}")
     assert memory() - megabytes < 8
 
 
@@ -122,8 +149,13 @@ def test_flips_move_a_charge_aware_model_and_no_other(state):
     moments = state.moments(state.series)
     two, three = (next(i for i in fe if state.given[i] == q) for q in (2, 3))
     state.flip(two)
-    assert state.imbalance == 1 and state.change == 0 and state.moments(state.series) == pytest.approx(moments, abs=1e-4)
-    assert state.atoms.arrays["oxi_states"][two] == 3               # what was flipped is seen; what the model answers is
+    assert (
+        state.imbalance == 1
+        and state.change == 0
+        and state.moments(state.series) == pytest.approx(moments, abs=1e-4)
+    )
+    # what was flipped is seen; what the model answers is
+    assert state.atoms.arrays["oxi_states"][two] == 3
     assert {r[0]: r[5] for r in state.summary(state.atoms)}[two] == 2
     state.model = "aware"
     state.flip(three)
@@ -131,9 +163,13 @@ def test_flips_move_a_charge_aware_model_and_no_other(state):
     atoms, model = state.ends[state.index].copy(), mk.load_model("cpainn", charge_aware=True)
     start = model.predict([atoms])[0].energy
     atoms.arrays["oxi_states"][[two, three]] = 3, 2
-    assert state.change == pytest.approx((model.predict([atoms])[0].energy - start) / 4, abs=1e-6) and abs(state.change) > 0.01
+    assert (
+        state.change == pytest.approx((model.predict([atoms])[0].energy - start) / 4, abs=1e-6)
+        and abs(state.change) > 0.01
+    )
     on_dft = state.change
-    state.geometry = "relaxed"                                      # the same flips where the model put the atoms
+    # the same flips where the model put the atoms
+    state.geometry = "relaxed"
     assert abs(state.change - on_dft) > 0.001 and len(state.flips) == 2
     state.geometry = "dft"
     assert {r[0]: r[5] for r in state.summary(state.atoms)}[two] == 3
@@ -141,12 +177,16 @@ def test_flips_move_a_charge_aware_model_and_no_other(state):
     state.flip(three)
     assert state.flips == () and state.change == 0
     state.flip(two)
-    state.ordering = "x050_na01_fe02"                               # another ordering begins without
+    # another ordering begins without
+    state.ordering = "x050_na01_fe02"
     assert state.flips == ()
 
 
 def test_only_fe_can_be_flipped(state):
-    with pytest.raises(traitlets.TraitError, match="only the valence of Fe can be flipped, not that of atom 27; Fe are atoms 2, 3, 4, 5"):
+    with pytest.raises(
+        traitlets.TraitError,
+        match="only the valence of Fe can be flipped, not that of atom 27; Fe are atoms 2, 3, 4, 5",
+    ):
         state.flip(27)
     assert state.flips == ()
 
@@ -157,23 +197,42 @@ def test_a_click_flips_and_the_hull_point_moves():
     assert app.reset.disabled and len(app.figure.layout.shapes) == 5
     app.click.value = "flip"
     app.structure.picked = {"atom1": {"index": fe}}
-    assert app.state.flips == (fe,) and "sum to" in app.lesson.value and "Charge-aware" in app.lesson.value and not app.reset.disabled
+    assert (
+        app.state.flips == (fe,)
+        and "sum to" in app.lesson.value
+        and "Charge-aware" in app.lesson.value
+        and not app.reset.disabled
+    )
     dot = app.figure.layout.shapes[6]
     energy = app.state.hulls["cpainn_aware"]["formation_energy"][app.state.index]
-    assert dot.yanchor == pytest.approx(energy + app.state.change) and abs(dot.yanchor - energy) > 0.01
+    assert (
+        dot.yanchor == pytest.approx(energy + app.state.change) and abs(dot.yanchor - energy) > 0.01
+    )
     app.structure.picked = {}
     app.structure.picked = {"atom1": {"index": o}}
-    assert app.state.flips == (fe,)                                 # O is only read
+    assert app.state.flips == (fe,)  # O is only read
     app.model.value = "blind"
-    assert "Charge-blind" in app.lesson.value and app.figure.layout.shapes[6].yanchor == app.figure.layout.shapes[1].yanchor
+    assert (
+        "Charge-blind" in app.lesson.value
+        and app.figure.layout.shapes[6].yanchor == app.figure.layout.shapes[1].yanchor
+    )
     app.reset.click()
-    assert app.state.flips == () and app.lesson.value.count("Charge") == 0 and len(app.figure.layout.shapes) == 5
+    assert (
+        app.state.flips == ()
+        and app.lesson.value.count("Charge") == 0
+        and len(app.figure.layout.shapes) == 5
+    )
 
 
 def test_nothing_needs_torch_before_the_first_flip():
-    code = ("import sys, mlipkit as mk; app = mk.explore(); app.state.model = 'aware'; print('torch' in sys.modules); "
-            "app.state.ordering = 'x050_na01_fe01'; app.state.flip(3); print('torch' in sys.modules)")
-    assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True).stdout.split() == ["False", "True"]
+    code = (
+        "import sys, mlipkit as mk; app = mk.explore(); app.state.model = 'aware'; print('torch' "
+        "in sys.modules); "
+        "app.state.ordering = 'x050_na01_fe01'; app.state.flip(3); print('torch' in sys.modules)"
+    )
+    assert subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split() == ["False", "True"]
 
 
 def test_ladder_shows_the_levels_of_the_chosen_arrangement():
@@ -182,7 +241,11 @@ def test_ladder_shows_the_levels_of_the_chosen_arrangement():
     for ordering in ("x050_na01_fe02", "x025_na0_fe013"):
         app.state.ordering = ordering
         high = app.figure.layout.xaxis2.range[1]
-        shown = {name: y for x, y, name in zip(ladder.x, ladder.y, ladder.text) if x is not None and x > high - 1 and x < high}
+        shown = {
+            name: y
+            for x, y, name in zip(ladder.x, ladder.y, ladder.text)
+            if x is not None and x > high - 1 and x < high
+        }
         assert shown == pytest.approx(app.state.levels("chgnet_aware"))
         assert app.figure.layout.shapes[3].yanchor == pytest.approx(shown[ordering])
 
@@ -194,8 +257,9 @@ def test_picking_an_atom_reads_its_moment():
     assert f"<b>{fe}</b>: Fe" in app.picked.value
     before = app.picked.value
     app.state.model = "pretrained"
-    assert f"<b>{fe}</b>" in app.picked.value and app.picked.value != before        # the moment of the other model
-    app.structure.picked = {"bond": 1}                          # a picked bond has no atom1
+    # the moment of the other model
+    assert f"<b>{fe}</b>" in app.picked.value and app.picked.value != before
+    app.structure.picked = {"bond": 1}  # a picked bond has no atom1
     assert f"<b>{fe}</b>: Fe" in app.picked.value
 
 
@@ -215,25 +279,47 @@ def test_relaxed_by_the_model_everything_is_of_that_geometry(state, told, archit
     state.architecture, state.model, state.geometry = architecture, model, "relaxed"
     relaxations = mk.load_relaxations(state.series)
     ends = [r.energies[-1] for r in relaxations]
-    assert state.hulls[state.series]["formation_energy"].to_numpy() == pytest.approx(mk.formation_energies(state.ends, ends), abs=3e-6)
+    assert state.hulls[state.series]["formation_energy"].to_numpy() == pytest.approx(
+        mk.formation_energies(state.ends, ends), abs=3e-6
+    )
     for name, relaxation in zip(state.names, relaxations):
         state.ordering = name
         fe = relaxation.redox_sites
         assert state.atoms.positions == pytest.approx(relaxation.atoms.positions)
         assert state.moments(state.series) == pytest.approx(relaxation.magmoms[-1][fe], abs=1e-4)
         assert np.array_equal(state.inferred(state.atoms).states, relaxation.states[-1])
-        wrong = [i for i in fe if relaxation.states[-1][i] != relaxation.frames[0].arrays["oxi_states"][i]]
+        wrong = [
+            i
+            for i in fe
+            if relaxation.states[-1][i] != relaxation.frames[0].arrays["oxi_states"][i]
+        ]
         assert set(wrong) <= set(state.changed(state.atoms)) and (model == "blind" or wrong == [])
     found = state.findings()
-    assert found["kept"] == told.loc["relaxed"].loc[state.series].loc[mixed(state), "kept"].sum() and found["mixed"] == 14
+    assert (
+        found["kept"] == told.loc["relaxed"].loc[state.series].loc[mixed(state), "kept"].sum()
+        and found["mixed"] == 14
+    )
     hull = mk.hull(state.ends, ends)
     rows = told.loc["relaxed"].loc[state.series]
-    vertices = {rows.loc[name, "found"] for name in hull[hull["on_hull"]]["ordering"] if name in mixed(state)}
+    vertices = {
+        rows.loc[name, "found"]
+        for name in hull[hull["on_hull"]]["ordering"]
+        if name in mixed(state)
+    }
     assert set(found["vertices"]) == vertices
     if model == "aware":
-        assert found["kept"] == 14 and found["window"] > 0.6 * found["dft_window"] and vertices == set(found["dft_vertices"]) == {"x050_na03_fe02"}
-    else:                                                           # cPaiNN has DFT's ordering on its hull, whichever was asked for
-        assert found["kept"] <= 4 and found["window"] < 0.1 and vertices == ({"x050_na03_fe02"} if architecture == "cpainn" else set())
+        assert (
+            found["kept"] == 14
+            and found["window"] > 0.6 * found["dft_window"]
+            and vertices == set(found["dft_vertices"]) == {"x050_na03_fe02"}
+        )
+    # cPaiNN has DFT's ordering on its hull, whichever was asked for
+    else:
+        assert (
+            found["kept"] <= 4
+            and found["window"] < 0.1
+            and vertices == ({"x050_na03_fe02"} if architecture == "cpainn" else set())
+        )
 
 
 def test_on_the_host_a_blind_model_has_one_level_and_dft_what_it_has(state, frames):
@@ -242,18 +328,34 @@ def test_on_the_host_a_blind_model_has_one_level_and_dft_what_it_has(state, fram
     aware = state.levels("chgnet_aware")
     assert len(aware) == 4 and max(aware.values()) > 50
     there = {a.info["ordering"]: a for a in frames if a.info["kind"] == "undistorted"}
-    assert state.atoms.positions == pytest.approx(there[state.ordering].positions), "models and DFT on the same atoms"
-    aware_there = mk.load_predictions().query("model == 'chgnet_aware' and job == @state.ordering + '.back' and step == 1")
+    assert state.atoms.positions == pytest.approx(there[state.ordering].positions), (
+        "models and DFT on the same atoms"
+    )
+    aware_there = mk.load_predictions().query(
+        "model == 'chgnet_aware' and job == @state.ordering + '.back' and step == 1"
+    )
     row = state.tables["host"]["chgnet_aware"].iloc[state.index]
     assert row["energy"] == pytest.approx(aware_there["energy"].item(), abs=1e-3)
     here = {name: there[name].get_potential_energy() for name in aware if name in there}
-    assert state.levels("DFT") == pytest.approx({n: 250 * (e - min(here.values())) for n, e in here.items()}) and len(here) == 3
-    assert state.moments() == pytest.approx(np.abs(there[state.ordering].get_magnetic_moments()[state.atoms.symbols == "Fe"]))
-    state.ordering = "x025_na0_fe013"                               # its electron spreads over two Fe: DFT has no such state there
+    assert (
+        state.levels("DFT")
+        == pytest.approx({n: 250 * (e - min(here.values())) for n, e in here.items()})
+        and len(here) == 3
+    )
+    assert state.moments() == pytest.approx(
+        np.abs(there[state.ordering].get_magnetic_moments()[state.atoms.symbols == "Fe"])
+    )
+    # its electron spreads over two Fe: DFT has no such state there
+    state.ordering = "x025_na0_fe013"
     assert np.isnan(state.moments()).all() and state.levels("DFT") == {}
-    bonds = [np.sort(state.atoms.get_distances(i, np.flatnonzero(state.atoms.symbols == "O"), mic=True))[:6]
-             for i in np.flatnonzero(state.atoms.symbols == "Fe")]
-    assert np.ptp(bonds, axis=0).max() < 1e-4                       # nothing tells one Fe from another
+    bonds = [
+        np.sort(state.atoms.get_distances(i, np.flatnonzero(state.atoms.symbols == "O"), mic=True))[
+            :6
+        ]
+        for i in np.flatnonzero(state.atoms.symbols == "Fe")
+    ]
+    # nothing tells one Fe from another
+    assert np.ptp(bonds, axis=0).max() < 1e-4
 
 
 def test_one_step_of_a_relaxation_after_the_other(state):
@@ -264,40 +366,61 @@ def test_one_step_of_a_relaxation_after_the_other(state):
         state.step = step
         frame = state.relaxation.frames[step]
         assert state.atoms.positions == pytest.approx(frame.positions)
-        assert state.moments(state.series) == pytest.approx(frame.get_magnetic_moments()[frame.symbols == "Fe"])
-    with pytest.raises(traitlets.TraitError, match=f"there is no step {state.last + 1}; the last is {state.last}"):
+        assert state.moments(state.series) == pytest.approx(
+            frame.get_magnetic_moments()[frame.symbols == "Fe"]
+        )
+    with pytest.raises(
+        traitlets.TraitError, match=f"there is no step {state.last + 1}; the last is {state.last}"
+    ):
         state.step = state.last + 1
     state.step = state.last
-    assert state.step is None                                       # the end
+    assert state.step is None  # the end
     state.step = 3
     state.model = "aware"
-    assert state.step is None                                       # another relaxation is looked at from its end
+    # another relaxation is looked at from its end
+    assert state.step is None
 
 
 def test_a_model_that_was_never_published_cannot_be_chosen():
     app = mk.explore(architecture="chgnet", model="pretrained")
     assert [value for _, value in app.model.options] == ["pretrained", "blind", "aware"]
     app.architecture.value = "mace"
-    assert [value for _, value in app.model.options] == ["blind", "aware"] and app.state.model == app.model.value == "blind"
+    assert [value for _, value in app.model.options] == [
+        "blind",
+        "aware",
+    ] and app.state.model == app.model.value == "blind"
     with pytest.raises(traitlets.TraitError, match="there is no pretrained model of mace"):
         app.state.model = "pretrained"
 
 
 @pytest.mark.parametrize("geometry", ["relaxed", "host", "dft"])
 def test_a_click_on_any_point_chooses_it_or_offers_it(geometry):
-    """All visible points of the three plots: the ordering of each is chosen, or stands on a button; the composition stays on a tie."""
+    """All visible points of the three plots: the ordering of each is chosen, or stands on a button;
+    the composition stays on a tie.
+    """
     app = mk.explore(ordering="x075_na012_fe0", model="blind", geometry=geometry)
     clicked = 0
     for arrangement in ("x050_na02_fe13", "x000_na-_fe0123", "x025_na0_fe013"):
         app.state.ordering = arrangement
         for trace in [t for t in app.figure.data if t.visible and t.text and "markers" in t.mode]:
             for i, (x, y, name) in enumerate(zip(trace.x, trace.y, trace.text)):
-                on_screen = x is not None and y is not None and (trace.xaxis != "x2" or app.figure.layout.xaxis2.range[0] < x < app.figure.layout.xaxis2.range[1])
+                on_screen = (
+                    x is not None
+                    and y is not None
+                    and (
+                        trace.xaxis != "x2"
+                        or app.figure.layout.xaxis2.range[0] < x < app.figure.layout.xaxis2.range[1]
+                    )
+                )
                 if not on_screen:
                     continue
                 before = app.state.ordering
                 app._click(trace, Points([i]), None)
-                offered = [value for _, value in app.here.options] if app.here.layout.display == "" else []
+                offered = (
+                    [value for _, value in app.here.options]
+                    if app.here.layout.display == ""
+                    else []
+                )
                 assert name == app.state.ordering or name in offered
                 if before in app._near(trace, i):
                     assert app._x(app.state.ordering) == app._x(before)
@@ -312,47 +435,67 @@ class Points:
 
 def test_the_same_spot_again_goes_on_to_the_next_ordering():
     app = mk.explore(ordering="x050_na01_fe02", model="blind", geometry="relaxed")
-    hull = next(t for t in app.figure.data if t.visible and t.name == "chgnet_blind" and t.xaxis == "x")
+    hull = next(
+        t for t in app.figure.data if t.visible and t.name == "chgnet_blind" and t.xaxis == "x"
+    )
     spot = Points([list(hull.text).index("x050_na01_fe01")])
     app._click(hull, spot, None)
     assert app.state.ordering == "x050_na01_fe01"
     app._click(hull, spot, None)
     assert app.state.ordering != "x050_na01_fe01"
     offered = [value for _, value in app.here.options]
-    assert {"x050_na01_fe01", "x050_na01_fe02", "x050_na01_fe03"} <= set(offered) and app.here.value == app.state.ordering
+    assert {"x050_na01_fe01", "x050_na01_fe02", "x050_na01_fe03"} <= set(
+        offered
+    ) and app.here.value == app.state.ordering
     app.here.value = "x050_na01_fe03"
     assert app.state.ordering == "x050_na01_fe03"
-    app.state.ordering = "x025_na0_fe012"                           # elsewhere: nothing to choose from
+    # elsewhere: nothing to choose from
+    app.state.ordering = "x025_na0_fe012"
     assert app.here.layout.display == "none"
 
 
 def test_the_axes_follow_what_is_shown():
     app = mk.explore(ordering="x050_na01_fe02", model="blind", geometry="dft")
-    shown = lambda: np.concatenate([app.state.hulls[s]["formation_energy"] for s in ("DFT", app.state.series)])      # noqa: E731
-    for model in ("pretrained", "blind", "aware"):                  # the published CHGNet goes down to -0.1 eV, the others do not
+    shown = lambda: np.concatenate(
+        [app.state.hulls[s]["formation_energy"] for s in ("DFT", app.state.series)]
+    )
+    # the published CHGNet goes down to -0.1 eV, the others do not
+    for model in ("pretrained", "blind", "aware"):
         app.state.model = model
         low, high = app.figure.layout.yaxis.range
         span = np.ptp(shown())
         assert low < shown().min() < low + 0.2 * span and high - 0.2 * span < shown().max() < high
     app.close_up.value = True
     low, high = app.figure.layout.yaxis.range
-    vertices = min(t["formation_energy"][t["on_hull"]].min() for t in (app.state.hulls[s] for s in ("DFT", app.state.series)))
+    vertices = min(
+        t["formation_energy"][t["on_hull"]].min()
+        for t in (app.state.hulls[s] for s in ("DFT", app.state.series))
+    )
     assert low < vertices and high == pytest.approx(0.04) and high - low < 0.07
 
 
 def test_edits_on_each_others_heels_are_said_once_more():
     app = mk.explore(ordering="x050_na01_fe02", model="blind", geometry="relaxed")
     sent = []
-    app.figure._send_update_msg = lambda restyle_data, relayout_data, **more: sent.append((restyle_data, relayout_data))
+    app.figure._send_update_msg = lambda restyle_data, relayout_data, **more: sent.append(
+        (restyle_data, relayout_data)
+    )
     app.figure._layout_edit_in_process = app.figure._trace_edit_in_process = False
     app.state.model = "aware"
     assert len(sent) == 1 and not app.unconfirmed
-    app.figure._layout_edit_in_process = True                       # the browser has not answered yet
+    # the browser has not answered yet
+    app.figure._layout_edit_in_process = True
     app.state.model = "blind"
     app.state.ordering = "x050_na03_fe02"
     assert len(sent) == 3 and len(app.figure._waiting_edit_callbacks) == 1
     app.figure._waiting_edit_callbacks.pop()()
     style, layout = sent[-1]
-    assert style["visible"] == [t.visible is not False for t in app.figure.data] and not app.unconfirmed
-    assert layout["shapes"] == [s.to_plotly_json() for s in app.figure.layout.shapes] and len(layout["shapes"]) == 5
+    assert (
+        style["visible"] == [t.visible is not False for t in app.figure.data]
+        and not app.unconfirmed
+    )
+    assert (
+        layout["shapes"] == [s.to_plotly_json() for s in app.figure.layout.shapes]
+        and len(layout["shapes"]) == 5
+    )
     assert layout["yaxis.range"] == list(app.figure.layout.yaxis.range)

@@ -10,7 +10,11 @@ from mlipkit.files import describe, embedded, write_atomically
 @pytest.fixture
 def data(tmp_path, monkeypatch):
     """A copy of the data folder, safe to damage."""
-    shutil.copytree(files.data_folder(), tmp_path / "data", ignore=shutil.ignore_patterns("log", "checkpoints", "__pycache__"))
+    shutil.copytree(
+        files.data_folder(),
+        tmp_path / "data",
+        ignore=shutil.ignore_patterns("log", "checkpoints", "__pycache__"),
+    )
     monkeypatch.setattr(files, "data_folder", lambda: tmp_path / "data")
     return tmp_path / "data"
 
@@ -35,12 +39,19 @@ def test_one_changed_byte_in_the_data_names_file_and_frame(data):
 
 def test_cut_off_data(data):
     path = data / "dft/olivine.extxyz"
-    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:26 * 3]))
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[: 26 * 3]))
     with pytest.raises(mk.InputError, match="cut off before frame 3"):
         mk.load_dft()
 
 
-@pytest.mark.parametrize("name", ["models/chgnet_aware_seed0.safetensors", "models/chgnet_aware_seed0.json", "models/predictions.csv"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "models/chgnet_aware_seed0.safetensors",
+        "models/chgnet_aware_seed0.json",
+        "models/predictions.csv",
+    ],
+)
 @pytest.mark.parametrize("damage", ["byte", "gone"])
 def test_damaged_weights_card_and_predictions(data, name, damage):
     path = data / name
@@ -48,8 +59,12 @@ def test_damaged_weights_card_and_predictions(data, name, damage):
         flip(path, 100)
     else:
         path.unlink()
-    with pytest.raises(mk.InputError, match=f"{path.name}.*(is missing|is not what was shipped).*reinstall"):
-        mk.load_predictions() if name.endswith("csv") else mk.load_model("chgnet", charge_aware=True)
+    with pytest.raises(
+        mk.InputError, match=f"{path.name}.*(is missing|is not what was shipped).*reinstall"
+    ):
+        mk.load_predictions() if name.endswith("csv") else mk.load_model(
+            "chgnet", charge_aware=True
+        )
 
 
 def test_damaged_manifest(data):
@@ -71,7 +86,8 @@ def test_manifest_knows_every_shipped_file():
 def test_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "a.txt"
     write_atomically(path, "old")
-    monkeypatch.setattr(files.os, "replace", lambda *_: 1 / 0)         # the power goes off before the new file is in place
+    # the power goes off before the new file is in place
+    monkeypatch.setattr(files.os, "replace", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_atomically(path, "new")
     assert path.read_text() == "old"

@@ -1,4 +1,5 @@
 """Every notebook: stored without outputs, short cells, top to bottom in time and memory."""
+
 import json
 import time
 from pathlib import Path
@@ -27,7 +28,10 @@ def test_runs_top_to_bottom(path):
     peak = "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
     notebook.cells.append(nbformat.v4.new_code_cell(peak))
     began = time.time()
-    NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(FOLDER)}}).execute()
+    NotebookClient(
+        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(FOLDER)}}
+    ).execute()
     seconds, peak = time.time() - began, int(notebook.cells[-1].outputs[0].text)
-    print(f"{path.stem}: {seconds:.0f} s, peak memory {peak / 1e6:.2f} GB")         # pytest -s shows it
+    # pytest -s shows it
+    print(f"{path.stem}: {seconds:.0f} s, peak memory {peak / 1e6:.2f} GB")
     assert seconds < 120 and peak < 1.5e6

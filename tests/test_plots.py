@@ -8,11 +8,19 @@ from mlipkit.pictures import plots, structure_view
 
 
 def test_parity_holds_the_numbers_it_was_given():
-    figure = plots.parity([0, 1, 2], {"blind": [0.1, 1, 2], "aware": [0, 1, 2.5]}, text=["a", "b", "c"], held_out=[True, False, True])
+    figure = plots.parity(
+        [0, 1, 2],
+        {"blind": [0.1, 1, 2], "aware": [0, 1, 2.5]},
+        text=["a", "b", "c"],
+        held_out=[True, False, True],
+    )
     assert [t.name for t in figure.data] == ["blind", "aware", ""]
     assert list(figure.data[1].y) == [0, 1, 2.5]
     assert list(figure.data[1].marker.symbol) == ["diamond", "diamond-open", "diamond"]
-    assert figure.layout.xaxis.range == figure.layout.yaxis.range and figure.layout.yaxis.range[1] > 2.5
+    assert (
+        figure.layout.xaxis.range == figure.layout.yaxis.range
+        and figure.layout.yaxis.range[1] > 2.5
+    )
 
 
 def test_hull_line_goes_through_its_vertices(ends):
@@ -20,12 +28,16 @@ def test_hull_line_goes_through_its_vertices(ends):
     figure = plots.hull({"DFT": table})
     points, line = figure.data
     assert list(points.y) == list(table["formation_energy"])
-    assert set(zip(line.x, line.y)) <= set(zip(points.x, points.y)) and list(line.x) == sorted(line.x)
+    assert set(zip(line.x, line.y)) <= set(zip(points.x, points.y)) and list(line.x) == sorted(
+        line.x
+    )
 
 
 def test_one_table_is_taken_for_that_of_dft(ends):
     assert plots.hull(mk.hull(ends)) == plots.hull({"DFT": mk.hull(ends)})
-    assert plots.voltage(mk.voltage_profile(ends)) == plots.voltage({"DFT": mk.voltage_profile(ends)})
+    assert plots.voltage(mk.voltage_profile(ends)) == plots.voltage(
+        {"DFT": mk.voltage_profile(ends)}
+    )
 
 
 def test_choose_shows_only_what_is_named(ends):
@@ -38,18 +50,31 @@ def test_choose_shows_only_what_is_named(ends):
 def test_beside_keeps_both_figures(ends):
     table = mk.hull(ends)
     energy = table["formation_energy"].tolist()
-    left, right = plots.hull({"DFT": table, "aware": table}), plots.parity(energy, {"aware": energy})
+    left, right = (
+        plots.hull({"DFT": table, "aware": table}),
+        plots.parity(energy, {"aware": energy}),
+    )
     both = plots.beside(left, right)
-    assert [(t.name, t.xaxis) for t in both.data] == [("DFT", "x")] * 2 + [("aware", "x")] * 2 + [("aware", "x2"), ("", "x2")]
-    assert both.layout.yaxis2.range == right.layout.yaxis.range and both.layout.xaxis.title.text == left.layout.xaxis.title.text
+    assert [(t.name, t.xaxis) for t in both.data] == [("DFT", "x")] * 2 + [("aware", "x")] * 2 + [
+        ("aware", "x2"),
+        ("", "x2"),
+    ]
+    assert (
+        both.layout.yaxis2.range == right.layout.yaxis.range
+        and both.layout.xaxis.title.text == left.layout.xaxis.title.text
+    )
     assert [t.name for t in both.data if t.showlegend is not False] == ["DFT", "aware"]
 
 
 def test_histogram_counts_every_site_and_draws_the_references(frames):
     figure = plots.moments(frames)
     assert sum(len(t.x) for t in figure.data) == 4 * len(frames)
-    assert max(figure.data[0].x) < min(figure.data[1].x)        # Fe2+ below Fe3+: two groups, no overlap
-    assert sorted(shape.x0 for shape in figure.layout.shapes if shape.type == "line") == [3.73, 4.31]
+    # Fe2+ below Fe3+: two groups, no overlap
+    assert max(figure.data[0].x) < min(figure.data[1].x)
+    assert sorted(shape.x0 for shape in figure.layout.shapes if shape.type == "line") == [
+        3.73,
+        4.31,
+    ]
     assert [a.text for a in figure.layout.annotations if a.text] == ["Fe2+ 3.73", "Fe3+ 4.31"]
 
 
@@ -57,7 +82,9 @@ def test_other_metals_get_colour_legend_and_histogram(mixed):
     mixed.symbols[mixed.symbols == "Fe"] = "Mn"
     colours = np.array(structure_view.atom_colours(mixed))
     assert set(colours[mixed.symbols == "Mn"]) == {plots.VALENCE[2], plots.VALENCE[3]}
-    assert "Mn<sup>2+</sup>" in structure_view.legend(mixed) and "Mn<sup>3+</sup>" in structure_view.legend(mixed)
+    assert "Mn<sup>2+</sup>" in structure_view.legend(
+        mixed
+    ) and "Mn<sup>3+</sup>" in structure_view.legend(mixed)
     assert [t.name for t in plots.moments([mixed]).data] == ["Mn<sup>2+</sup>", "Mn<sup>3+</sup>"]
 
 
@@ -65,13 +92,15 @@ def test_colours_follow_the_oxidation_states(mixed):
     colours = np.array(structure_view.atom_colours(mixed))
     assert set(colours[mixed.arrays["oxi_states"] == 3]) == {plots.VALENCE[3]}
     del mixed.arrays["oxi_states"]
-    assert set(np.array(structure_view.atom_colours(mixed))[mixed.symbols == "Fe"]) == {structure_view.COLOURS["Fe"]}
+    assert set(np.array(structure_view.atom_colours(mixed))[mixed.symbols == "Fe"]) == {
+        structure_view.COLOURS["Fe"]
+    }
 
 
 def test_bonds_complete_the_polyhedra(mixed):
     shapes = structure_view.bonds(mixed)
     sticks = [s for s in shapes if s[0] == "cylinder"]
-    assert len(sticks) == 4 * 6 + 4 * 4                         # FeO6 and PO4
+    assert len(sticks) == 4 * 6 + 4 * 4  # FeO6 and PO4
     lengths = [np.linalg.norm(np.subtract(s[2], s[1])) for s in sticks]
     assert min(lengths) > 1.4 and max(lengths) < 2.6
 
@@ -85,15 +114,17 @@ def test_arrows_are_as_long_as_the_moments(mixed):
     arrows = structure_view.arrows(mixed)
     assert len(arrows) == 4
     lengths = sorted(np.subtract(a[2], a[1])[2] for a in arrows)
-    assert lengths == pytest.approx(sorted(0.65 * mixed.get_magnetic_moments()[mixed.symbols == "Fe"]))
-    assert structure_view.arrows(mixed.copy()) == []            # no moments, no arrows
+    assert lengths == pytest.approx(
+        sorted(0.65 * mixed.get_magnetic_moments()[mixed.symbols == "Fe"])
+    )
+    assert structure_view.arrows(mixed.copy()) == []  # no moments, no arrows
 
 
 def test_redrawing_leaves_no_components_behind(ends):
     view = structure_view.structure_view(ends[0])
     for atoms in ends * 2:
         structure_view.draw(view, atoms)
-        assert len(view._ngl_component_ids) == 3                # crystal, bonds, moments
+        assert len(view._ngl_component_ids) == 3  # crystal, bonds, moments
 
 
 def test_octahedra_have_eight_faces_in_the_colour_of_their_iron(mixed):
@@ -104,7 +135,9 @@ def test_octahedra_have_eight_faces_in_the_colour_of_their_iron(mixed):
         assert len(points) == 8 * 3 and len(np.unique(points.round(6), axis=0)) == 6
         assert np.linalg.norm(points - mixed.positions[i], axis=1).max() < 2.6
         assert shape[2][:3] == structure_view._rgb(plots.VALENCE[mixed.arrays["oxi_states"][i]])
-    assert structure_view.polyhedra(mixed[[i for i, s in enumerate(mixed.symbols) if s != "O"]]) == []
+    assert (
+        structure_view.polyhedra(mixed[[i for i, s in enumerate(mixed.symbols) if s != "O"]]) == []
+    )
 
 
 def test_moving_atoms_moves_them_in_place_and_a_page_opened_later_sees_them_there(mixed):
@@ -115,38 +148,72 @@ def test_moving_atoms_moves_them_in_place_and_a_page_opened_later_sees_them_ther
     moved.positions += 0.5
     moved.arrays["oxi_states"][moved.symbols == "Fe"] = [3, 3, 2, 2]
     structure_view.draw(view, moved, octahedra=True)
-    assert view.component["atoms"] == atoms_id and len(view._ngl_component_ids) == 4 and len(view._ngl_msg_archive) == messages
+    assert (
+        view.component["atoms"] == atoms_id
+        and len(view._ngl_component_ids) == 4
+        and len(view._ngl_msg_archive) == messages
+    )
     load = next(m for m in view._ngl_msg_archive if m["methodName"] == "loadFile")
-    x = float(next(line for line in load["args"][0]["data"].splitlines() if line.startswith(("ATOM", "HETATM")))[30:38])
+    x = float(
+        next(
+            line
+            for line in load["args"][0]["data"].splitlines()
+            if line.startswith(("ATOM", "HETATM"))
+        )[30:38]
+    )
     from ase.geometry import cellpar_to_cell
-    assert x == pytest.approx((moved.get_scaled_positions(wrap=False) @ cellpar_to_cell(moved.cell.cellpar()))[0, 0], abs=2e-3)
+
+    assert x == pytest.approx(
+        (moved.get_scaled_positions(wrap=False) @ cellpar_to_cell(moved.cell.cellpar()))[0, 0],
+        abs=2e-3,
+    )
     structure_view.draw(view, moved)
     assert len(view._ngl_component_ids) == 3
 
 
 def test_legend_names_what_is_drawn(mixed, ends):
-    assert "Fe<sup>2+</sup>" in structure_view.legend(mixed) and "Fe<sup>3+</sup>" in structure_view.legend(mixed)
+    assert "Fe<sup>2+</sup>" in structure_view.legend(
+        mixed
+    ) and "Fe<sup>3+</sup>" in structure_view.legend(mixed)
     full = next(a for a in ends if a.info["x"] == 1)
     assert "Fe<sup>3+</sup>" not in structure_view.legend(full)
 
 
 def test_ladder_starts_at_the_lowest_of_each_method(ends):
     energies = [a.get_potential_energy() for a in ends]
-    figure = plots.ladder(ends, {"mine": [-e for e in energies], "flat": [0.0] * len(ends)}, "x050_na01")
+    figure = plots.ladder(
+        ends, {"mine": [-e for e in energies], "flat": [0.0] * len(ends)}, "x050_na01"
+    )
     levels = {t.name: dict(zip(t.x, t.y)) for t in figure.data}
     assert set(levels) == {"x050_na01_fe01", "x050_na01_fe02", "x050_na01_fe03"}
     dft = {a.info["ordering"]: a.get_potential_energy() for a in ends}
     low = min(dft[n] for n in levels)
     for name, level in levels.items():
         assert level["DFT"] == pytest.approx(1e3 * (dft[name] - low) / 4) and level["flat"] == 0
-    assert max(levels, key=lambda n: levels[n]["DFT"]) == min(levels, key=lambda n: levels[n]["mine"])
+    assert max(levels, key=lambda n: levels[n]["DFT"]) == min(
+        levels, key=lambda n: levels[n]["mine"]
+    )
 
 
 def test_bars_and_learning_curve():
-    figure = plots.by_composition({0: {"mace_blind": 1.0, "mace_aware": 2.0}, 0.5: {"mace_blind": 3.0, "mace_aware": 4.0}}, "meV")
-    assert [(t.name, list(t.y), t.marker.pattern.shape) for t in figure.data] == [("mace blind", [1.0, 3.0], "/"), ("mace aware", [2.0, 4.0], "")]
-    figure = plots.learning_curve([{"epoch": 0, "train": 2.0, "validation": 3.0}, {"epoch": 1, "train": 1.0, "validation": 2.5}])
-    assert [(t.name, list(t.x), list(t.y)) for t in figure.data] == [("train", [1, 2], [2.0, 1.0]), ("validation", [1, 2], [3.0, 2.5])]
+    figure = plots.by_composition(
+        {0: {"mace_blind": 1.0, "mace_aware": 2.0}, 0.5: {"mace_blind": 3.0, "mace_aware": 4.0}},
+        "meV",
+    )
+    assert [(t.name, list(t.y), t.marker.pattern.shape) for t in figure.data] == [
+        ("mace blind", [1.0, 3.0], "/"),
+        ("mace aware", [2.0, 4.0], ""),
+    ]
+    figure = plots.learning_curve(
+        [
+            {"epoch": 0, "train": 2.0, "validation": 3.0},
+            {"epoch": 1, "train": 1.0, "validation": 2.5},
+        ]
+    )
+    assert [(t.name, list(t.x), list(t.y)) for t in figure.data] == [
+        ("train", [1, 2], [2.0, 1.0]),
+        ("validation", [1, 2], [3.0, 2.5]),
+    ]
 
 
 def test_series_differ_in_grey(ends):
@@ -154,13 +221,21 @@ def test_series_differ_in_grey(ends):
     lines = plots.hull({"DFT": table, "mace_blind": table, "mace_aware": table}).data[1::2]
     assert [t.line.dash for t in lines] == ["solid", "dot", "dash"]
     for style in (plots.series_dash, lambda name: plots.series_style(name)[1]):
-        assert len({style(name) for name in ("DFT", "mace_blind", "mace_aware", "chgnet_pretrained")}) == 4
+        assert (
+            len({style(name) for name in ("DFT", "mace_blind", "mace_aware", "chgnet_pretrained")})
+            == 4
+        )
 
 
 def test_voltage_is_a_staircase(ends):
     profile = mk.voltage_profile(ends)
     figure = plots.voltage({"DFT": profile, "mace_aware": profile})
-    assert [t.name for t in figure.data] == ["DFT", "mace_aware"] and list(figure.data[0].x) == [0, 0.5, 0.5, 1]
+    assert [t.name for t in figure.data] == ["DFT", "mace_aware"] and list(figure.data[0].x) == [
+        0,
+        0.5,
+        0.5,
+        1,
+    ]
     assert list(figure.data[0].y) == [v for v in profile["voltage"] for _ in (1, 2)]
     assert "x050_na03_fe02" in figure.data[0].text[0] and "2.900 V" in figure.data[0].text[0]
 
@@ -171,32 +246,48 @@ def test_bars_of_error_by(frames):
     figure = plots.error_by(table)
     by_name = {t.name: t for t in figure.data}
     bar = by_name["mace_blind"]
-    assert list(bar.x) == ["x = 0.25", "x = 0.5", "x = 0.75"] and list(bar.y) == table.loc["mace_blind", "energy"].tolist()
+    assert (
+        list(bar.x) == ["x = 0.25", "x = 0.5", "x = 0.75"]
+        and list(bar.y) == table.loc["mace_blind", "energy"].tolist()
+    )
     assert bar.marker.pattern.shape == "/" and by_name["mace_aware"].marker.pattern.shape == ""
-    assert bar.error_y.array[1] == pytest.approx(table.loc[("mace_blind", 0.5), "energy_high"] - bar.y[1])
-    assert list(plots.error_by(mk.error_by(test, mk.load_predictions(), "site"), "magmoms").data[0].x) == ["Fe 0", "Fe 1", "Fe 2", "Fe 3"]
+    assert bar.error_y.array[1] == pytest.approx(
+        table.loc[("mace_blind", 0.5), "energy_high"] - bar.y[1]
+    )
+    assert list(
+        plots.error_by(mk.error_by(test, mk.load_predictions(), "site"), "magmoms").data[0].x
+    ) == ["Fe 0", "Fe 1", "Fe 2", "Fe 3"]
 
 
 def test_export_writes_page_table_and_picture(ends, tmp_path):
     import pandas as pd
     from PIL import Image
+
     figure = plots.hull({"DFT": mk.hull(ends)})
     written = plots.export(figure, tmp_path / "new" / "hull.v1")
     assert [p.name for p in written] == ["hull.v1.html", "hull.v1.csv", "hull.v1.png"]
     assert sorted(p.name for p in (tmp_path / "new").iterdir()) == sorted(p.name for p in written)
     page = written[0].read_text()
-    assert "Plotly.newPlot" in page and "<script src=" not in page       # works without a network
+    assert "Plotly.newPlot" in page and "<script src=" not in page  # works without a network
     table = pd.read_csv(written[1])
-    assert table["y"][table["trace"] == 0].to_list() == pytest.approx(mk.hull(ends)["formation_energy"].to_list(), abs=1e-12)
+    assert table["y"][table["trace"] == 0].to_list() == pytest.approx(
+        mk.hull(ends)["formation_energy"].to_list(), abs=1e-12
+    )
     assert set(table["name"]) == {"DFT"} and "x050_na01_fe02" in set(table["text"])
     with Image.open(written[2]) as picture:
         shades = np.asarray(picture.convert("L"))
-    assert shades.shape == (1100, 1800) and 0.005 < (shades < 100).mean() < 0.1     # sixteen dark points, axes and text on white
+    # sixteen dark points, axes and text on white
+    assert shades.shape == (1100, 1800) and 0.005 < (shades < 100).mean() < 0.1
 
 
 def test_export_without_a_browser_says_so_and_writes_the_rest(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("BROWSER_PATH", str(tmp_path / "chrome"))
     written = plots.export(plots.learning_curve([]), tmp_path / "curve.html")
-    assert [p.name for p in written] == ["curve.html", "curve.csv"] and not (tmp_path / "curve.png").exists()
-    assert re.match(r"curve.png was not written \(it takes a Chrome or Chromium\): .*\n$", capsys.readouterr().out)
+    assert [p.name for p in written] == ["curve.html", "curve.csv"] and not (
+        tmp_path / "curve.png"
+    ).exists()
+    assert re.match(
+        r"curve.png was not written \(it takes a Chrome or Chromium\): .*\n$",
+        capsys.readouterr().out,
+    )

@@ -1,4 +1,7 @@
-"""What the README says is true: its snippet runs, its numbers are those of the shipped files, its picture is there."""
+"""What the README says is true: its snippet runs, its numbers are those of the shipped files, its
+picture is there.
+"""
+
 import re
 import runpy
 import subprocess
@@ -13,8 +16,15 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
-@pytest.mark.parametrize("number, says", [(0, ("aware", "0.25")), (1, ("mine", "valence_right")), (2, ("converged", "x050_na01_fe02", "found")),
-                                          (3, ("balanced", "agree", "x050_na01_fe02 (degeneracy 4)"))])
+@pytest.mark.parametrize(
+    "number, says",
+    [
+        (0, ("aware", "0.25")),
+        (1, ("mine", "valence_right")),
+        (2, ("converged", "x050_na01_fe02", "found")),
+        (3, ("balanced", "agree", "x050_na01_fe02 (degeneracy 4)")),
+    ],
+)
 def test_snippet_runs(tmp_path, number, says):
     code = re.findall(r"```python\n(.*?)```", README, re.S)[number]
     ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
@@ -24,12 +34,16 @@ def test_snippet_runs(tmp_path, number, says):
 
 def test_table_of_errors(frames):
     table = mk.compare_models(mk.along_relaxations(frames), mk.load_predictions(), "test")
-    rows = re.findall(r"^\| (\w+, \w+) +\| *([\d.]+) *\| *([\d.]+) *\| *([\d.]+) *\| *([\d.]+) *\|$", README, re.M)
+    rows = re.findall(
+        r"^\| (\w+, \w+) +\| *([\d.]+) *\| *([\d.]+) *\| *([\d.]+) *\| *([\d.]+) *\|$", README, re.M
+    )
     assert len(rows) == 7
     for name, *numbers in rows:
-        expected = table.loc[name.replace(", ", "_"), ["energy", "forces", "magmoms", "valence_right"]]
+        expected = table.loc[
+            name.replace(", ", "_"), ["energy", "forces", "magmoms", "valence_right"]
+        ]
         for said, true, digits in zip(numbers, expected, (1, 0, 3, 1)):
-            assert float(said) == pytest.approx(true, abs=0.51 * 10 ** -digits)
+            assert float(said) == pytest.approx(true, abs=0.51 * 10**-digits)
     assert f"{int(table.loc['chgnet_aware', 'n'])} frames" in README
 
 
@@ -37,27 +51,50 @@ def test_table_of_seeds():
     results = mk.load_results()
     for name, row in mk.seed_table(results).iterrows():
         assert f"| {name} | {' | '.join(row)} |" in README
-    assert "\n".join(runpy.run_path(ROOT / "data/make_models.py")["results_text"](results)) in README
+    assert (
+        "\n".join(runpy.run_path(ROOT / "data/make_models.py")["results_text"](results)) in README
+    )
 
 
 def test_verdict():
     from make_results import verdict_lines
+
     assert "\n".join(verdict_lines()) in README
 
 
 @pytest.mark.parametrize("job, before", [("x050_na02_fe02", 5), ("x050_na02_fe03", 4)])
 def test_no_model_sees_the_orbital_turn(job, before):
-    pair = mk.read_frames(ROOT / f"data/dft/frames/{job}.extxyz")[before:before + 2]
+    pair = mk.read_frames(ROOT / f"data/dft/frames/{job}.extxyz")[before : before + 2]
     for atoms in pair:
         atoms.set_array("oxi_states", mk.infer_oxidation_states(atoms).states)
-    turned = [", ".join(f"{v:.2f}" for v in a.arrays["minority_3z2"][(a.symbols == "Fe") & (a.arrays["oxi_states"] == 2)]) for a in pair]
-    dft = [250 * a.get_potential_energy() for a in pair]                # meV per formula unit
-    models = [[250 * p.energy for p in mk.load_model(name, charge_aware=True).predict(pair)] for name in ("chgnet", "cpainn", "mace")]
+    turned = [
+        ", ".join(
+            f"{v:.2f}"
+            for v in a.arrays["minority_3z2"][(a.symbols == "Fe") & (a.arrays["oxi_states"] == 2)]
+        )
+        for a in pair
+    ]
+    dft = [250 * a.get_potential_energy() for a in pair]  # meV per formula unit
+    models = [
+        [250 * p.energy for p in mk.load_model(name, charge_aware=True).predict(pair)]
+        for name in ("chgnet", "cpainn", "mace")
+    ]
     lines = (ROOT / "data/dft/README.md").read_text().splitlines()
-    at = next(k for k, line in enumerate(lines) if line.startswith(f"| {job}, {before} and {before + 1}: change of energy | {' to '.join(turned)} |"))
-    changes, offsets = ([float(n) for n in re.findall(r"-?\d+(?= *[|,])", line.split("|", 3)[3])] for line in lines[at:at + 2])
+    at = next(
+        k
+        for k, line in enumerate(lines)
+        if line.startswith(
+            f"| {job}, {before} and {before + 1}: change of energy | {' to '.join(turned)} |"
+        )
+    )
+    changes, offsets = (
+        [float(n) for n in re.findall(r"-?\d+(?= *[|,])", line.split("|", 3)[3])]
+        for line in lines[at : at + 2]
+    )
     assert changes == pytest.approx([after - first for first, after in (dft, *models)], abs=0.6)
-    assert offsets == pytest.approx([m - d for model in models for m, d in zip(model, dft)], abs=0.6)
+    assert offsets == pytest.approx(
+        [m - d for model in models for m, d in zip(model, dft)], abs=0.6
+    )
 
 
 def test_links_and_picture():

@@ -1,4 +1,5 @@
 """The house: data flows one way through nine rooms, and a room imports only from those left of it."""
+
 import ast
 import json
 import re
@@ -11,14 +12,20 @@ import mlipkit
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "mlipkit"
 ROOMS = [room.__name__.split(".")[1] for room in mlipkit._ROOMS]
-MODULES = [str(path.relative_to(PACKAGE)) for path in sorted(PACKAGE.rglob("*.py")) if path.parent != PACKAGE]
+MODULES = [
+    str(path.relative_to(PACKAGE))
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if path.parent != PACKAGE
+]
 
 
 def imported(path):
     """(module, name) of everything of the package that a file imports, inside functions too."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            yield from ((alias.name, None) for alias in node.names if alias.name.split(".")[0] == "mlipkit")
+            yield from (
+                (alias.name, None) for alias in node.names if alias.name.split(".")[0] == "mlipkit"
+            )
         elif isinstance(node, ast.ImportFrom):
             module = node.module or ""
             assert node.level == 0, f"{path}: imports are absolute"
@@ -27,8 +34,20 @@ def imported(path):
 
 
 def test_the_rooms_are_those_of_the_house():
-    assert ROOMS == "frames charges orderings models pictures analysis statmech relaxation apps".split()
-    assert sorted(path.name for path in PACKAGE.iterdir() if path.is_dir() and (path / "__init__.py").exists()) == sorted(ROOMS)
+    assert ROOMS == [
+        "frames",
+        "charges",
+        "orderings",
+        "models",
+        "pictures",
+        "analysis",
+        "statmech",
+        "relaxation",
+        "apps",
+    ]
+    assert sorted(
+        path.name for path in PACKAGE.iterdir() if path.is_dir() and (path / "__init__.py").exists()
+    ) == sorted(ROOMS)
     assert sorted(path.name for path in PACKAGE.glob("*.py")) == ["__init__.py", "files.py"]
 
 
@@ -39,7 +58,9 @@ def test_a_room_imports_only_from_those_left_of_it(module):
         where = source.split(".")[1:] or [name]
         assert where[0] == "files" or ROOMS.index(where[0]) <= room, f"{module} imports {source}"
         if where[0] not in ("files", ROOMS[room]):
-            assert not (name or "").startswith("_"), f"{module} takes the private {name} out of another room"
+            assert not (name or "").startswith("_"), (
+                f"{module} takes the private {name} out of another room"
+            )
 
 
 def test_files_imports_nothing_of_the_package():
@@ -50,10 +71,14 @@ def test_files_imports_nothing_of_the_package():
 def test_a_room_says_what_it_is_for_and_hands_on_its_names(room):
     package = getattr(mlipkit, room)
     assert len(package.__doc__.split("\n\n")) == 2, "what it is for, and what may not be in it"
-    assert package.__all__ and all(getattr(package, name) is getattr(mlipkit, name) for name in package.__all__)
+    assert package.__all__ and all(
+        getattr(package, name) is getattr(mlipkit, name) for name in package.__all__
+    )
 
 
-@pytest.mark.parametrize("notebook", sorted((ROOT / "notebooks").rglob("*.ipynb")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "notebook", sorted((ROOT / "notebooks").rglob("*.ipynb")), ids=lambda path: path.stem
+)
 def test_notebooks_use_public_names_only(notebook):
     cells = json.loads(notebook.read_text())["cells"]
     code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")

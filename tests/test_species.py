@@ -17,7 +17,11 @@ def test_round_trip(frames):
 def test_another_map_of_proxies(mixed):
     proxies = {("Fe", 3): "Rh", ("Fe", 2): "Tc"}
     mixed.numbers = mk.to_proxies(mixed, proxies)
-    assert (mixed.symbols == "Rh").sum() == 2 and (mixed.symbols == "Tc").sum() == 2 and "Fe" not in mixed.symbols
+    assert (
+        (mixed.symbols == "Rh").sum() == 2
+        and (mixed.symbols == "Tc").sum() == 2
+        and "Fe" not in mixed.symbols
+    )
     del mixed.arrays["oxi_states"]
     back = mk.from_proxies(mixed, proxies)
     assert sorted(back.arrays["oxi_states"][back.symbols == "Fe"]) == [2, 2, 3, 3]
@@ -38,8 +42,13 @@ def test_states_may_be_floats_but_must_be_whole(mixed):
     floats.arrays["oxi_states"][floats.symbols == "Fe"] += 1
     with pytest.warns(UserWarning, match="oxidation states sum to \\+4, not to \\+0"):
         from mlipkit.charges.species import warn_unbalanced
+
         warn_unbalanced(floats)
     for wrong in (2.5, np.nan):
         floats.arrays["oxi_states"][np.flatnonzero(floats.symbols == "Fe")[1]] = wrong
-        with pytest.raises(mk.InputError, match="the oxidation state of atom 3 .Fe. is (2.5|nan); a charge-aware model knows ions with whole charges"):
+        with pytest.raises(
+            mk.InputError,
+            match="the oxidation state of atom 3 .Fe. is (2.5|nan); a charge-aware model knows "
+            "ions with whole charges",
+        ):
             mk.to_proxies(floats)

@@ -20,10 +20,21 @@ def test_orderings_stay_together_and_end_members_are_trained_on(frames):
             parts.setdefault(a.info["ordering"], set()).add(a.info["split"])
         assert all(len(p) == 1 for p in parts.values())
         share = {k: n / len(some) for k, n in Counter(a.info["split"] for a in some).items()}
-        largest = max(Counter(a.info["ordering"] for a in some).values()) / len(some)         # groups are not cut
-        assert share["test"] == pytest.approx(0.2, abs=largest) and share["validation"] == pytest.approx(0.15, abs=largest)
+        # groups are not cut
+        largest = max(Counter(a.info["ordering"] for a in some).values()) / len(some)
+        assert share["test"] == pytest.approx(0.2, abs=largest) and share[
+            "validation"
+        ] == pytest.approx(0.15, abs=largest)
         assert parts["x000_na-_fe0123"] == parts["x100_na0123_fe-"] == {"train"}
-    assert len({tuple(a.info["split"] for a in mk.split_by_ordering(fresh(frames), seed=s)) for s in range(5)}) > 1
+    assert (
+        len(
+            {
+                tuple(a.info["split"] for a in mk.split_by_ordering(fresh(frames), seed=s))
+                for s in range(5)
+            }
+        )
+        > 1
+    )
 
 
 def test_orderings_are_named_where_they_are_not(ends):
@@ -36,7 +47,7 @@ def test_orderings_are_named_where_they_are_not(ends):
 
 def test_small_groups_leave_each_part_one(frames):
     names = ["a"] * 40 + ["b"] * 3 + ["c"] * 3 + ["d"] * 40
-    some = fresh(frames)[:len(names)]
+    some = fresh(frames)[: len(names)]
     for atoms, name in zip(some, names):
         atoms.info["group"] = name
     for seed in range(4):
@@ -46,6 +57,8 @@ def test_small_groups_leave_each_part_one(frames):
 
 def test_groups_of_ones_own_and_too_few(frames):
     some = mk.split_by_ordering(fresh(frames), group=lambda a: a.info["x"])
-    assert len({(a.info["x"], a.info["split"]) for a in some}) == 5 and {a.info["split"] for a in some} == {"train", "validation", "test"}
+    assert len({(a.info["x"], a.info["split"]) for a in some}) == 5 and {
+        a.info["split"] for a in some
+    } == {"train", "validation", "test"}
     with pytest.raises(mk.InputError, match="needs three groups or more; these .* are of 1: x100"):
         mk.split_by_ordering([a for a in fresh(frames) if a.info["x"] == 1])

@@ -14,25 +14,40 @@ def test_formation_energy_by_hand(ends):
     e0, e1 = (min(a.get_potential_energy() for a in ends if a.info["x"] == x) for x in (0, 1))
     for atoms, ef in zip(ends, mk.formation_energies(ends)):
         x = atoms.info["x"]
-        assert ef == pytest.approx((atoms.get_potential_energy() - x * e1 - (1 - x) * e0) / 4, abs=1e-12)
+        assert ef == pytest.approx(
+            (atoms.get_potential_energy() - x * e1 - (1 - x) * e0) / 4, abs=1e-12
+        )
 
 
 def test_formation_energy_of_a_supercell_is_the_same(ends):
     big = [a.repeat((1, 1, 2)) for a in ends]
-    assert mk.formation_energies(big, [2 * a.get_potential_energy() for a in ends]) == pytest.approx(mk.formation_energies(ends), abs=1e-12)
+    assert mk.formation_energies(
+        big, [2 * a.get_potential_energy() for a in ends]
+    ) == pytest.approx(mk.formation_energies(ends), abs=1e-12)
 
 
 def test_reference_shift_cancels(ends):
     shifted = [a.get_potential_energy() + 7.0 * 4 - 3.0 * (a.symbols == "Na").sum() for a in ends]
-    assert mk.formation_energies(ends, shifted) == pytest.approx(mk.formation_energies(ends), abs=1e-9)
+    assert mk.formation_energies(ends, shifted) == pytest.approx(
+        mk.formation_energies(ends), abs=1e-9
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_hull_against_scipy(ends, seed):
-    energies = [a.get_potential_energy() + 0.3 * np.random.default_rng(seed).normal(size=len(ends))[i] for i, a in enumerate(ends)]
+    energies = [
+        a.get_potential_energy() + 0.3 * np.random.default_rng(seed).normal(size=len(ends))[i]
+        for i, a in enumerate(ends)
+    ]
     table = mk.hull(ends, energies)
-    points = np.array([[a.info["x"], e] for a, e in zip(ends, mk.formation_energies(ends, energies))])
-    lower = [s for s, eq in zip(ConvexHull(points).simplices, ConvexHull(points).equations) if eq[1] < -1e-12]
+    points = np.array(
+        [[a.info["x"], e] for a, e in zip(ends, mk.formation_energies(ends, energies))]
+    )
+    lower = [
+        s
+        for s, eq in zip(ConvexHull(points).simplices, ConvexHull(points).equations)
+        if eq[1] < -1e-12
+    ]
     vertices = np.array(sorted(points[list({i for s in lower for i in s})].tolist()))
     floor = np.interp(points[:, 0], vertices[:, 0], vertices[:, 1])
     assert table["energy_above_hull"].to_numpy() == pytest.approx(points[:, 1] - floor, abs=1e-6)
@@ -48,9 +63,17 @@ def test_missing_end_member_and_wrong_length(ends):
         mk.hull([a.copy() for a in ends])
 
 
-# Made up: eV per cell of different sizes; LixCoO2 with x = 1/3 above the hull, x = 1/2 and 2/3 on it
+# Made up: eV per cell of different sizes; LixCoO2 with x = 1/3 above the hull, x = 1/2 and 2/3 on
+# it
 LI_METAL = -1.9
-LICOO2 = {"Co2O4": -30.0, "LiCo3O6": -47.2, "LiCo2O4": -36.2, "Li2Co3O6": -57.3, "LiCoO2": -21.05, "Li2Co2O4": -42.0}
+LICOO2 = {
+    "Co2O4": -30.0,
+    "LiCo3O6": -47.2,
+    "LiCo2O4": -36.2,
+    "Li2Co3O6": -57.3,
+    "LiCoO2": -21.05,
+    "Li2Co2O4": -42.0,
+}
 
 
 @pytest.fixture
@@ -64,26 +87,42 @@ def insertion_electrode(frames, energies, ion, metal):
     from pymatgen.analysis.phase_diagram import PDEntry
     from pymatgen.apps.battery.insertion_battery import InsertionElectrode
     from pymatgen.entries.computed_entries import ComputedEntry
-    entries = [ComputedEntry(a.get_chemical_formula(), e, data={"volume": 1.0}) for a, e in zip(frames, energies)]
+
+    entries = [
+        ComputedEntry(a.get_chemical_formula(), e, data={"volume": 1.0})
+        for a, e in zip(frames, energies)
+    ]
     return InsertionElectrode.from_entries(entries, PDEntry(ion, metal))
 
 
 def test_voltages_by_hand(cobaltate):
     frames, energies, ion = cobaltate
     profile = mk.voltage_profile(frames, energies, metal=LI_METAL, **ion)
-    assert profile[["x1", "x2"]].to_numpy() == pytest.approx(np.array([[0, 1 / 2], [1 / 2, 2 / 3], [2 / 3, 1]]))
+    assert profile[["x1", "x2"]].to_numpy() == pytest.approx(
+        np.array([[0, 1 / 2], [1 / 2, 2 / 3], [2 / 3, 1]])
+    )
     # E per Co: -15, -18.1, -19.1, -21.05
-    assert profile["voltage"].to_list() == pytest.approx([3.1 * 2 - 1.9, 1.0 * 6 - 1.9, 1.95 * 3 - 1.9])
+    assert profile["voltage"].to_list() == pytest.approx(
+        [3.1 * 2 - 1.9, 1.0 * 6 - 1.9, 1.95 * 3 - 1.9]
+    )
     assert profile["mean_voltage"].to_list() == pytest.approx([6.05 - 1.9] * 3)
-    assert profile["voltage"] @ (profile["x2"] - profile["x1"]) == pytest.approx(6.05 - 1.9)      # steps add up to the mean
+    # steps add up to the mean
+    assert profile["voltage"] @ (profile["x2"] - profile["x1"]) == pytest.approx(6.05 - 1.9)
 
 
 def test_voltages_against_pymatgen(cobaltate, ends):
     frames, energies, ion = cobaltate
     na = [a.get_potential_energy() for a in ends]
-    for theirs, ours in ((insertion_electrode(frames, energies, "Li", LI_METAL), mk.voltage_profile(frames, energies, metal=LI_METAL, **ion)),
-                         (insertion_electrode(ends, na, "Na", METALS["Na"]), mk.voltage_profile(ends))):
-        assert ours["voltage"].to_list() == pytest.approx([p.voltage for p in theirs.voltage_pairs], abs=1e-9)
+    for theirs, ours in (
+        (
+            insertion_electrode(frames, energies, "Li", LI_METAL),
+            mk.voltage_profile(frames, energies, metal=LI_METAL, **ion),
+        ),
+        (insertion_electrode(ends, na, "Na", METALS["Na"]), mk.voltage_profile(ends)),
+    ):
+        assert ours["voltage"].to_list() == pytest.approx(
+            [p.voltage for p in theirs.voltage_pairs], abs=1e-9
+        )
         assert ours["mean_voltage"][0] == pytest.approx(theirs.get_average_voltage(), abs=1e-9)
 
 
@@ -91,35 +130,60 @@ def test_voltages_against_pymatgen(cobaltate, ends):
 def test_hull_distance_against_the_full_phase_diagram(cobaltate, seed):
     """In the whole Li-Co-O space, with the elements so high that nothing decomposes into them."""
     from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
+
     frames, energies, ion = cobaltate
     energies = np.array(energies) + np.random.default_rng(seed).normal(0, 0.3, len(frames))
     entries = [PDEntry(a.get_chemical_formula(), e) for a, e in zip(frames, energies)]
     diagram = PhaseDiagram([*entries, *(PDEntry(element, 50.0) for element in ("Li", "Co", "O"))])
-    theirs = [diagram.get_e_above_hull(e) * len(a) / (a.symbols == "Co").sum() for e, a in zip(entries, frames)]
+    theirs = [
+        diagram.get_e_above_hull(e) * len(a) / (a.symbols == "Co").sum()
+        for e, a in zip(entries, frames)
+    ]
     assert mk.energy_above_hull(frames, energies, **ion) == pytest.approx(theirs, abs=1e-8)
 
 
 def test_distance_from_the_hull_of_others(cobaltate):
     frames, energies, ion = cobaltate
-    new, energy = [Atoms("LiCo2O4"), Atoms("Li3Co4O8")], [-36.0, -76.8]         # per Co: -18.0 and -19.2
+    # per Co: -18.0 and -19.2
+    new, energy = [Atoms("LiCo2O4"), Atoms("Li3Co4O8")], [-36.0, -76.8]
     above = mk.energy_above_hull(new, energy, reference=frames, reference_energies=energies, **ion)
-    assert above == pytest.approx([0.1, -19.2 + (0.75 * 19.1 + 0.25 * 21.05)])    # x = 3/4 is a quarter of the way from 2/3 to 1
-    assert mk.energy_above_hull(frames, energies, frames, energies, **ion) == pytest.approx(mk.energy_above_hull(frames, energies, **ion))
+    # x = 3/4 is a quarter of the way from 2/3 to 1
+    assert above == pytest.approx([0.1, -19.2 + (0.75 * 19.1 + 0.25 * 21.05)])
+    assert mk.energy_above_hull(frames, energies, frames, energies, **ion) == pytest.approx(
+        mk.energy_above_hull(frames, energies, **ion)
+    )
     with pytest.raises(mk.InputError, match="not on the line"):
-        mk.energy_above_hull([Atoms("LiFeO2")], [1.0], reference=frames, reference_energies=energies, mobile="Li", redox=("Co", "Fe"))
+        mk.energy_above_hull(
+            [Atoms("LiFeO2")],
+            [1.0],
+            reference=frames,
+            reference_energies=energies,
+            mobile="Li",
+            redox=("Co", "Fe"),
+        )
 
 
 def test_several_redox_metals_add_up():
-    frames, energies = [Atoms("FeMnP2O8"), Atoms("NaFeMnP2O8"), Atoms("Na2FeMnP2O8")], [-80.0, -85.0, -89.0]
+    frames, energies = (
+        [Atoms("FeMnP2O8"), Atoms("NaFeMnP2O8"), Atoms("Na2FeMnP2O8")],
+        [-80.0, -85.0, -89.0],
+    )
     table = mk.hull(frames, energies, redox=("Fe", "Mn"))
-    assert table["x"].to_list() == [0, 0.5, 1] and table["formation_energy"].to_list() == pytest.approx([0, -0.25, 0])
-    assert mk.voltage_profile(frames, energies, redox=("Fe", "Mn"), metal=-1.3)["voltage"].to_list() == pytest.approx([3.7, 2.7])
+    assert table["x"].to_list() == [0, 0.5, 1] and table[
+        "formation_energy"
+    ].to_list() == pytest.approx([0, -0.25, 0])
+    assert mk.voltage_profile(frames, energies, redox=("Fe", "Mn"), metal=-1.3)[
+        "voltage"
+    ].to_list() == pytest.approx([3.7, 2.7])
 
 
 def test_end_members_alone_make_one_step(ends):
     two = [a for a in ends if a.info["x"] in (0, 1)]
     profile = mk.voltage_profile(two)
-    assert profile[["x1", "x2"]].to_numpy().tolist() == [[0, 1]] and profile["voltage"][0] == profile["mean_voltage"][0]
+    assert (
+        profile[["x1", "x2"]].to_numpy().tolist() == [[0, 1]]
+        and profile["voltage"][0] == profile["mean_voltage"][0]
+    )
 
 
 def test_sodium_is_the_lowest_at_the_densest_mesh():

@@ -1,18 +1,22 @@
 #!/usr/bin/env python
-"""Gates between the campaign and the sets: frames/*.extxyz -> olivine.extxyz, free_cells.extxyz, hosts.extxyz, verdict.extxyz,
-kept_apart.extxyz, manifest.
+"""Gates between the campaign and the sets: frames/*.extxyz -> olivine.extxyz, free_cells.extxyz,
+hosts.extxyz, verdict.extxyz, kept_apart.extxyz, manifest.
 
     python data/dft/collect.py       (in the project's environment; `make collect`)
 
 A frame is labelled by the moments found in it, never by those seeded. It enters the set when
 - its SCF converged (the campaign writes no other);
-- its Fe moments form two clear groups with the count that neutrality asks for   (else: delocalised);
-- its sixth electrons sit in the lowest orbital state known: they are in the orbital in which its run ends (a rattled
-  or strained copy: its relaxed cell), the energy between it and that end is the work of the forces on the way, nothing
-  released by electrons, and the run does not end clearly above the lowest run of the same ordering; repeats and runs
-  with another orbital count once they have ended                                  (else: other_state);
+- its Fe moments form two clear groups with the count that neutrality asks for   (else:
+delocalised);
+- its sixth electrons sit in the lowest orbital state known: they are in the orbital in which its
+run ends (a rattled
+  or strained copy: its relaxed cell), the energy between it and that end is the work of the forces
+  on the way, nothing released by electrons, and the run does not end clearly above the lowest run
+  of the same ordering; repeats and runs with another orbital count once they have ended
+  (else: other_state);
 - the energy falls along its relaxation                                            (else: uphill).
 """
+
 import json
 import sys
 from collections import Counter
@@ -30,16 +34,24 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 from olivine import arrangements, canonical, host, jobs, tag_of, undistorted
 
-HIGHER_STATE = 0.10  # eV per cell between two runs of one ordering; another orbital costs 0.2 to 0.6
-TURNED = 0.25        # difference in the occupation of 3z2-r2 on an Fe2+ that makes another orbital state
-RELEASED = 0.03, 0.05     # eV per cell, and share of the work (anharmonicity; 2 % at 1.8 eV): energy that no force accounts for
-DRIFT = 0.01         # eV/Å: mean force on the atoms of a crystal, which is zero when the density is converged
-UPHILL = 0.02        # eV per cell; the optimiser takes steps without line search
+# eV per cell between two runs of one ordering; another orbital costs 0.2 to 0.6
+HIGHER_STATE = 0.10
+# difference in the occupation of 3z2-r2 on an Fe2+ that makes another orbital state
+TURNED = 0.25
+# eV per cell, and share of the work (anharmonicity; 2 % at 1.8 eV): energy that no force accounts
+# for
+RELEASED = 0.03, 0.05
+# eV/Å: mean force on the atoms of a crystal, which is zero when the density is converged
+DRIFT = 0.01
+UPHILL = 0.02  # eV per cell; the optimiser takes steps without line search
 
 
 def na_sites(atoms, x):
     """Which of the four 4a sites are occupied, from the positions."""
-    sites, na = host(x).get_scaled_positions()[:4], atoms.get_scaled_positions()[atoms.symbols == "Na"]
+    sites, na = (
+        host(x).get_scaled_positions()[:4],
+        atoms.get_scaled_positions()[atoms.symbols == "Na"],
+    )
     distance = sites[None] - na[:, None]
     return tuple(sorted(np.abs(distance - np.round(distance)).sum(-1).argmin(axis=1).tolist()))
 
@@ -49,28 +61,46 @@ def labelled(atoms, splits, table):
     found = infer_oxidation_states(atoms)
     atoms.set_array("oxi_states", found.states)
     fe = atoms.symbols == "Fe"
-    na, fe3 = na_sites(atoms, atoms.info["x"]), tuple(np.flatnonzero(found.states[fe] == 3).tolist())
+    na, fe3 = (
+        na_sites(atoms, atoms.info["x"]),
+        tuple(np.flatnonzero(found.states[fe] == 3).tolist()),
+    )
     key = canonical(na, fe3)
     ordering = tag_of(*key)
-    atoms.info = {"tag": tag_of(na, fe3), "ordering": ordering, "degeneracy": table[key], "x": float(atoms.info["x"]),
-                  "job": atoms.info["job"], "kind": atoms.info["kind"], "step": int(atoms.info["step"]),
-                  "density": float(atoms.info["density"]), "split": splits[ordering]}
+    atoms.info = {
+        "tag": tag_of(na, fe3),
+        "ordering": ordering,
+        "degeneracy": table[key],
+        "x": float(atoms.info["x"]),
+        "job": atoms.info["job"],
+        "kind": atoms.info["kind"],
+        "step": int(atoms.info["step"]),
+        "density": float(atoms.info["density"]),
+        "split": splits[ordering],
+    }
     return found.clear
 
 
 def released(atoms, end):
-    """Energy (eV per cell) that the electrons gave off between a frame and the end of its relaxation, and the work of the forces.
+    """Energy (eV per cell) that the electrons gave off between a frame and the end of its
+    relaxation, and the work of the forces.
 
-    On one electronic surface the energies differ by the work of the forces on the straight way, trapezium rule, exact where
-    the surface is harmonic. An orbital that turns shows as energy beyond that, however little the occupations tell.
+    On one electronic surface the energies differ by the work of the forces on the straight way,
+    trapezium rule, exact where the surface is harmonic. An orbital that turns shows as energy
+    beyond that, however little the occupations tell.
     """
-    work = 0.5 * float(((atoms.get_forces() + end.get_forces()) * (end.positions - atoms.positions)).sum())
+    work = 0.5 * float(
+        ((atoms.get_forces() + end.get_forces()) * (end.positions - atoms.positions)).sum()
+    )
     return atoms.get_potential_energy() - end.get_potential_energy() - work, work
 
 
 def turned(atoms, end):
     fe2 = (atoms.symbols == "Fe") & (atoms.arrays["oxi_states"] == 2)
-    return np.abs((atoms.arrays["minority_3z2"] - end.arrays["minority_3z2"])[fe2]).max(initial=0) > TURNED
+    return (
+        np.abs((atoms.arrays["minority_3z2"] - end.arrays["minority_3z2"])[fe2]).max(initial=0)
+        > TURNED
+    )
 
 
 def surface_left(atoms, end):
@@ -81,11 +111,14 @@ def surface_left(atoms, end):
 def gate(frames, clear, lowest, end):
     """Reason to keep each frame of one job apart, '' for those that enter the set.
 
-    `lowest`: energy of the lowest finished run by ordering. `end`: the frame whose orbital state counts for this job,
-    None for a run that has to end before it counts.
+    `lowest`: energy of the lowest finished run by ordering. `end`: the frame whose orbital state
+    counts for this job, None for a run that has to end before it counts.
     """
     reasons, least = [], np.inf
-    too_high = end is None or end.get_potential_energy() > lowest.get(end.info["ordering"], np.inf) + HIGHER_STATE
+    too_high = (
+        end is None
+        or end.get_potential_energy() > lowest.get(end.info["ordering"], np.inf) + HIGHER_STATE
+    )
     for atoms, ok in zip(frames, clear):
         relaxing = atoms.info["kind"] in ("relax", "final")
         if not ok:
@@ -106,7 +139,12 @@ def gate(frames, clear, lowest, end):
 
 def ordering_splits():
     """{ordering: split}."""
-    return {tag: split for split, tags in json.loads((HERE / "splits.json").read_text()).items() if split != "note" for tag in tags}
+    return {
+        tag: split
+        for split, tags in json.loads((HERE / "splits.json").read_text()).items()
+        if split != "note"
+        for tag in tags
+    }
 
 
 def collect():
@@ -119,7 +157,11 @@ def collect():
         frames = read_frames(path)
         clear = [labelled(atoms, splits, table) for atoms in frames]
         final = frames[-1] if frames[-1].info["kind"] == "final" and clear[-1] else None
-        end = ends.get(job.tag) if job.kind in ("cell", "back", "displaced") else final or (frames[-1] if job.kind == "relax" else None)
+        end = (
+            ends.get(job.tag)
+            if job.kind in ("cell", "back", "displaced")
+            else final or (frames[-1] if job.kind == "relax" else None)
+        )
         ends[job.name] = end
         runs.append((frames, clear, end))
         if final:
@@ -135,10 +177,11 @@ def collect():
 
 
 def verdicts():
-    """DFT on the structures that models relaxed, and what became of the charges seeded; nothing is held back.
+    """DFT on the structures that models relaxed, and what became of the charges seeded; nothing is
+    held back.
 
-    ``verdict``: as seeded; moved (localised, on other Fe); delocalised; not converged. ``has``: whether the charges were seeded where
-    the moments of the model have them.
+    ``verdict``: as seeded; moved (localised, on other Fe); delocalised; not converged. ``has``:
+    whether the charges were seeded where the moments of the model have them.
     """
     splits, table, relaxed, found = ordering_splits(), arrangements(), {}, []
     for job in jobs():
@@ -156,15 +199,28 @@ def verdicts():
             clear = labelled(atoms, splits, table)
         verdict = judgement(atoms.arrays["oxi_states"][fe], seeded, clear)
         asked = tag_of(*canonical(job.na, job.fe3))
-        atoms.info = {"tag": job.tag, "ordering": asked, "degeneracy": table[canonical(job.na, job.fe3)], "x": float(given["x"]),
-                      "job": job.name, "kind": "verdict", "step": 0, "density": float(atoms.info["density"]), "split": splits[asked],
-                      "model": model, "verdict": verdict, "has": bool((seeded == has(atoms, model, relaxed)[fe]).all())}
+        atoms.info = {
+            "tag": job.tag,
+            "ordering": asked,
+            "degeneracy": table[canonical(job.na, job.fe3)],
+            "x": float(given["x"]),
+            "job": job.name,
+            "kind": "verdict",
+            "step": 0,
+            "density": float(atoms.info["density"]),
+            "split": splits[asked],
+            "model": model,
+            "verdict": verdict,
+            "has": bool((seeded == has(atoms, model, relaxed)[fe]).all()),
+        }
         found.append(atoms)
     return found
 
 
 def hosts(kept):
-    """Every ordering on the undistorted host, in the order of the names; with DFT's labels where its charges stay there."""
+    """Every ordering on the undistorted host, in the order of the names; with DFT's labels where
+    its charges stay there.
+    """
     splits, table = ordering_splits(), arrangements()
     labelled_there = {a.info["ordering"]: a for a in kept if a.info["kind"] == "undistorted"}
     found = []
@@ -179,14 +235,25 @@ def hosts(kept):
         states = np.array([FIXED.get(symbol, 0) for symbol in atoms.symbols])
         states[atoms.symbols == "Fe"] = job.oxi_states
         atoms.set_array("oxi_states", states)
-        atoms.info = {"tag": job.tag, "ordering": job.tag, "degeneracy": table[job.na, job.fe3], "x": len(job.na) / 4,
-                      "job": f"{job.tag}.back", "kind": "undistorted", "step": 1, "density": 1.0, "split": splits[job.tag]}
+        atoms.info = {
+            "tag": job.tag,
+            "ordering": job.tag,
+            "degeneracy": table[job.na, job.fe3],
+            "x": len(job.na) / 4,
+            "job": f"{job.tag}.back",
+            "kind": "undistorted",
+            "step": 1,
+            "density": 1.0,
+            "split": splits[job.tag],
+        }
         found.append(atoms)
     return found
 
 
 def judgement(found, seeded, clear):
-    """What became of charges seeded; `clear` (whether the moments found leave no doubt) is None where the SCF did not converge."""
+    """What became of charges seeded; `clear` (whether the moments found leave no doubt) is None
+    where the SCF did not converge.
+    """
     if clear is None:
         return "not converged"
     if not clear:
@@ -198,23 +265,38 @@ def has(atoms, model, relaxed):
     """Oxidation states that the model has on this structure, one of those that it ended in."""
     if model not in relaxed:
         relaxed[model] = load_relaxations(model)
-    same = [r for r in relaxed[model] if len(r.atoms) == len(atoms) and np.allclose(r.atoms.positions, atoms.positions, atol=1e-3)]
+    same = [
+        r
+        for r in relaxed[model]
+        if len(r.atoms) == len(atoms) and np.allclose(r.atoms.positions, atoms.positions, atol=1e-3)
+    ]
     if not same:
-        sys.exit(f"{atoms.info['job']}: not a structure that {model} relaxed; remove the frame and its start, starts.py verdicts")
+        sys.exit(
+            f"{atoms.info['job']}: not a structure that {model} relaxed; remove the frame and its "
+            "start, starts.py verdicts"
+        )
     return same[0].states[-1]
 
 
 def write_manifest():
     """Checksums of everything embedded; called by whatever writes an embedded file."""
     folder = data_folder()
-    models = sorted(p.relative_to(folder).as_posix() for p in (folder / "models").rglob("*") if p.is_file())
-    names = [*(f"dft/{name}.extxyz" for name in ("olivine", "free_cells", "hosts", "verdict")), *models]
-    write_atomically(folder / "manifest.json", json.dumps({n: describe(folder / n) for n in names}, indent=1) + "\n")
+    models = sorted(
+        p.relative_to(folder).as_posix() for p in (folder / "models").rglob("*") if p.is_file()
+    )
+    names = [
+        *(f"dft/{name}.extxyz" for name in ("olivine", "free_cells", "hosts", "verdict")),
+        *models,
+    ]
+    write_atomically(
+        folder / "manifest.json",
+        json.dumps({n: describe(folder / n) for n in names}, indent=1) + "\n",
+    )
 
 
 if __name__ == "__main__":
     kept, free, apart = collect()
-    judged = verdicts()         # may refuse; then nothing has been written
+    judged = verdicts()  # may refuse; then nothing has been written
     write_frames(HERE / "olivine.extxyz", kept)
     write_frames(HERE / "free_cells.extxyz", free)
     write_frames(HERE / "hosts.extxyz", hosts(kept))
@@ -222,7 +304,13 @@ if __name__ == "__main__":
         write_frames(HERE / "kept_apart.extxyz", apart)
     write_frames(HERE / "verdict.extxyz", judged)
     write_manifest()
-    print(f"{len(kept)} frames in the set, {len(free)} free cells, kept apart: {dict(Counter(a.info['reason'] for a in apart)) or 'none'}")
+    print(
+        f"{len(kept)} frames in the set, {len(free)} free cells, kept apart: "
+        f"{dict(Counter(a.info['reason'] for a in apart)) or 'none'}"
+    )
     print("by composition:", dict(sorted(Counter(a.info["x"] for a in kept).items())))
-    print(f"{len(judged)} verdicts on structures of models:", dict(Counter(a.info["verdict"] for a in judged)))
+    print(
+        f"{len(judged)} verdicts on structures of models:",
+        dict(Counter(a.info["verdict"] for a in judged)),
+    )
     print("by split:", dict(Counter(a.info["split"] for a in kept)))

@@ -1,8 +1,9 @@
 """DFT labels with GPAW: PBE+U, plane waves. Why each setting is what it is: README.md.
 
-Runs on one process or, under mpirun, on two (one k-point each). Under MPI every get_...() is collective:
-call it on all ranks, and write on rank 0 only.
+Runs on one process or, under mpirun, on two (one k-point each). Under MPI every get_...() is
+collective: call it on all ranks, and write on rank 0 only.
 """
+
 import io
 import os
 import time
@@ -14,47 +15,66 @@ from ase.io import read, write
 from ase.units import Ha
 from olivine import displaced, moved_back, start
 
-KPOINTS = [(0, 0.25, 0.25), (0, 0.25, -0.25)]      # the 1x2x2 Monkhorst-Pack grid up to time reversal; symmetric, as the host is
-LOOSE = {"energy": 5e-5, "density": 1e-3, "eigenstates": 1e-4}    # while forces are large: the orbital turns, moving the atoms settles it
+# the 1x2x2 Monkhorst-Pack grid up to time reversal; symmetric, as the host is
+KPOINTS = [(0, 0.25, 0.25), (0, 0.25, -0.25)]
+# while forces are large: the orbital turns, moving the atoms settles it
+LOOSE = {"energy": 5e-5, "density": 1e-3, "eigenstates": 1e-4}
 NORMAL = {"energy": 4e-6, "density": 3e-4, "eigenstates": 2e-5}
-FINAL = {"energy": 4e-6, "density": 5e-5, "eigenstates": 2e-5}    # end points
-CUTOFF = 600                      # eV
-PULAY = 2 / 3 * CUTOFF * 0.0239   # eV: basis-set stress times volume; 0.0239 = -dE/d(cutoff) per cell, from 570 and 630 eV, FePO4
-BIAS = 2.0                        # eV, see sixth_electron
-FMAX, NEAR, LARGE = 0.05, 0.2, 0.8      # eV/Å: relaxed; short steps below; LOOSE above
-LONGEST, VERDICT_FIRST = 200, 45  # SCF iterations; where an electron finds its place it does so in 20 to 40
-ORBITAL_STEPS = 5                 # of a relaxation with another orbital: enough to see that it stays above, or turns
+FINAL = {"energy": 4e-6, "density": 5e-5, "eigenstates": 2e-5}  # end points
+CUTOFF = 600  # eV
+# eV: basis-set stress times volume; 0.0239 = -dE/d(cutoff) per cell, from 570 and 630 eV, FePO4
+PULAY = 2 / 3 * CUTOFF * 0.0239
+BIAS = 2.0  # eV, see sixth_electron
+FMAX, NEAR, LARGE = 0.05, 0.2, 0.8  # eV/Å: relaxed; short steps below; LOOSE above
+# SCF iterations; where an electron finds its place it does so in 20 to 40
+LONGEST, VERDICT_FIRST = 200, 45
+# of a relaxation with another orbital: enough to see that it stays above, or turns
+ORBITAL_STEPS = 5
 HERE = Path(__file__).parent
 
 
 def sixth_electron(oxi_states, fe, vectors):
-    """A GPAW extension that puts the sixth d electron of each Fe2+ into the orbital of its vector and keeps it off the Fe3+.
+    """A GPAW extension that puts the sixth d electron of each Fe2+ into the orbital of its vector
+    and keeps it off the Fe3+.
 
-    PBE+U has one minimum per orbital, 0.2 to 0.6 eV per cell apart, and an unguided SCF drifts between them for
-    hundreds of iterations. A bias on the minority spin acts in the first iterations only; the result is an unbiased
-    minimum (occupation matrix control, Allen and Watson, PCCP 16, 21016, 2014).
+    PBE+U has one minimum per orbital, 0.2 to 0.6 eV per cell apart, and an unguided SCF drifts
+    between them for hundreds of iterations. A bias on the minority spin acts in the first
+    iterations only; the result is an unbiased minimum (occupation matrix control, Allen and Watson,
+    PCCP 16, 21016, 2014).
     """
     from gpaw.extensions import Extension
     from gpaw.hubbard import aoom
 
     class SixthElectron(Extension):
         name, on = "sixth_electron", True
-        levels = {a: BIAS * (np.eye(5) - 2 * np.outer(v, v) * (q == 2)) for a, q, v in zip(fe, oxi_states, vectors)}   # eV
+        # eV
+        levels = {
+            a: BIAS * (np.eye(5) - 2 * np.outer(v, v) * (q == 2))
+            for a, q, v in zip(fe, oxi_states, vectors)
+        }
 
         def update_non_local_hamiltonian(self, D_sii, setup, atom_index, dH_sii):
             if not self.on or atom_index not in self.levels:
                 return 0.0
             occupation, weights = aoom(D_sii[1], 2, setup.l_j, setup.n_j, setup.N0_q)
             potential = self.levels[atom_index] / Ha
-            blocks = [sum(2 * m + 1 for m in setup.l_j[:j]) for j, l in enumerate(setup.l_j) if l == 2]
+            blocks = [
+                sum(2 * m + 1 for m in setup.l_j[:j]) for j, l in enumerate(setup.l_j) if l == 2
+            ]
             for i in blocks:
                 for j in blocks:
-                    dH_sii[1][i:i + 5, j:j + 5] += weights[i:i + 5, j:j + 5] * potential
+                    dH_sii[1][i : i + 5, j : j + 5] += weights[i : i + 5, j : j + 5] * potential
             return float((potential * occupation).sum())
 
         def release(self, calc, ctx):
-            """After each SCF iteration: once the biased density has settled, let go and forget the mixing history."""
-            if self.on and calc.dft.scf_loop.niter >= 6 and ctx.dens.error < 3e-3 * ctx.density.nvalence:
+            """After each SCF iteration: once the biased density has settled, let go and forget the
+            mixing history.
+            """
+            if (
+                self.on
+                and calc.dft.scf_loop.niter >= 6
+                and ctx.dens.error < 3e-3 * ctx.density.nvalence
+            ):
                 self.on = False
                 calc.dft.scf_loop.mixer.reset()
 
@@ -64,44 +84,65 @@ def sixth_electron(oxi_states, fe, vectors):
 def calculator(job, atoms, txt, before=None):
     """Attach GPAW to the atoms, with the moments and the sixth electron seeded.
 
-    The sixth electron goes where it was in the frame `before`, so that a soft turn of the orbital, a hundred SCF
-    iterations long, is not gone through again; without one, into the orbital of the job.
+    The sixth electron goes where it was in the frame `before`, so that a soft turn of the orbital,
+    a hundred SCF iterations long, is not gone through again; without one, into the orbital of the
+    job.
     """
     from gpaw import GPAW, PW
+
     fe = np.flatnonzero(atoms.symbols == "Fe")
     moments = np.zeros(len(atoms))
     moments[fe] = [4.0 if q == 2 else 5.0 for q in job.oxi_states]
     atoms.set_initial_magnetic_moments(moments)
     electrons = sum({"Na": 7, "Fe": 8, "P": 5, "O": 6}[s] for s in atoms.symbols)
     known = before is not None and "sixth_d" in before.arrays
-    vectors = before.arrays["sixth_d"][fe] if known else np.tile(np.eye(5)[job.orbital], (len(fe), 1))
+    vectors = (
+        before.arrays["sixth_d"][fe] if known else np.tile(np.eye(5)[job.orbital], (len(fe), 1))
+    )
     bias = sixth_electron(job.oxi_states, fe, vectors)
-    atoms.calc = GPAW(mode=PW(CUTOFF), xc="PBE", setups={"Fe": ":d,5.3"}, kpts=KPOINTS, symmetry={"point_group": False},
-                      nbands=int((electrons + moments.sum()) / 2) + 8,
-                      occupations={"name": "fermi-dirac", "width": 0.02, "fixmagmom": True},
-                      eigensolver={"name": "davidson", "niter": 2},
-                      mixer={"name": "pulay", "beta": 0.3, "nmaxold": 6, "weight": 30.0},
-                      convergence=LOOSE, maxiter=LONGEST, extensions=[bias] if 2 in job.oxi_states else [], txt=txt)
+    atoms.calc = GPAW(
+        mode=PW(CUTOFF),
+        xc="PBE",
+        setups={"Fe": ":d,5.3"},
+        kpts=KPOINTS,
+        symmetry={"point_group": False},
+        nbands=int((electrons + moments.sum()) / 2) + 8,
+        occupations={"name": "fermi-dirac", "width": 0.02, "fixmagmom": True},
+        eigensolver={"name": "davidson", "niter": 2},
+        mixer={"name": "pulay", "beta": 0.3, "nmaxold": 6, "weight": 30.0},
+        convergence=LOOSE,
+        maxiter=LONGEST,
+        extensions=[bias] if 2 in job.oxi_states else [],
+        txt=txt,
+    )
     atoms.calc.hooks["scf_step"] = lambda ctx: bias.release(atoms.calc, ctx)
 
 
 def converge_to(calc, criteria):
     """Set the SCF criteria of the calculations to come."""
     from gpaw.new.scf import create_convergence_criteria
+
     calc.dft.scf_loop.convergence = create_convergence_criteria(criteria)
 
 
 def minority_d(calc, fe):
-    """Occupation matrix of the d orbitals (xy, yz, 3z2-r2, xz, x2-y2) by the minority spin on each Fe, shape (len(fe), 5, 5)."""
+    """Occupation matrix of the d orbitals (xy, yz, 3z2-r2, xz, x2-y2) by the minority spin on each
+    Fe, shape (len(fe), 5, 5).
+    """
     density = calc.dft.density.D_asii.gather(broadcast=True)
     l_j = list(calc.setups[fe[0]].l_j)
-    first = sum(2 * l + 1 for l in l_j[:l_j.index(2)])
-    return np.array([density[a][1][first:first + 5, first:first + 5] for a in fe])
+    first = sum(2 * l + 1 for l in l_j[: l_j.index(2)])
+    return np.array([density[a][1][first : first + 5, first : first + 5] for a in fe])
 
 
 def labelled(job, atoms, density, **info):
     """A copy of the atoms with the labels of the current calculation."""
-    energy, forces, magmoms, stress = (atoms.get_potential_energy(), atoms.get_forces(), atoms.get_magnetic_moments(), atoms.get_stress())
+    energy, forces, magmoms, stress = (
+        atoms.get_potential_energy(),
+        atoms.get_forces(),
+        atoms.get_magnetic_moments(),
+        atoms.get_stress(),
+    )
     stress[:3] -= PULAY / atoms.get_volume()
     fe = np.flatnonzero(atoms.symbols == "Fe")
     occupation, sixth = minority_d(atoms.calc, fe), np.zeros((len(atoms), 6))
@@ -109,10 +150,19 @@ def labelled(job, atoms, density, **info):
     sixth[fe, 1:] = np.linalg.eigh(occupation)[1][:, :, -1]
     frame = atoms.copy()
     frame.set_initial_magnetic_moments(None)
-    frame.calc = SinglePointCalculator(frame, energy=energy, forces=forces, stress=stress, magmoms=magmoms)
+    frame.calc = SinglePointCalculator(
+        frame, energy=energy, forces=forces, stress=stress, magmoms=magmoms
+    )
     frame.set_array("minority_3z2", sixth[:, 0])
-    frame.set_array("sixth_d", sixth[:, 1:])         # the orbital of the sixth electron, in GPAW's order
-    frame.info = {"job": job.name, "x": len(job.na) / 4, "seeded": "".join(map(str, job.oxi_states)), "density": density, **info}
+    # the orbital of the sixth electron, in GPAW's order
+    frame.set_array("sixth_d", sixth[:, 1:])
+    frame.info = {
+        "job": job.name,
+        "x": len(job.na) / 4,
+        "seeded": "".join(map(str, job.oxi_states)),
+        "density": density,
+        **info,
+    }
     return frame
 
 
@@ -123,8 +173,11 @@ def frames_of(name):
 
 
 def append(job, frame, started):
-    """Add a frame to the job's file: the new file is written aside and takes the place of the old one."""
+    """Add a frame to the job's file: the new file is written aside and takes the place of the old
+    one.
+    """
     from gpaw.mpi import world
+
     if world.rank:
         return
     path, text = HERE / "frames" / f"{job.name}.extxyz", io.StringIO()
@@ -136,9 +189,21 @@ def append(job, frame, started):
         print(job.name, f"SCF not converged, {time.time() - started:.0f}s", flush=True)
         return
     fe = frame.symbols == "Fe"
-    state = f"M={frame.get_magnetic_moments()[fe].round(2)} 3z2={frame.arrays['minority_3z2'][fe].round(2)}" if fe.any() else ""
-    print(job.name, frame.info["kind"], frame.info["step"], f"E={frame.get_potential_energy():.4f}", state,
-          f"fmax={np.linalg.norm(frame.get_forces(), axis=1).max():.3f} {time.time() - started:.0f}s", flush=True)
+    state = (
+        f"M={frame.get_magnetic_moments()[fe].round(2)} "
+        f"3z2={frame.arrays['minority_3z2'][fe].round(2)}"
+        if fe.any()
+        else ""
+    )
+    print(
+        job.name,
+        frame.info["kind"],
+        frame.info["step"],
+        f"E={frame.get_potential_energy():.4f}",
+        state,
+        f"fmax={np.linalg.norm(frame.get_forces(), axis=1).max():.3f} {time.time() - started:.0f}s",
+        flush=True,
+    )
 
 
 def optimizer_of(atoms, history):
@@ -151,14 +216,16 @@ def optimizer_of(atoms, history):
     class FixedStep(PreconLBFGS):
         def line_search(self, r, g, e, previously_reset_hessian):
             longest = np.linalg.norm(self.p.reshape(-1, 3), axis=1).max()
-            near = np.linalg.norm(np.reshape(g, (-1, 3)), axis=1).max() < NEAR      # a long step along a soft mode would leave the minimum
+            # a long step along a soft mode would leave the minimum
+            near = np.linalg.norm(np.reshape(g, (-1, 3)), axis=1).max() < NEAR
             self.alpha_k = min(1.0, (0.25 if near else 1.0) * self.maxstep / longest)
 
         def update(self, r, f, r0, f0):
-            # noise in the forces over a short step looks like a soft or negative curvature, and the next step goes astray
+            # noise in the forces over a short step looks like a soft or negative curvature, and the
+            # next step goes astray
             if not self._just_reset_hessian:
                 step = (r - r0).ravel()
-                if step @ (f0 - f).ravel() <= 0.5 * step @ step:      # eV/Å^2
+                if step @ (f0 - f).ravel() <= 0.5 * step @ step:  # eV/Å^2
                     return
             super().update(r, f, r0, f0)
 
@@ -169,12 +236,15 @@ def optimizer_of(atoms, history):
 
 
 def relax(job, txt, steps=40):
-    """Relax in the fixed cell from where the job stands; the end point is converged tighter and closes it."""
+    """Relax in the fixed cell from where the job stands; the end point is converged tighter and
+    closes it.
+    """
     steps, done = ORBITAL_STEPS if job.kind == "orbital" else steps, frames_of(job.name)
     origin = done or (frames_of(job.tag) if job.kind == "orbital" else [])
     lowest = min(origin, key=lambda a: a.get_potential_energy(), default=None)
     atoms = start(job)
-    if lowest:                                  # another orbital starts from the geometry relaxed for the lowest one
+    # another orbital starts from the geometry relaxed for the lowest one
+    if lowest:
         atoms.positions = lowest.positions
     calculator(job, atoms, txt, lowest if done else None)
     began, criteria, resumed = time.time(), LOOSE, bool(done)
@@ -183,20 +253,22 @@ def relax(job, txt, steps=40):
     def record():
         nonlocal began, criteria, resumed, step
         atoms.get_potential_energy()
-        if not resumed:                         # the frame a resumed job begins with is in the file already
+        # the frame a resumed job begins with is in the file already
+        if not resumed:
             append(job, labelled(job, atoms, criteria["density"], kind="relax", step=step), began)
             step += 1
         fmax = np.linalg.norm(atoms.get_forces(), axis=1).max()
         resumed, began, criteria = False, time.time(), LOOSE if fmax > LARGE else NORMAL
         converge_to(atoms.calc, criteria)
 
-    if done:                                    # loose first, for the orbital to settle, then as the frame that is there
+    # loose first, for the orbital to settle, then as the frame that is there
+    if done:
         atoms.get_potential_energy()
         converge_to(atoms.calc, NORMAL)
         atoms.calc.dft.results.clear()
     optimizer = optimizer_of(atoms, done)
     optimizer.attach(record)
-    for fmax in (FMAX, 0.8 * FMAX):             # once more when the tighter SCF finds larger forces
+    for fmax in (FMAX, 0.8 * FMAX):  # once more when the tighter SCF finds larger forces
         if not optimizer.run(fmax=fmax, steps=steps):
             break
         converge_to(atoms.calc, FINAL)
@@ -210,7 +282,9 @@ def relax(job, txt, steps=40):
 
 
 def displace(job, txt):
-    """Single points around the relaxed cell, one SCF after the other, so that the charges stay where they are."""
+    """Single points around the relaxed cell, one SCF after the other, so that the charges stay
+    where they are.
+    """
     relaxed = frames_of(job.tag)
     if not relaxed or relaxed[-1].info.get("kind") != "final":
         print(f"{job.name}: waits for {job.tag} to be relaxed", flush=True)
@@ -222,16 +296,28 @@ def displace(job, txt):
         atoms.set_positions(relaxed[-1].positions)
         geometries = (moved_back if job.kind == "back" else displaced)(job, atoms.copy())
     done, begun, cell = len(frames_of(job.name)), time.time(), None
-    criteria = FINAL if job.kind == "cell" else NORMAL        # a free cell is compared with end points
+    # a free cell is compared with end points
+    criteria = FINAL if job.kind == "cell" else NORMAL
     for step, (kind, geometry) in enumerate(geometries):
         if step < done:
             continue
         if cell is None or not np.allclose(geometry.cell, cell):
-            # GPAW begins a new density in a new cell: without the sixth electrons put in their places it ends up elsewhere
+            # GPAW begins a new density in a new cell: without the sixth electrons put in their
+            # places it ends up elsewhere
             atoms.set_cell(geometry.cell)
-            atoms.set_positions(geometry.positions if job.kind == "cell" or kind.startswith("strained") else relaxed[-1].positions)
-            calculator(job, atoms, txt if cell is None else txt.replace(".txt", f".{step}.txt"), relaxed[-1])
-            atoms.get_potential_energy()        # the electronic state of the relaxed cell, to go on from
+            atoms.set_positions(
+                geometry.positions
+                if job.kind == "cell" or kind.startswith("strained")
+                else relaxed[-1].positions
+            )
+            calculator(
+                job,
+                atoms,
+                txt if cell is None else txt.replace(".txt", f".{step}.txt"),
+                relaxed[-1],
+            )
+            # the electronic state of the relaxed cell, to go on from
+            atoms.get_potential_energy()
             converge_to(atoms.calc, criteria)
             atoms.calc.dft.results.clear()
             cell = geometry.cell
@@ -242,19 +328,22 @@ def displace(job, txt):
 
 
 def verdict(job, txt):
-    """What DFT says of a structure that a model relaxed: one geometry, the charges seeded as the job has them.
+    """What DFT says of a structure that a model relaxed: one geometry, the charges seeded as the
+    job has them.
 
-    The sixth electrons go where they are in DFT's own relaxed cell of that ordering. Converged as far as it goes: a structure
-    built for other charges may have no localised state, and an SCF that wanders is a finding too, a frame without labels.
+    The sixth electrons go where they are in DFT's own relaxed cell of that ordering. Converged as
+    far as it goes: a structure built for other charges may have no localised state, and an SCF that
+    wanders is a finding too, a frame without labels.
     """
     from gpaw import KohnShamConvergenceError
+
     atoms, own, begun, frame = start(job), frames_of(job.tag), time.time(), None
     calculator(job, atoms, txt, own[-1] if own else None)
     atoms.calc.params.maxiter = VERDICT_FIRST
     for criteria in (LOOSE, NORMAL, FINAL):
         if frame is not None:
             converge_to(atoms.calc, criteria)
-            atoms.calc.dft.scf_loop.maxiter = LONGEST       # the orbital may turn
+            atoms.calc.dft.scf_loop.maxiter = LONGEST  # the orbital may turn
             atoms.calc.dft.results.clear()
         try:
             atoms.get_potential_energy()
@@ -263,25 +352,53 @@ def verdict(job, txt):
         frame = labelled(job, atoms, criteria["density"], kind="verdict", step=0)
     if frame is None:
         frame = atoms.copy()
-        frame.calc, frame.info = None, {"job": job.name, "x": len(job.na) / 4, "seeded": "".join(map(str, job.oxi_states)),
-                                        "kind": "verdict", "step": 0, "converged": False}
+        frame.calc, frame.info = (
+            None,
+            {
+                "job": job.name,
+                "x": len(job.na) / 4,
+                "seeded": "".join(map(str, job.oxi_states)),
+                "kind": "verdict",
+                "step": 0,
+                "converged": False,
+            },
+        )
     append(job, frame, begun)
 
 
 def metal(job, txt):
-    """bcc Na: convergence over k-points at one lattice constant, then energy against volume on the densest mesh."""
+    """bcc Na: convergence over k-points at one lattice constant, then energy against volume on the
+    densest mesh.
+    """
     from ase.build import bulk
     from gpaw import GPAW, PW
+
     points = [(k, 4.20) for k in (8, 12, 16)] + [(16, a) for a in (4.10, 4.15, 4.25, 4.30)]
-    for step, (k, a) in list(enumerate(points))[len(frames_of(job.name)):]:
+    for step, (k, a) in list(enumerate(points))[len(frames_of(job.name)) :]:
         begun, atoms = time.time(), bulk("Na", "bcc", a=a)
-        atoms.calc = GPAW(mode=PW(CUTOFF), xc="PBE", kpts={"size": (k, k, k)}, convergence=FINAL,
-                          occupations={"name": "fermi-dirac", "width": 0.1}, txt=txt)
+        atoms.calc = GPAW(
+            mode=PW(CUTOFF),
+            xc="PBE",
+            kpts={"size": (k, k, k)},
+            convergence=FINAL,
+            occupations={"name": "fermi-dirac", "width": 0.1},
+            txt=txt,
+        )
         frame = atoms.copy()
-        frame.calc = SinglePointCalculator(frame, energy=atoms.get_potential_energy(), forces=atoms.get_forces())
+        frame.calc = SinglePointCalculator(
+            frame, energy=atoms.get_potential_energy(), forces=atoms.get_forces()
+        )
         frame.info = {"job": job.name, "kind": "metal", "step": step, "kpoints": k, "a": a}
         append(job, frame, begun)
 
 
-RUN = {"relax": relax, "repeat": relax, "orbital": relax, "cell": displace, "back": displace, "displaced": displace, "metal": metal,
-       "verdict": verdict}
+RUN = {
+    "relax": relax,
+    "repeat": relax,
+    "orbital": relax,
+    "cell": displace,
+    "back": displace,
+    "displaced": displace,
+    "metal": metal,
+    "verdict": verdict,
+}

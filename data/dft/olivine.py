@@ -1,9 +1,11 @@
-"""The cells of the campaign: olivine NaxFePO4, 28 atoms, Pnma, every Na arrangement and charge ordering.
+"""The cells of the campaign: olivine NaxFePO4, 28 atoms, Pnma, every Na arrangement and charge
+ordering.
 
 Needs ASE, NumPy and spglib only; `label.py` holds the DFT.
 
 A tag reads x050_na01_fe23: Na on the 4a sites 0 and 1, Fe3+ on the 4c sites 2 and 3 (of four each).
 """
+
 import functools
 import itertools
 from dataclasses import dataclass
@@ -13,27 +15,63 @@ import numpy as np
 from ase.io import read
 from ase.spacegroup import crystal
 
-# End members relaxed with pretrained CHGNet 0.3.0: cell lengths (Å) and Wyckoff positions, taken linear in x in between
+# End members relaxed with pretrained CHGNet 0.3.0: cell lengths (Å) and Wyckoff positions, taken
+# linear in x in between
 FEPO4, NAFEPO4 = np.array([9.971, 5.850, 4.888]), np.array([10.398, 6.437, 5.007])
-SITES_FEPO4 = {"Na": (0, 0, 0), "Fe": (0.2734, 0.25, 0.9582), "P": (0.0942, 0.25, 0.4052),
-               "O1": (0.1211, 0.25, 0.7123), "O2": (0.4438, 0.25, 0.1537), "O3": (0.1677, 0.0447, 0.2566)}
-SITES_NAFEPO4 = {"Na": (0, 0, 0), "Fe": (0.2855, 0.25, 0.9932), "P": (0.1096, 0.25, 0.4454),
-                 "O1": (0.1177, 0.25, 0.7534), "O2": (0.4664, 0.25, 0.1494), "O3": (0.1767, 0.0577, 0.3135)}
+SITES_FEPO4 = {
+    "Na": (0, 0, 0),
+    "Fe": (0.2734, 0.25, 0.9582),
+    "P": (0.0942, 0.25, 0.4052),
+    "O1": (0.1211, 0.25, 0.7123),
+    "O2": (0.4438, 0.25, 0.1537),
+    "O3": (0.1677, 0.0447, 0.2566),
+}
+SITES_NAFEPO4 = {
+    "Na": (0, 0, 0),
+    "Fe": (0.2855, 0.25, 0.9932),
+    "P": (0.1096, 0.25, 0.4454),
+    "O1": (0.1177, 0.25, 0.7534),
+    "O2": (0.4664, 0.25, 0.1494),
+    "O3": (0.1767, 0.0577, 0.3135),
+}
 STARTS = Path(__file__).parent / "starts"
-BREATHE = 0.06        # Å: Fe-O shortened around Fe3+, lengthened around Fe2+, so that the charge localises where asked
-N_RATTLED, N_STRAINED = 4, 2    # displaced frames per ordering
-BACK = (0.5, 1.0)     # how far a relaxed cell is moved back onto the undistorted host
-D_ORBITALS = ("xy", "yz", "3z2-r2", "xz", "x2-y2")    # GPAW's order
-REPEATED = ("x025_na0_fe013", "x050_na01_fe01", "x075_na012_fe0")     # relaxed again from a second start
-FREE_CELLS = ("x000_na-_fe0123", "x100_na0123_fe-", "x050_na03_fe02", "x050_na01_fe02", "x050_na02_fe13", "x025_na0_fe013",
-              "x075_na012_fe1")     # the lowest ordering of every Na arrangement, in the cell that a charge-aware model gives it
-VERDICT_ON = ("chgnet_aware", "chgnet_blind", "cpainn_aware", "cpainn_blind", "mace_aware", "mace_blind")   # whose structures DFT judges
-ORBITALS_OF = "x050_na02_fe13"   # its relaxation stayed in pure 3z2-r2: the place to try the other four orbitals
+# Å: Fe-O shortened around Fe3+, lengthened around Fe2+, so that the charge localises where asked
+BREATHE = 0.06
+N_RATTLED, N_STRAINED = 4, 2  # displaced frames per ordering
+BACK = (0.5, 1.0)  # how far a relaxed cell is moved back onto the undistorted host
+D_ORBITALS = ("xy", "yz", "3z2-r2", "xz", "x2-y2")  # GPAW's order
+# relaxed again from a second start
+REPEATED = ("x025_na0_fe013", "x050_na01_fe01", "x075_na012_fe0")
+FREE_CELLS = (
+    "x000_na-_fe0123",
+    "x100_na0123_fe-",
+    "x050_na03_fe02",
+    "x050_na01_fe02",
+    "x050_na02_fe13",
+    "x025_na0_fe013",
+    # the lowest ordering of every Na arrangement, in the cell that a charge-aware model
+    # gives it
+    "x075_na012_fe1",
+)
+# whose structures DFT judges
+VERDICT_ON = (
+    "chgnet_aware",
+    "chgnet_blind",
+    "cpainn_aware",
+    "cpainn_blind",
+    "mace_aware",
+    "mace_blind",
+)
+# its relaxation stayed in pure 3z2-r2: the place to try the other four orbitals
+ORBITALS_OF = "x050_na02_fe13"
 
 
 @dataclass(frozen=True)
 class Job:
-    """One row of the campaign. `kind`: relax, repeat, orbital, cell, back, displaced, metal or verdict."""
+    """One row of the campaign. `kind`: relax, repeat, orbital, cell, back, displaced, metal or
+    verdict.
+    """
+
     name: str
     kind: str
     na: tuple = ()
@@ -55,11 +93,18 @@ def tag_of(na, fe3):
 
 
 def host(x):
-    """The fully sodiated cell with the lattice of composition x; atoms in the order Na, Fe, P, O."""
+    """The fully sodiated cell with the lattice of composition x; atoms in order Na, Fe, P, O."""
     lengths = FEPO4 + x * (NAFEPO4 - FEPO4)
-    sites = [tuple((1 - x) * np.array(a) + x * np.array(b)) for a, b in zip(SITES_FEPO4.values(), SITES_NAFEPO4.values())]
-    atoms = crystal(["Na", "Fe", "P", "O", "O", "O"], sites, spacegroup=62, cellpar=[*lengths, 90, 90, 90])
-    atoms = atoms[np.argsort([["Na", "Fe", "P", "O"].index(s) for s in atoms.symbols], kind="stable")]
+    sites = [
+        tuple((1 - x) * np.array(a) + x * np.array(b))
+        for a, b in zip(SITES_FEPO4.values(), SITES_NAFEPO4.values())
+    ]
+    atoms = crystal(
+        ["Na", "Fe", "P", "O", "O", "O"], sites, spacegroup=62, cellpar=[*lengths, 90, 90, 90]
+    )
+    atoms = atoms[
+        np.argsort([["Na", "Fe", "P", "O"].index(s) for s in atoms.symbols], kind="stable")
+    ]
     atoms.info.clear()
     for name in set(atoms.arrays) - {"numbers", "positions"}:
         del atoms.arrays[name]
@@ -70,6 +115,7 @@ def host(x):
 def permutations():
     """How the symmetry of the host permutes its atoms: one index array per operation."""
     import spglib
+
     atoms = host(1.0)
     s = atoms.get_scaled_positions()
     operations = spglib.get_symmetry((atoms.cell.array, s, atoms.numbers), symprec=1e-3)
@@ -82,11 +128,16 @@ def permutations():
 
 def canonical(na, fe3):
     """The first of all (na_sites, fe3_sites) that the host's symmetry makes of this one."""
-    return min((tuple(sorted(int(p[i]) for i in na)), tuple(sorted(int(p[4 + i]) - 4 for i in fe3))) for p in permutations())
+    return min(
+        (tuple(sorted(int(p[i]) for i in na)), tuple(sorted(int(p[4 + i]) - 4 for i in fe3)))
+        for p in permutations()
+    )
 
 
 def arrangements():
-    """The symmetry-distinct (na_sites, fe3_sites) of neutral cells with their degeneracies, by composition."""
+    """The symmetry-distinct (na_sites, fe3_sites) of neutral cells with their degeneracies, by
+    composition.
+    """
     count = {}
     for n_na in range(5):
         for na in itertools.combinations(range(4), n_na):
@@ -102,16 +153,30 @@ def jobs():
     relax = [Job(tag_of(*key), "relax", *key, degeneracy=g) for key, g in table.items()]
     of = {job.tag: job for job in relax}
     repeat = [Job(f"{t}.repeat", "repeat", of[t].na, of[t].fe3) for t in REPEATED]
-    orbital = [Job(f"{ORBITALS_OF}.{name}", "orbital", of[ORBITALS_OF].na, of[ORBITALS_OF].fe3, i)
-               for i, name in enumerate(D_ORBITALS) if i != 2]
+    orbital = [
+        Job(f"{ORBITALS_OF}.{name}", "orbital", of[ORBITALS_OF].na, of[ORBITALS_OF].fe3, i)
+        for i, name in enumerate(D_ORBITALS)
+        if i != 2
+    ]
     cell = [Job(f"{t}.cell", "cell", of[t].na, of[t].fe3) for t in FREE_CELLS]
     back = [Job(f"{job.tag}.back", "back", job.na, job.fe3) for job in relax]
     displaced = [Job(f"{job.tag}.displaced", "displaced", job.na, job.fe3) for job in relax]
-    return [*relax, Job("na_bcc", "metal"), *repeat, *orbital, *cell, *back, *displaced, *verdicts()]
+    return [
+        *relax,
+        Job("na_bcc", "metal"),
+        *repeat,
+        *orbital,
+        *cell,
+        *back,
+        *displaced,
+        *verdicts(),
+    ]
 
 
 def verdicts():
-    """Single points on structures that the models relaxed, one for each start that `starts.py verdicts` has written."""
+    """Single points on structures that the models relaxed, one for each start that
+    `starts.py verdicts` has written.
+    """
     found = []
     for model in VERDICT_ON:
         for path in sorted(STARTS.glob(f"*.{model}.extxyz")):
@@ -122,7 +187,8 @@ def verdicts():
 
 
 def start(job):
-    """Start geometry of a relaxation: that of `starts.py` if there is one, else the host, breathing around each Fe.
+    """Start geometry of a relaxation: that of `starts.py` if there is one, else the host, breathing
+    around each Fe.
 
     A repeat is rattled by 0.03 Å besides; a free cell must have been given.
     """
@@ -141,7 +207,8 @@ def breathing(job):
             v = atoms.get_distance(i, j, mic=True, vector=True)
             if (d := np.linalg.norm(v)) < 2.6:
                 move[j] += (BREATHE if q == 2 else -BREATHE) * v / d
-    for i in p:                                          # PO4 is stiff: breathe without stretching P-O
+    # PO4 is stiff: breathe without stretching P-O
+    for i in p:
         for j in o:
             v = atoms.get_distance(i, j, mic=True, vector=True)
             if (d := np.linalg.norm(v)) < 1.8:
@@ -155,7 +222,7 @@ def breathing(job):
 
 
 def undistorted(job):
-    """The host without the Na that is not there: nothing but the labels tells one Fe from another."""
+    """The host without the Na that is not there: only the labels tell one Fe from another."""
     atoms = host(len(job.na) / 4)
     del atoms[[i for i in range(4) if i not in job.na]]
     return atoms
@@ -171,7 +238,9 @@ def moved_back(job, relaxed):
 
 
 def displaced(job, relaxed):
-    """Rattled (0.03 to 0.08 Å) and strained (up to 3 %) copies of a relaxed cell; the same ones at every call."""
+    """Rattled (0.03 to 0.08 Å) and strained (up to 3 %) copies of a relaxed cell; the same ones at
+    every call.
+    """
     rng = np.random.default_rng([int(c) for c in job.tag.encode()])
     for i, sigma in enumerate(np.linspace(0.03, 0.08, N_RATTLED)):
         atoms = relaxed.copy()

@@ -1,4 +1,5 @@
 """How far a model is from DFT."""
+
 import numpy as np
 
 from mlipkit.charges.oxidation import infer_oxidation_states
@@ -8,15 +9,15 @@ from mlipkit.frames.labels import required_label, required_ordering, well_conver
 from mlipkit.orderings.names import arrangement
 
 ERRORS = ["energy", "forces", "magmoms", "valence_right"]
-TIE = 2e-4      # eV per cell: below it, energies in single precision are equal
+TIE = 2e-4  # eV per cell: below it, energies in single precision are equal
 
 
 def align_energies(frames, energies, reference=None):
     """Take out what a different energy reference makes of a model's energies.
 
-    A model trained on another code or functional differs from the labels by an energy per atom of each element, which
-    cancels in every formation energy. Along NaxFePO4 that is two numbers (one per formula unit, one per Na); they are
-    fitted by least squares.
+    A model trained on another code or functional differs from the labels by an energy per atom of
+    each element, which cancels in every formation energy. Along NaxFePO4 that is two numbers (one
+    per formula unit, one per Na); they are fitted by least squares.
 
     Parameters
     ----------
@@ -25,7 +26,8 @@ def align_energies(frames, energies, reference=None):
     energies : array_like, shape (n_frames,)
         The model's, eV per cell.
     reference : array_like of bool, shape (n_frames,), optional
-        The frames to fit on, by default all. Give the training split, so that held-out labels stay unseen.
+        The frames to fit on, by default all. Give the training split, so that held-out labels stay
+        unseen.
 
     Returns
     -------
@@ -47,15 +49,16 @@ def error_table(frames, predictions):
     frames : list of ase.Atoms
         With labels and ``arrays["oxi_states"]``.
     predictions : pandas.DataFrame
-        One row per frame in the same order: ``energy`` (eV per cell), ``force_mae`` (eV/Å), ``magmom_0`` ... (µB, the
-        redox-active sites in their order).
+        One row per frame in the same order: ``energy`` (eV per cell), ``force_mae`` (eV/Å),
+        ``magmom_0`` ... (µB, the redox-active sites in their order).
 
     Returns
     -------
     dict
-        ``n`` frames, ``energy`` (meV/atom), ``forces`` (meV/Å), ``magmoms`` (µB, redox-active sites only),
-        ``valence_right`` (% of these sites whose oxidation state, inferred from the predicted moments, is that of DFT; a
-        charge-aware model was given it). The latter two are NaN for a model that predicts no moments.
+        ``n`` frames, ``energy`` (meV/atom), ``forces`` (meV/Å), ``magmoms`` (µB, redox-active sites
+        only), ``valence_right`` (% of these sites whose oxidation state, inferred from the
+        predicted moments, is that of DFT; a charge-aware model was given it). The latter two are
+        NaN for a model that predicts no moments.
     """
     return {"n": len(frames), **_means(frame_errors(frames, predictions))}
 
@@ -73,58 +76,93 @@ def frame_errors(frames, predictions, sites=False):
     Returns
     -------
     pandas.DataFrame
-        ``x``, ``ordering`` and ``kind`` (from ``info``, if there), then ``energy``, ``forces``, ``magmoms``, ``valence_right`` of each
-        frame in order, units as in `error_table`; or, with `sites`, ``site`` (element and its number among the redox-active
-        atoms), ``state`` (element and oxidation state), ``magmoms`` and ``valence_right``. NaN where nothing was predicted.
+        ``x``, ``ordering`` and ``kind`` (from ``info``, if there), then ``energy``, ``forces``,
+        ``magmoms``, ``valence_right`` of each frame in order, units as in `error_table`; or, with
+        `sites`, ``site`` (element and its number among the redox-active atoms), ``state`` (element
+        and oxidation state), ``magmoms`` and ``valence_right``. NaN where nothing was predicted.
     """
     import pandas as pd
+
     if len(frames) != len(predictions):
         raise InputError(f"error_table: {len(frames)} frames but {len(predictions)} predictions")
     rows = []
     for i, (atoms, row) in enumerate(zip(frames, predictions.to_dict("records"))):
         if "oxi_states" not in atoms.arrays:
-            raise InputError(f"error_table: frame {i} ({atoms.get_chemical_formula()}) has no arrays['oxi_states']; take them from "
-                             "infer_oxidation_states(atoms).states")
+            raise InputError(
+                f"error_table: frame {i} ({atoms.get_chemical_formula()}) has no "
+                "arrays['oxi_states']; take them from "
+                "infer_oxidation_states(atoms).states"
+            )
         redox, predicted = redox_sites(atoms), np.zeros(len(atoms))
         predicted[redox] = [row.get(f"magmom_{k}", np.nan) for k in range(len(redox))]
         moments = right = np.full(len(redox), np.nan)
         if np.isfinite(predicted).all() and len(redox):
-            moments = np.abs(predicted - np.abs(required_label(atoms, "magmoms", "error_table", finite=False)))[redox]
-            right = 100.0 * (infer_oxidation_states(atoms, magmoms=predicted).states == atoms.arrays["oxi_states"])[redox]
+            moments = np.abs(
+                predicted - np.abs(required_label(atoms, "magmoms", "error_table", finite=False))
+            )[redox]
+            right = (
+                100.0
+                * (
+                    infer_oxidation_states(atoms, magmoms=predicted).states
+                    == atoms.arrays["oxi_states"]
+                )[redox]
+            )
         about = {k: atoms.info[k] for k in ("x", "ordering", "kind") if k in atoms.info}
         if "kind" in about:
             about["kind"] = str(about["kind"]).rstrip("_0123456789")
         if sites:
-            rows += [{**about, "site": f"{atoms.symbols[j]} {k}", "state": f"{atoms.symbols[j]} {atoms.arrays['oxi_states'][j]}+",
-                      "magmoms": moments[k], "valence_right": right[k]} for k, j in enumerate(redox)]
+            rows += [
+                {
+                    **about,
+                    "site": f"{atoms.symbols[j]} {k}",
+                    "state": f"{atoms.symbols[j]} {atoms.arrays['oxi_states'][j]}+",
+                    "magmoms": moments[k],
+                    "valence_right": right[k],
+                }
+                for k, j in enumerate(redox)
+            ]
         else:
-            energy = 1e3 * abs(row["energy"] - required_label(atoms, "energy", "error_table")) / len(atoms)
-            rows.append({**about, "energy": energy, "forces": 1e3 * row.get("force_mae", np.nan),
-                         "magmoms": moments.mean() if len(redox) else np.nan, "valence_right": right.mean() if len(redox) else np.nan})
+            energy = (
+                1e3
+                * abs(row["energy"] - required_label(atoms, "energy", "error_table"))
+                / len(atoms)
+            )
+            rows.append(
+                {
+                    **about,
+                    "energy": energy,
+                    "forces": 1e3 * row.get("force_mae", np.nan),
+                    "magmoms": moments.mean() if len(redox) else np.nan,
+                    "valence_right": right.mean() if len(redox) else np.nan,
+                }
+            )
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=ERRORS, dtype=float)
 
 
 def error_by(frames, predictions, by="x", level=None):
-    """Errors of every model by composition, charge ordering or site: where a mean over all frames comes from.
+    """Errors of every model by composition, charge ordering or site: where a mean over all frames
+    comes from.
 
     Parameters
     ----------
     frames : list of ase.Atoms
-        With labels, ``arrays["oxi_states"]``, ``info["job"]`` and ``info["step"]``, and ``info["x"]``, ``info["ordering"]``.
+        With labels, ``arrays["oxi_states"]``, ``info["job"]`` and ``info["step"]``, and
+        ``info["x"]``, ``info["ordering"]``.
     predictions : pandas.DataFrame
         As `mlipkit.load_predictions` gives them.
     by : str
-        ``"x"``, ``"ordering"``, ``"kind"`` (relax, final, rattled, strained, ...: ``info["kind"]`` without its number), ``"site"`` (the
-        redox-active atoms by their number in the cell) or ``"state"`` (by oxidation state); the latter two have moments and
-        valences only.
+        ``"x"``, ``"ordering"``, ``"kind"`` (relax, final, rattled, strained, ...: ``info["kind"]``
+        without its number), ``"site"`` (the redox-active atoms by their number in the cell) or
+        ``"state"`` (by oxidation state); the latter two have moments and valences only.
     level : float, optional
-        Confidence level, such as 0.95, for columns ``..._low`` and ``..._high`` from `bootstrap`; not by ordering, which is what is
-        resampled.
+        Confidence level, such as 0.95, for columns ``..._low`` and ``..._high`` from `bootstrap`;
+        not by ordering, which is what is resampled.
 
     Returns
     -------
     pandas.DataFrame
-        Index ``model`` and `by`; ``n`` (frames or sites), ``orderings`` (their number), then the errors, units as in `error_table`.
+        Index ``model`` and `by`; ``n`` (frames or sites), ``orderings`` (their number), then the
+        errors, units as in `error_table`.
 
     Raises
     ------
@@ -132,11 +170,17 @@ def error_by(frames, predictions, by="x", level=None):
         When `by` is none of these, or frames do not say what to sort them by.
     """
     import pandas as pd
+
     kinds = ("x", "ordering", "kind", "site", "state")
     if by not in kinds:
         raise InputError(f"error_by: by must be one of {', '.join(kinds)}, not {by!r}")
-    if not len(frames) or any("ordering" not in a.info or by not in (*a.info, "site", "state") for a in frames):
-        raise InputError("error_by: needs frames with info['ordering']" + (f" and info['{by}']" if by in ("x", "kind") else ""))
+    if not len(frames) or any(
+        "ordering" not in a.info or by not in (*a.info, "site", "state") for a in frames
+    ):
+        raise InputError(
+            "error_by: needs frames with info['ordering']"
+            + (f" and info['{by}']" if by in ("x", "kind") else "")
+        )
     parts = {}
     for model, rows in predictions_for(frames, predictions).items():
         for key, part in frame_errors(frames, rows, sites=by in ("site", "state")).groupby(by):
@@ -148,14 +192,16 @@ def error_by(frames, predictions, by="x", level=None):
 def bootstrap(values, orderings, level=0.95, n_resamples=2000, seed=0):
     """Confidence interval of a mean error by resampling whole charge orderings.
 
-    Frames of one relaxation are nearly alike, so resampling frames would promise far more certainty than there is. Percentile
-    method: Efron and Tibshirani, An Introduction to the Bootstrap (1993), over clusters. With few orderings the interval is still
-    too narrow, and of three or four it says little more than how much they differ.
+    Frames of one relaxation are nearly alike, so resampling frames would promise far more certainty
+    than there is. Percentile method: Efron and Tibshirani, An Introduction to the Bootstrap (1993),
+    over clusters. With few orderings the interval is still too narrow, and of three or four it says
+    little more than how much they differ.
 
     Parameters
     ----------
     values : array_like, shape (n_frames,)
-        Errors (or differences of errors of two models on the same frames) in any unit; those that are NaN are left out.
+        Errors (or differences of errors of two models on the same frames) in any unit; those that
+        are NaN are left out.
     orderings : array_like of str, shape (n_frames,)
         The ordering of each.
     level : float
@@ -173,9 +219,13 @@ def bootstrap(values, orderings, level=0.95, n_resamples=2000, seed=0):
         When the lengths differ, or the level is not between 0 and 1.
     """
     import pandas as pd
+
     values = np.asarray(values, float)
     if values.ndim != 1 or len(values) != len(orderings):
-        raise InputError(f"bootstrap: needs one ordering for each value; got {values.size} values and {len(orderings)} orderings")
+        raise InputError(
+            f"bootstrap: needs one ordering for each value; got {values.size} values and "
+            f"{len(orderings)} orderings"
+        )
     if not 0 < level < 1:
         raise InputError(f"bootstrap: the level must be between 0 and 1, not {level}")
     groups = pd.Series(values).groupby(list(orderings), sort=True).agg(["sum", "count"])
@@ -183,17 +233,24 @@ def bootstrap(values, orderings, level=0.95, n_resamples=2000, seed=0):
     if len(total) < 2:
         return np.nan, np.nan
     drawn = np.random.default_rng(seed).integers(len(total), size=(n_resamples, len(total)))
-    low, high = np.quantile(total[drawn].sum(axis=1) / count[drawn].sum(axis=1), [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(
+        total[drawn].sum(axis=1) / count[drawn].sum(axis=1), [(1 - level) / 2, (1 + level) / 2]
+    )
     return float(low), float(high)
 
 
 def _means(errors, level=None):
-    """Mean of each kind of error in a table of `frame_errors`, with its interval when there is a level."""
+    """Mean of each kind of error in a table of `frame_errors`, with its interval when there is a
+    level.
+    """
     result = {}
-    for kind in [k for k in ERRORS if k in errors]:     # an energy that a model could not give must show; moments are not for every model
+    # an energy that a model could not give must show; moments are not for every model
+    for kind in [k for k in ERRORS if k in errors]:
         result[kind] = float(errors[kind].mean(skipna=kind in ("magmoms", "valence_right")))
         if level is not None:
-            result[f"{kind}_low"], result[f"{kind}_high"] = bootstrap(errors[kind], errors["ordering"], level)
+            result[f"{kind}_low"], result[f"{kind}_high"] = bootstrap(
+                errors[kind], errors["ordering"], level
+            )
     return result
 
 
@@ -205,7 +262,8 @@ def score(potentials, frames):
     potentials : dict
         ``{name: potential}``, as `load_model` and `train` give them.
     frames : list of ase.Atoms
-        With energies, forces, moments and ``arrays["oxi_states"]``; held out of training, if the numbers are to mean anything.
+        With energies, forces, moments and ``arrays["oxi_states"]``; held out of training, if the
+        numbers are to mean anything.
 
     Returns
     -------
@@ -213,7 +271,11 @@ def score(potentials, frames):
         Index ``model``; columns as the keys of `error_table`.
     """
     import pandas as pd
-    rows = {name: error_table(frames, pd.DataFrame(prediction_rows(p, frames))) for name, p in potentials.items()}
+
+    rows = {
+        name: error_table(frames, pd.DataFrame(prediction_rows(p, frames)))
+        for name, p in potentials.items()
+    }
     return pd.DataFrame(rows).T.rename_axis("model")
 
 
@@ -221,8 +283,13 @@ def prediction_rows(potential, frames):
     """What `error_table` needs of the predictions of a potential, a dict per frame."""
     for atoms, p in zip(frames, potential.predict(frames)):
         redox = [] if p.magmoms is None else p.magmoms[redox_sites(atoms)]
-        yield {"energy": p.energy, "force_mae": float(np.abs(p.forces - required_label(atoms, "forces", "an error of forces")).mean()),
-               **{f"magmom_{i}": float(m) for i, m in enumerate(redox)}}
+        yield {
+            "energy": p.energy,
+            "force_mae": float(
+                np.abs(p.forces - required_label(atoms, "forces", "an error of forces")).mean()
+            ),
+            **{f"magmom_{i}": float(m) for i, m in enumerate(redox)},
+        }
 
 
 def order_scores(frames, energies, counts=None):
@@ -235,16 +302,21 @@ def order_scores(frames, energies, counts=None):
     energies : array_like, shape (n_frames,)
         The model's, eV per cell.
     counts : array_like of bool, shape (n_frames,), optional
-        Only pairs and arrangements with at least one of these frames count: give the held-out ones. By default all.
+        Only pairs and arrangements with at least one of these frames count: give the held-out ones.
+        By default all.
 
     Returns
     -------
     dict
-        ``pairs``, and ``kendall_tau`` over them: pairs in the right order minus pairs in the wrong one, over all; a tie counts
-        as neither, so a model that cannot tell orderings apart has 0. ``arrangements`` with two orderings or more, and
-        ``ground_states``, in how many of them the model's lowest ordering is that of DFT (a tie is a miss).
+        ``pairs``, and ``kendall_tau`` over them: pairs in the right order minus pairs in the wrong
+        one, over all; a tie counts as neither, so a model that cannot tell orderings apart has 0.
+        ``arrangements`` with two orderings or more, and ``ground_states``, in how many of them the
+        model's lowest ordering is that of DFT (a tie is a miss).
     """
-    label, energies = np.array([required_label(a, "energy", "order_scores") for a in frames], float), np.asarray(energies, float)
+    label, energies = (
+        np.array([required_label(a, "energy", "order_scores") for a in frames], float),
+        np.asarray(energies, float),
+    )
     counts = np.ones(len(frames), bool) if counts is None else np.asarray(counts, bool)
     groups = {}
     for i, atoms in enumerate(frames):
@@ -257,61 +329,97 @@ def order_scores(frames, energies, counts=None):
             for j in members[:n]:
                 if counts[i] or counts[j]:
                     difference = energies[i] - energies[j]
-                    score += np.sign(label[i] - label[j]) * np.sign(difference) * (abs(difference) > TIE)
+                    score += (
+                        np.sign(label[i] - label[j]) * np.sign(difference) * (abs(difference) > TIE)
+                    )
                     pairs += 1
         e = energies[members]
         arrangements += 1
         right += int(e.argmin() == label[members].argmin() and (e < e.min() + TIE).sum() == 1)
-    return {"pairs": pairs, "kendall_tau": float(score / pairs) if pairs else np.nan, "arrangements": arrangements, "ground_states": right}
+    return {
+        "pairs": pairs,
+        "kendall_tau": float(score / pairs) if pairs else np.nan,
+        "arrangements": arrangements,
+        "ground_states": right,
+    }
 
 
 def seed_table(results, variants=False):
-    """Mean and spread over the seeds of every model of the table that was trained on the data of its last row.
+    """Mean and spread over the seeds of every model of the table that was trained on the data of
+    its last row.
 
     Parameters
     ----------
     results : pandas.DataFrame
         As `mlipkit.load_results` gives it.
     variants : bool
-        False: the runs with pre-training on all frames. True: the models that were also trained without pre-training, from random
-        weights of each seed ("DFT only"), or on a share of the frames (the same for each seed), with these runs beside them.
+        False: the runs with pre-training on all frames. True: the models that were also trained
+        without pre-training, from random weights of each seed ("DFT only"), or on a share of the
+        frames (the same for each seed), with these runs beside them.
 
     Returns
     -------
     pandas.DataFrame of str
-        A row per figure, on held-out orderings (named in the index with its unit), a column per model: mean ± standard
-        deviation over the seeds; ground states as right/all for each seed. "displaced" are the frames that belong to no
-        relaxation; "relaxed by the model" starts at the undistorted geometry, where labels alone tell orderings apart; "valences
-        kept" counts orderings whose Fe keep their states there.
+        A row per figure, on held-out orderings (named in the index with its unit), a column per
+        model: mean ± standard deviation over the seeds; ground states as right/all for each seed.
+        "displaced" are the frames that belong to no relaxation; "relaxed by the model" starts at
+        the undistorted geometry, where labels alone tell orderings apart; "valences kept" counts
+        orderings whose Fe keep their states there.
     """
     import pandas as pd
-    figures = {"energy": "energy MAE, meV/atom", "forces": "force MAE, meV/Å", "magmoms": "Fe moment MAE, µB",
-               "valence_right": "valence right, % of Fe", "energy_displaced": "energy MAE, displaced frames, meV/atom",
-               "forces_displaced": "force MAE, displaced frames, meV/Å", "tau_dft_held_out": "Kendall τ, DFT-relaxed geometry",
-               "tau_undistorted_held_out": "Kendall τ, undistorted geometry, against DFT there",
-               "tau_start_held_out": "Kendall τ, undistorted geometry, against relaxed DFT",
-               "tau_relaxed_held_out": "Kendall τ, relaxed by the model",
-               "ground_dft_held_out": "ground states right, DFT-relaxed",
-               "ground_undistorted_held_out": "ground states right, undistorted, against DFT there",
-               "ground_start_held_out": "ground states right, undistorted, against relaxed DFT",
-               "ground_relaxed_held_out": "ground states right, relaxed by the model", "valence_kept": "valences kept, orderings"}
+
+    figures = {
+        "energy": "energy MAE, meV/atom",
+        "forces": "force MAE, meV/Å",
+        "magmoms": "Fe moment MAE, µB",
+        "valence_right": "valence right, % of Fe",
+        "energy_displaced": "energy MAE, displaced frames, meV/atom",
+        "forces_displaced": "force MAE, displaced frames, meV/Å",
+        "tau_dft_held_out": "Kendall τ, DFT-relaxed geometry",
+        "tau_undistorted_held_out": "Kendall τ, undistorted geometry, against DFT there",
+        "tau_start_held_out": "Kendall τ, undistorted geometry, against relaxed DFT",
+        "tau_relaxed_held_out": "Kendall τ, relaxed by the model",
+        "ground_dft_held_out": "ground states right, DFT-relaxed",
+        "ground_undistorted_held_out": "ground states right, undistorted, against DFT there",
+        "ground_start_held_out": "ground states right, undistorted, against relaxed DFT",
+        "ground_relaxed_held_out": "ground states right, relaxed by the model",
+        "valence_kept": "valences kept, orderings",
+    }
     of, table = ["architecture", "charge_aware"], {}
-    newest = results[results["data_sha256"] == results["data_sha256"].iloc[-1]]     # seeds trained on different data must not be averaged
+    # seeds trained on different data must not be averaged
+    newest = results[results["data_sha256"] == results["data_sha256"].iloc[-1]]
     plain = newest["pretrained"].astype(bool) & (newest["thinned"] == 1)
-    shown = newest[(~plain).groupby([newest[k] for k in of]).transform("any")] if variants else newest[plain]
-    shown = shown.sort_values([*of, "pretrained", "thinned", "seed"], ascending=[True, True, False, True, True])
-    for (name, aware, pretrained, thinned), rows in shown.groupby([*of, "pretrained", "thinned"], sort=False):
+    shown = (
+        newest[(~plain).groupby([newest[k] for k in of]).transform("any")]
+        if variants
+        else newest[plain]
+    )
+    shown = shown.sort_values(
+        [*of, "pretrained", "thinned", "seed"], ascending=[True, True, False, True, True]
+    )
+    for (name, aware, pretrained, thinned), rows in shown.groupby(
+        [*of, "pretrained", "thinned"], sort=False
+    ):
         title = f"{name} {'aware' if aware else 'blind'}" + ("" if pretrained else ", DFT only")
         title += f", 1 frame in {thinned}" if thinned > 1 else ""
-        column = {label: ", ".join(rows[k]) if k.startswith(("ground", "valence_kept")) else
-                  _mean_and_spread(rows[k].astype(float), {"forces": 0, "forces_displaced": 0, "magmoms": 3, "valence_right": 1}.get(k, 2))
-                  for k, label in figures.items() if k in rows}
+        column = {
+            label: ", ".join(rows[k])
+            if k.startswith(("ground", "valence_kept"))
+            else _mean_and_spread(
+                rows[k].astype(float),
+                {"forces": 0, "forces_displaced": 0, "magmoms": 3, "valence_right": 1}.get(k, 2),
+            )
+            for k, label in figures.items()
+            if k in rows
+        }
         table[title] = {**column, "seeds": str(len(rows))}
     return pd.DataFrame(table)
 
 
 def _mean_and_spread(values, digits):
-    return f"{values.mean():.{digits}f}" + (f" ± {values.std():.{digits}f}" if len(values) > 1 else "")
+    return f"{values.mean():.{digits}f}" + (
+        f" ± {values.std():.{digits}f}" if len(values) > 1 else ""
+    )
 
 
 def predictions_for(frames, predictions):
@@ -336,14 +444,25 @@ def predictions_for(frames, predictions):
     """
     for i, atoms in enumerate(frames):
         if not {"job", "step"} <= set(atoms.info):
-            raise InputError(f"frame {i} ({atoms.get_chemical_formula()}) has no info['job'] and info['step'], by which the predictions of "
-                             "the embedded set are found; for frames of your own there is score({'name': model}, frames)")
-    table, keys = predictions.set_index(["model", "job", "step"]), [(a.info["job"], a.info["step"]) for a in frames]
+            raise InputError(
+                f"frame {i} ({atoms.get_chemical_formula()}) has no info['job'] and info['step'], "
+                "by which the predictions of "
+                "the embedded set are found; for frames of your own there is score({'name': "
+                "model}, frames)"
+            )
+    table, keys = (
+        predictions.set_index(["model", "job", "step"]),
+        [(a.info["job"], a.info["step"]) for a in frames],
+    )
     result = {}
     for model in predictions["model"].unique():
         wanted = [(model, *key) for key in keys]
         if missing := [key for key in wanted if key not in table.index]:
-            raise InputError("no prediction of {} for job {}, step {}; predict again (make models)".format(*missing[0]))
+            raise InputError(
+                "no prediction of {} for job {}, step {}; predict again (make models)".format(
+                    *missing[0]
+                )
+            )
         result[model] = table.loc[wanted]
     return result
 
@@ -362,7 +481,8 @@ def compare_models(frames, predictions, split="test", level=None):
     split : str
         ``"train"``, ``"validation"`` or ``"test"``.
     level : float, optional
-        Confidence level, such as 0.95, for columns ``..._low`` and ``..._high`` from `bootstrap` over orderings.
+        Confidence level, such as 0.95, for columns ``..._low`` and ``..._high`` from `bootstrap`
+        over orderings.
 
     Returns
     -------
@@ -370,9 +490,12 @@ def compare_models(frames, predictions, split="test", level=None):
         Index ``model``; columns as the keys of `error_table`.
     """
     import pandas as pd
+
     chosen = [a for a in well_converged(frames) if a.info.get("split") == split]
     if not chosen:
         raise InputError(f"compare_models: no frame belongs to the split {split!r}")
-    rows = {model: {"n": len(chosen), **_means(frame_errors(chosen, found), level)}
-            for model, found in predictions_for(chosen, predictions).items()}
+    rows = {
+        model: {"n": len(chosen), **_means(frame_errors(chosen, found), level)}
+        for model, found in predictions_for(chosen, predictions).items()
+    }
     return pd.DataFrame(rows).T.rename_axis("model")

@@ -1,15 +1,20 @@
-"""What answers to clicks: for each app a traitlets state that knows no widget, and a view that only binds to it.
+"""What answers to clicks: for each app a traitlets state that knows no widget, and a view that only
+binds to it.
 
 No physics: an app calls the rooms before it.
 """
+
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
-    "explorer": ["explore"],
-    "explorer_state": ["ExplorerState"],
-    "player": ["play", "PlayerState"],
-    "threshold": ["explore_threshold"],
-    "upload": ["upload"],
-    "by_architecture": ["ByArchitecture"],
-    "training_curve": ["LiveCurve"],
-})
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "explorer": ["explore"],
+        "explorer_state": ["ExplorerState"],
+        "player": ["play", "PlayerState"],
+        "threshold": ["explore_threshold"],
+        "upload": ["upload"],
+        "by_architecture": ["ByArchitecture"],
+        "training_curve": ["LiveCurve"],
+    },
+)

@@ -1,4 +1,5 @@
 """A figure of many models, one architecture at a time."""
+
 import ipywidgets as w
 import plotly.graph_objects as go
 
@@ -23,19 +24,30 @@ class ByArchitecture(w.VBox):
     """
 
     def __init__(self, figure, architecture=None):
-        found = dict.fromkeys(t.name.rsplit("_", 1)[0] for t in figure.data if "_" in (t.name or ""))
-        self.architecture = w.Dropdown(options=[(TITLES.get(a, a), a) for a in found], description="architecture",
-                                       style={"description_width": "initial"}, layout={"width": "190px"})
+        found = dict.fromkeys(
+            t.name.rsplit("_", 1)[0] for t in figure.data if "_" in (t.name or "")
+        )
+        self.architecture = w.Dropdown(
+            options=[(TITLES.get(a, a), a) for a in found],
+            description="architecture",
+            style={"description_width": "initial"},
+            layout={"width": "190px"},
+        )
         if architecture is not None:
             self.architecture.value = architecture
         self.figure = figure = go.Figure(figure)
-        self._show()                        # before it is a widget: nothing then has to reach a view that is not drawn yet
+        # before it is a widget: nothing then has to reach a view that is not drawn yet
+        self._show()
         self.figure = go.FigureWidget(figure)
         self.architecture.observe(self._show, "value")
         super().__init__([self.architecture, self.figure])
         self.add_class("mlipkit-by-architecture")
 
     def _show(self, change=None):
-        names = {t.name for t in self.figure.data if t.name and t.name.rsplit("_", 1)[0] in ("DFT", self.architecture.value)}
+        names = {
+            t.name
+            for t in self.figure.data
+            if t.name and t.name.rsplit("_", 1)[0] in ("DFT", self.architecture.value)
+        }
         with self.figure.batch_update():
             plots.choose(self.figure, names)

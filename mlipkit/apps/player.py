@@ -1,4 +1,5 @@
 """Watch a relaxation: the crystal step by step, and beneath it which site holds which charge."""
+
 import ipywidgets as w
 import numpy as np
 import plotly.graph_objects as go
@@ -9,7 +10,7 @@ from mlipkit.frames.labels import label
 from mlipkit.pictures import plots
 from mlipkit.pictures.structure_view import draw, legend, structure_view
 
-INTERVAL = 250       # ms: in software a step takes a browser some 150
+INTERVAL = 250  # ms: in software a step takes a browser some 150
 
 
 class PlayerState(t.HasTraits):
@@ -24,6 +25,7 @@ class PlayerState(t.HasTraits):
     step : int
         Between 0 and ``last``.
     """
+
     step = t.Int()
 
     def __init__(self, relaxation, **kwargs):
@@ -56,10 +58,14 @@ class PlayerState(t.HasTraits):
 
     def __str__(self):
         r, atoms = self.relaxation, self.relaxation.frames[self.step]
-        flips = "".join(f"; {atoms.symbols[f.site]} {f.site} flips from {f.before}+ to {f.after}+" for f in self.flips.itertuples())
+        flips = "".join(
+            f"; {atoms.symbols[f.site]} {f.site} flips from {f.before}+ to {f.after}+"
+            for f in self.flips.itertuples()
+        )
         end = f"; {r.reason}" if self.step == self.last else ""
         force = np.linalg.norm(label(atoms, "forces"), axis=1).max()
-        return f"step {self.step} of {self.last}: {r.energies[self.step]:.3f} eV, largest force {force:.3f} eV/Å{flips}{end}"
+        energy = f"{r.energies[self.step]:.3f} eV, largest force {force:.3f} eV/Å"
+        return f"step {self.step} of {self.last}: {energy}{flips}{end}"
 
 
 class PlayerView(w.VBox):
@@ -70,19 +76,32 @@ class PlayerView(w.VBox):
         atoms = state.atoms
         self.structure = structure_view(atoms, height="340px", octahedra=octahedra)
         self.play = w.Play(min=0, max=state.last, interval=INTERVAL, show_repeat=False)
-        self.slider = w.IntSlider(min=0, max=state.last, description="step", layout={"width": "420px"})
-        self.octahedra = w.Checkbox(value=octahedra, description="octahedra", indent=False, layout={"width": "100px"})
+        self.slider = w.IntSlider(
+            min=0, max=state.last, description="step", layout={"width": "420px"}
+        )
+        self.octahedra = w.Checkbox(
+            value=octahedra, description="octahedra", indent=False, layout={"width": "100px"}
+        )
         self.legend, self.text = w.HTML(legend(atoms)), w.HTML()
         self.figure = go.FigureWidget(plots.timeline(state.relaxation, state.step))
         self.figure.update_layout(width=760, height=400)
         for trace in self.figure.data:
             trace.on_click(self._click)
-        w.jslink((self.play, "value"), (self.slider, "value"))      # in the browser, so that they do not chase each other
+        # in the browser, so that they do not chase each other
+        w.jslink((self.play, "value"), (self.slider, "value"))
         t.link((state, "step"), (self.slider, "value"))
         state.observe(self._refresh, "step")
         self.octahedra.observe(self._refresh, "value")
-        super().__init__([self.structure, self.legend, w.HBox([self.play, self.slider, self.octahedra], layout={"flex_flow": "row wrap"}),
-                          self.text, self.figure], layout={"width": "780px"})
+        super().__init__(
+            [
+                self.structure,
+                self.legend,
+                w.HBox([self.play, self.slider, self.octahedra], layout={"flex_flow": "row wrap"}),
+                self.text,
+                self.figure,
+            ],
+            layout={"width": "780px"},
+        )
         self.add_class("mlipkit-player")
         self._tell()
 
@@ -116,6 +135,7 @@ def play(relaxation, octahedra=False):
     Returns
     -------
     PlayerView
-        ``.state.step`` is the step that is shown; Fe is coloured by the valence inferred from its moment at that step.
+        ``.state.step`` is the step that is shown; Fe is coloured by the valence inferred from its
+        moment at that step.
     """
     return PlayerView(PlayerState(relaxation), octahedra)

@@ -1,4 +1,7 @@
-"""Why a threshold on the moments fails where neutrality does not: a slider, and the cells that it gets wrong."""
+"""Why a threshold on the moments fails where neutrality does not: a slider, and the cells that it
+gets wrong.
+"""
+
 import ipywidgets as w
 import numpy as np
 import plotly.graph_objects as go
@@ -9,8 +12,9 @@ from mlipkit.frames.datasets import load_dft
 from mlipkit.frames.labels import required_label
 from mlipkit.pictures import plots
 
-GRID = np.arange(330, 461) / 100      # µB
-SMALLER, SMEARED = 0.35, 0.25            # µB less in other spheres; part of the difference from the mean that a smeared hole keeps
+GRID = np.arange(330, 461) / 100  # µB
+# µB less in other spheres; part of the difference from the mean that a smeared hole keeps
+SMALLER, SMEARED = 0.35, 0.25
 
 
 class ThresholdState(t.HasTraits):
@@ -26,20 +30,27 @@ class ThresholdState(t.HasTraits):
     threshold : float
         µB; an Fe with a larger |moment| is called 3+.
     """
+
     threshold = t.Float(4.0)
 
     def __init__(self, frames=None, **kwargs):
         frames = load_dft() if frames is None else frames
         self.cells = [(a, a.symbols == "Fe") for a in frames]
         self.cells = [(a, fe) for a, fe in self.cells if len(set(a.arrays["oxi_states"][fe])) == 2]
-        self.moments = {"as computed": [np.abs(required_label(a, "magmoms", "ThresholdState")[fe]) for a, fe in self.cells]}
+        self.moments = {
+            "as computed": [
+                np.abs(required_label(a, "magmoms", "ThresholdState")[fe]) for a, fe in self.cells
+            ]
+        }
         self.moments["other spheres"] = [m - SMALLER for m in self.moments["as computed"]]
-        self.moments["smeared holes"] = [m.mean() + SMEARED * (m - m.mean()) for m in self.moments["as computed"]]
+        self.moments["smeared holes"] = [
+            m.mean() + SMEARED * (m - m.mean()) for m in self.moments["as computed"]
+        ]
         self.needed = np.array([(a.arrays["oxi_states"][fe] == 3).sum() for a, fe in self.cells])
         super().__init__(**kwargs)
 
     def balanced(self, name, threshold):
-        """Share of cells, in %, in which the threshold finds as many Fe3+ as neutrality asks for."""
+        """Share of cells, in %, where the threshold finds as many Fe3+ as neutrality asks for."""
         counts = np.array([(m > threshold).sum() for m in self.moments[name]])
         return 100 * float((counts == self.needed).mean())
 
@@ -47,10 +58,17 @@ class ThresholdState(t.HasTraits):
         return {name: (GRID, [self.balanced(name, x) for x in GRID]) for name in self.moments}
 
     def by_neutrality(self, name):
-        """Shares of cells, in %, that `infer_oxidation_states` balances, gets right, and calls clear."""
+        """Shares of cells, in %, that `infer_oxidation_states` balances, gets right, and calls
+        clear.
+        """
         found = [self._inferred(a, fe, m) for (a, fe), m in zip(self.cells, self.moments[name])]
-        right = [np.array_equal(f.states, a.arrays["oxi_states"]) for f, (a, _) in zip(found, self.cells)]
-        return tuple(100 * float(np.mean(x)) for x in ([f.balanced for f in found], right, [f.clear for f in found]))
+        right = [
+            np.array_equal(f.states, a.arrays["oxi_states"]) for f, (a, _) in zip(found, self.cells)
+        ]
+        return tuple(
+            100 * float(np.mean(x))
+            for x in ([f.balanced for f in found], right, [f.clear for f in found])
+        )
 
     @staticmethod
     def _inferred(atoms, fe, moments):
@@ -64,8 +82,15 @@ class ThresholdView(w.VBox):
 
     def __init__(self, state):
         self.state = state
-        self.slider = w.FloatSlider(min=GRID[0], max=GRID[-1], step=0.01, description="threshold (µB)", readout_format=".2f",
-                                    style={"description_width": "initial"}, layout={"width": "560px"})
+        self.slider = w.FloatSlider(
+            min=GRID[0],
+            max=GRID[-1],
+            step=0.01,
+            description="threshold (µB)",
+            readout_format=".2f",
+            style={"description_width": "initial"},
+            layout={"width": "560px"},
+        )
         self.figure = go.FigureWidget(plots.thresholds(state.curves(), state.threshold))
         self.figure.update_layout(width=640, height=320)
         self.table = w.HTML()
@@ -78,16 +103,32 @@ class ThresholdView(w.VBox):
 
     def _refresh(self, change=None):
         s = self.state
-        if change:          # a relayout sent before the figure has been drawn leaves it empty
-            self.figure.layout.shapes = [{**self.figure.layout.shapes[0].to_plotly_json(), "x0": s.threshold, "x1": s.threshold}]
-        head = "".join(f'<th style="padding:2px 12px">{h}</th>' for h in (
-            f"{len(s.cells)} mixed cells", f"balanced by threshold {s.threshold:.2f} µB", "by neutrality", "and right", "and sure"))
+        if change:  # a relayout sent before the figure has been drawn leaves it empty
+            self.figure.layout.shapes = [
+                {
+                    **self.figure.layout.shapes[0].to_plotly_json(),
+                    "x0": s.threshold,
+                    "x1": s.threshold,
+                }
+            ]
+        head = "".join(
+            f'<th style="padding:2px 12px">{h}</th>'
+            for h in (
+                f"{len(s.cells)} mixed cells",
+                f"balanced by threshold {s.threshold:.2f} µB",
+                "by neutrality",
+                "and right",
+                "and sure",
+            )
+        )
         rows = ""
         for name in s.moments:
             shares = (s.balanced(name, s.threshold), *self.neutral[name])
             row = "".join(f'<td style="text-align:center">{x:.0f} %</td>' for x in shares)
             rows += f"<tr><td>{name}</td>{row}</tr>"
-        self.table.value = f'<table style="font:13px Arial,sans-serif"><tr>{head}</tr>{rows}</table>'
+        self.table.value = (
+            f'<table style="font:13px Arial,sans-serif"><tr>{head}</tr>{rows}</table>'
+        )
 
 
 def explore_threshold(frames=None, threshold=4.0):

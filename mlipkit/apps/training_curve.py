@@ -1,4 +1,5 @@
 """A loss curve that grows while a model trains."""
+
 import plotly.graph_objects as go
 
 from mlipkit.pictures import plots
@@ -7,7 +8,8 @@ from mlipkit.pictures import plots
 class LiveCurve(go.FigureWidget):
     """Training and validation loss by epoch, drawn as they come: ``train(..., on_epoch=curve)``.
 
-    Called with the history after every epoch; put it on display in a cell before the one that trains.
+    Called with the history after every epoch; put it on display in a cell before the one that
+    trains.
     """
 
     def __init__(self):
@@ -16,4 +18,7 @@ class LiveCurve(go.FigureWidget):
     def __call__(self, history):
         with self.batch_update():
             for trace in self.data:
-                trace.x, trace.y = [h["epoch"] + 1 for h in history], [h[trace.name] for h in history]
+                trace.x, trace.y = (
+                    [h["epoch"] + 1 for h in history],
+                    [h[trace.name] for h in history],
+                )

@@ -1,4 +1,7 @@
-"""Bring your own DFT result: drop in an OUTCAR (or any other file that `read_frames` knows), see its table and its charges."""
+"""Bring your own DFT result: drop in an OUTCAR (or any other file that `read_frames` knows), see
+its table and its charges.
+"""
+
 import html
 import tempfile
 import warnings
@@ -30,14 +33,18 @@ class UploadState(t.HasTraits):
     reason : str
         Why the frame looked at has no oxidation states.
     """
+
     frames = t.List()
     index = t.Int()
     message = t.Unicode()
     reason = t.Unicode()
 
     def load(self, name, content):
-        """Read a file that a person handed over; an error becomes the message and leaves no frames."""
-        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(record=True) as caught:
+        """Read a file that a person handed over; an error becomes the message, without frames."""
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            warnings.catch_warnings(record=True) as caught,
+        ):
             warnings.simplefilter("always", UserWarning)
             path = Path(folder) / (Path(name).name or "file")
             path.write_bytes(content)
@@ -49,7 +56,8 @@ class UploadState(t.HasTraits):
             message = " ".join(dict.fromkeys([message, *notes])).replace(f"{folder}/", "").strip()
         for atoms in frames:
             atoms.info["source"] = path.name
-        self.frames, self.index = [], 0     # an observer must not look at the old frames, nor beyond the end of the new ones
+        # an observer must not look at the old frames, nor beyond the end of the new ones
+        self.frames, self.index = [], 0
         self.message, self.frames = message, frames
         self.index = max(0, len(frames) - 1)
 
@@ -68,7 +76,9 @@ class UploadView(w.VBox):
 
     def __init__(self, state):
         self.state = state
-        self.button = w.FileUpload(multiple=False, description="DFT result", layout={"width": "200px"})
+        self.button = w.FileUpload(
+            multiple=False, description="DFT result", layout={"width": "200px"}
+        )
         self.frame = w.IntSlider(min=0, max=0, description="frame", continuous_update=False)
         self.message, self.table, self.charges, self.key = w.HTML(), w.HTML(), w.HTML(), w.HTML()
         self.picture = w.VBox(layout={"width": "520px"})
@@ -78,7 +88,13 @@ class UploadView(w.VBox):
         state.observe(self._frame, "index")
         state.observe(self._say, ["message", "reason"])
         text = w.VBox([self.charges, self.table], layout={"width": "560px"})
-        super().__init__([w.HBox([self.button, self.frame]), self.message, w.HBox([self.picture, text], layout={"flex_flow": "row wrap"})])
+        super().__init__(
+            [
+                w.HBox([self.button, self.frame]),
+                self.message,
+                w.HBox([self.picture, text], layout={"flex_flow": "row wrap"}),
+            ]
+        )
         self.add_class("mlipkit-upload")
         self._frames()
 
@@ -92,7 +108,13 @@ class UploadView(w.VBox):
         self.frame.max = max(0, len(frames) - 1)
         table = frame_table(frames)
         shown = table[[c for c in SHOWN if c in table]]
-        self.table.value = "" if not frames else shown.to_html(index=False, max_rows=12, float_format=lambda x: f"{x:.4f}", border=0)
+        self.table.value = (
+            ""
+            if not frames
+            else shown.to_html(
+                index=False, max_rows=12, float_format=lambda x: f"{x:.4f}", border=0
+            )
+        )
         self._frame()
 
     def _frame(self, change=None):
@@ -107,13 +129,17 @@ class UploadView(w.VBox):
                 atoms.set_array("oxi_states", found.states)
                 self.charges.value = found._repr_html_()
             if change and change["name"] == "index" and self.picture.children:
-                draw(self.picture.children[0], atoms)       # the camera stays as the person left it
+                draw(self.picture.children[0], atoms)  # the camera stays as the person left it
             else:
                 self.picture.children = (structure_view(atoms, height="340px"), self.key)
             self.key.value = legend(atoms)
 
     def _say(self, change):
-        text = html.escape(" ".join(filter(None, (self.state.message, self.state.reason if self.state.frames else ""))))
+        text = html.escape(
+            " ".join(
+                filter(None, (self.state.message, self.state.reason if self.state.frames else ""))
+            )
+        )
         self.message.value = f'<p style="font:13px Arial,sans-serif">{text}</p>' if text else ""
 
 

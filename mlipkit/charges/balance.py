@@ -1,9 +1,12 @@
-"""The assignment of least total misfit under a fixed sum, and how likely each part of it is: dynamic programming, exact.
+"""The assignment of least total misfit under a fixed sum, and how likely each part of it is:
+dynamic programming, exact.
 
-Each site takes one of K levels (level k adds k to the sum) at a cost of its own. Walking over the sites and keeping, for
-every sum reached so far, the least cost, finds the global optimum in O(sites x sum x K); the same walk with
-log-sum-exp in place of the minimum gives the partition function of exp(-cost), and with it exact probabilities.
+Each site takes one of K levels (level k adds k to the sum) at a cost of its own. Walking over the
+sites and keeping, for every sum reached so far, the least cost, finds the global optimum in O(sites
+x sum x K); the same walk with log-sum-exp in place of the minimum gives the partition function of
+exp(-cost), and with it exact probabilities.
 """
+
 import numpy as np
 
 
@@ -36,9 +39,11 @@ def assign(costs, total):
 
 
 def runner_up(costs, levels, total):
-    """The best assignment that differs from the optimum `levels`, and its cost; (None, inf) when there is no other.
+    """The best assignment that differs from the optimum `levels`, and its cost; (None, inf) when
+    there is no other.
 
-    It differs at some site; over all sites and levels the least cost with that level forced is looked up, and solved for.
+    It differs at some site; over all sites and levels the least cost with that level forced is
+    looked up, and solved for.
     """
     costs = np.array(costs, float)
     forced = _others(costs, levels, total)
@@ -50,7 +55,9 @@ def runner_up(costs, levels, total):
 
 
 def margins(costs, levels, total):
-    """How much more than the optimum `levels` the best assignment costs that has another level at a site, (n_sites,)."""
+    """How much more than the optimum `levels` the best assignment costs that has another level at a
+    site, (n_sites,).
+    """
     costs = np.asarray(costs, float)
     return _others(costs, levels, total).min(axis=1) - costs[np.arange(len(costs)), levels].sum()
 
@@ -63,7 +70,9 @@ def _others(costs, levels, total):
 
 
 def probabilities(costs, total):
-    """Probability of each level at each site, (n_sites, n_levels), among all assignments of this sum, weighted by exp(-cost)."""
+    """Probability of each level at each site, (n_sites, n_levels), among all assignments of this
+    sum, weighted by exp(-cost).
+    """
     free = _with_level(np.asarray(costs, float), total, lambda a, b: -np.logaddexp(-a, -b))
     weight = np.exp(free.min(axis=1, keepdims=True) - free)
     return weight / weight.sum(axis=1, keepdims=True)
@@ -76,8 +85,8 @@ def _walk(costs, total, reduce):
     table = np.full((len(costs) + 1, total + 1), np.inf)
     table[0, 0] = 0
     for i, row in enumerate(costs):
-        for k in np.flatnonzero(np.isfinite(row[:total + 1])):
-            table[i + 1, k:] = reduce(table[i + 1, k:], table[i, :total + 1 - k] + row[k])
+        for k in np.flatnonzero(np.isfinite(row[: total + 1])):
+            table[i + 1, k:] = reduce(table[i + 1, k:], table[i, : total + 1 - k] + row[k])
     return table
 
 
@@ -87,7 +96,7 @@ def _with_level(costs, total, reduce):
     result = np.full(costs.shape, np.inf)
     for k in range(min(costs.shape[1], total + 1)):
         rest = total - k
-        pairs = before[:-1, :rest + 1] + after[1:, rest::-1]
+        pairs = before[:-1, : rest + 1] + after[1:, rest::-1]
         if reduce is np.minimum:
             result[:, k] = pairs.min(axis=1)
         else:

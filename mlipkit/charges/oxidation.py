@@ -1,4 +1,7 @@
-"""From magnetic moments (or bond valence sums, or Bader charges) to oxidation states that balance and say how sure they are."""
+"""From magnetic moments (or bond valence sums, or Bader charges) to oxidation states that balance
+and say how sure they are.
+"""
+
 import warnings
 from dataclasses import dataclass, replace
 
@@ -11,17 +14,62 @@ from mlipkit.files import InputError
 from mlipkit.frames.labels import require_states
 
 # Ions of one valence
-FIXED = {"H": 1, "Li": 1, "Na": 1, "K": 1, "Rb": 1, "Cs": 1, "Ag": 1, "Be": 2, "Mg": 2, "Ca": 2, "Sr": 2, "Ba": 2, "Zn": 2, "Cd": 2,
-         "B": 3, "Al": 3, "Ga": 3, "In": 3, "Sc": 3, "Y": 3, "La": 3, "Si": 4, "Ge": 4, "Ti": 4, "Zr": 4, "Hf": 4,
-         "P": 5, "Nb": 5, "Ta": 5, "Mo": 6, "W": 6, "O": -2, "F": -1, "Cl": -1, "Br": -1, "I": -1, "X": 0}  # X: a vacancy
-OXYANION = {"S": (6, -2), "Se": (6, -2), "Te": (6, -2), "N": (5, -3), "As": (5, -3), "C": (4, None)}  # bonded to O, and not
+FIXED = {
+    "H": 1,
+    "Li": 1,
+    "Na": 1,
+    "K": 1,
+    "Rb": 1,
+    "Cs": 1,
+    "Ag": 1,
+    "Be": 2,
+    "Mg": 2,
+    "Ca": 2,
+    "Sr": 2,
+    "Ba": 2,
+    "Zn": 2,
+    "Cd": 2,
+    "B": 3,
+    "Al": 3,
+    "Ga": 3,
+    "In": 3,
+    "Sc": 3,
+    "Y": 3,
+    "La": 3,
+    "Si": 4,
+    "Ge": 4,
+    "Ti": 4,
+    "Zr": 4,
+    "Hf": 4,
+    # X: a vacancy
+    "P": 5,
+    "Nb": 5,
+    "Ta": 5,
+    "Mo": 6,
+    "W": 6,
+    "O": -2,
+    "F": -1,
+    "Cl": -1,
+    "Br": -1,
+    "I": -1,
+    "X": 0,
+}
+# bonded to O, and not
+OXYANION = {"S": (6, -2), "Se": (6, -2), "Te": (6, -2), "N": (5, -3), "As": (5, -3), "C": (4, None)}
 PROXY_HINT = "where an element stands for another ion, read the file with proxies={...}"
-MAGNETIC = 2.0                  # µB, more than any ion of FIXED has
-BONDED = 2.0                    # Å: S-O 1.5, N-O 1.2, C-O 1.3, As-O 1.7
-SCALE = {"magmom": 0.15, "bond-valence": 0.3, "bader": 0.12}    # µB, v.u., e: unit of misfit, one for all states: the nearest fits best
-NAME = {"magmom": "|moment| (µB)", "bond-valence": "bond valence sum", "bader": "Bader charge (e)", "given": "given"}
-OUTLIER = 3.0                   # spreads from its reference at which the value is as likely to mean nothing
-SURE = 0.95                     # a site of less confidence is ambiguous
+MAGNETIC = 2.0  # µB, more than any ion of FIXED has
+BONDED = 2.0  # Å: S-O 1.5, N-O 1.2, C-O 1.3, As-O 1.7
+# µB, v.u., e: unit of misfit, one for all states: the nearest fits best
+SCALE = {"magmom": 0.15, "bond-valence": 0.3, "bader": 0.12}
+NAME = {
+    "magmom": "|moment| (µB)",
+    "bond-valence": "bond valence sum",
+    "bader": "Bader charge (e)",
+    "given": "given",
+}
+# spreads from its reference at which the value is as likely to mean nothing
+OUTLIER = 3.0
+SURE = 0.95  # a site of less confidence is ambiguous
 
 
 @dataclass(frozen=True)
@@ -39,9 +87,10 @@ class OxidationStates:
     evidence : numpy.ndarray, shape (n_sites,)
         What was assigned from: |moment| in µB, bond valence sum, or Bader charge in e.
     confidence : numpy.ndarray, shape (n_sites,)
-        From 0 to 1: the probability of the state among all balanced assignments, or against the best of those that give the
-        site another state if that is less (0.5 in a tie, however many sites share it), times how well the value fits the
-        reference of the state (1 on it, 0.95 at 1.9 spreads, 0.5 at 3).
+        From 0 to 1: the probability of the state among all balanced assignments, or against the
+        best of those that give the site another state if that is less (0.5 in a tie, however many
+        sites share it), times how well the value fits the reference of the state (1 on it, 0.95 at
+        1.9 spreads, 0.5 at 3).
     ambiguous : numpy.ndarray of int
         Indices of the atoms whose confidence is below 0.95.
     balanced : bool
@@ -49,12 +98,14 @@ class OxidationStates:
     runner_up : numpy.ndarray of int, shape (n_atoms,), or None
         The next best balanced assignment.
     runner_up_cost : float
-        How much more it costs, in units of squared misfit over twice the scale; 0 is a tie, inf when there is no other.
+        How much more it costs, in units of squared misfit over twice the scale; 0 is a tie, inf
+        when there is no other.
     method : str
     formula : str
     note : str
         What else to look at, such as an inert ion with a moment; mostly empty.
     """
+
     states: np.ndarray
     sites: np.ndarray
     elements: list
@@ -73,7 +124,9 @@ class OxidationStates:
 
     @property
     def undecided(self):
-        """Those of the ambiguous atoms that neutrality does not settle either: where no other assignment balances, none."""
+        """Those of the ambiguous atoms that neutrality does not settle either: where no other
+        assignment balances, none.
+        """
         return self.ambiguous if self.runner_up is not None else self.ambiguous[:0]
 
     @property
@@ -86,44 +139,81 @@ class OxidationStates:
         """One paragraph for people."""
         ions = [f"{e}{q}+" for e, q in zip(self.elements, self.states[self.sites])]
         counted = ", ".join(f"{ions.count(ion)} {ion}" for ion in sorted(set(ions)))
-        text = f"{self.formula}: {counted} from {self.method}; " + ("balanced" if self.balanced else "NOT balanced") + ". "
+        text = (
+            f"{self.formula}: {counted} from {self.method}; "
+            + ("balanced" if self.balanced else "NOT balanced")
+            + ". "
+        )
         doubts = [f"{e} {i} ({c:.2f})" for i, e, c in self._doubts()]
-        clear = f"All {len(self.sites)} sites are clear" if len(self.sites) > 1 else "Its one site is clear"
-        text += (f"{clear} (lowest confidence {self.confidence.min():.2f})." if self.clear else
-                 f"Ambiguous: {', '.join(doubts[:12])}{f' and {len(doubts) - 12} more' if len(doubts) > 12 else ''}.")
+        if self.clear:
+            n = len(self.sites)
+            clear = f"All {n} sites are clear" if n > 1 else "Its one site is clear"
+            text += f"{clear} (lowest confidence {self.confidence.min():.2f})."
+        else:
+            more = f" and {len(doubts) - 12} more" if len(doubts) > 12 else ""
+            text += f"Ambiguous: {', '.join(doubts[:12])}{more}."
         if self.runner_up is not None:
-            moved = [f"atom {i} {self.states[i]}+ to {self.runner_up[i]}+" for i in np.flatnonzero(self.runner_up != self.states)]
+            moved = [
+                f"atom {i} {self.states[i]}+ to {self.runner_up[i]}+"
+                for i in np.flatnonzero(self.runner_up != self.states)
+            ]
             changes = ", ".join(moved[:6]) + (" ..." if len(moved) > 6 else "")
             text += f" Runner-up ({changes}) costs {self.runner_up_cost:.1f} more."
         return f"{text} {self.note}".rstrip()
 
     def _doubts(self):
-        return [(i, e, c) for i, e, c in zip(self.sites, self.elements, self.confidence) if c < SURE]
+        return [
+            (i, e, c) for i, e, c in zip(self.sites, self.elements, self.confidence) if c < SURE
+        ]
 
     def __str__(self):
         return self.summary
 
     def _repr_html_(self):
-        shown = np.arange(len(self.sites)) if len(self.sites) <= 30 else np.flatnonzero(self.confidence < SURE)[:30]
-        head = "".join(f"<th>{h}</th>" for h in ("atom", "ion", NAME[self.method], "confidence", "runner-up"))
+        shown = (
+            np.arange(len(self.sites))
+            if len(self.sites) <= 30
+            else np.flatnonzero(self.confidence < SURE)[:30]
+        )
+        head = "".join(
+            f"<th>{h}</th>" for h in ("atom", "ion", NAME[self.method], "confidence", "runner-up")
+        )
         rows = "".join(self._row(n) for n in shown)
-        return f'<div style="font:13px Arial,sans-serif"><p>{self.summary}</p><table><tr>{head}</tr>{rows}</table></div>'
+        table = f"<table><tr>{head}</tr>{rows}</table>"
+        return f'<div style="font:13px Arial,sans-serif"><p>{self.summary}</p>{table}</div>'
 
     def _row(self, n):
         i, e = self.sites[n], self.elements[n]
-        other = "" if self.runner_up is None or self.runner_up[i] == self.states[i] else f"{e}<sup>{self.runner_up[i]}+</sup>"
+        other = (
+            ""
+            if self.runner_up is None or self.runner_up[i] == self.states[i]
+            else f"{e}<sup>{self.runner_up[i]}+</sup>"
+        )
         doubt = ' style="background:#FBE3D6"' if self.confidence[n] < SURE else ""
-        return (f"<tr{doubt}><td>{i}</td><td>{e}<sup>{self.states[i]}+</sup></td><td>{self.evidence[n]:.2f}</td>"
-                f"<td>{self.confidence[n]:.2f}</td><td>{other}</td></tr>")
+        return (
+            f"<tr{doubt}><td>{i}</td><td>{e}<sup>{self.states[i]}+</sup></td><td>{self.evidence[n]:.2f}</td>"
+            f"<td>{self.confidence[n]:.2f}</td><td>{other}</td></tr>"
+        )
 
 
-def infer_oxidation_states(atoms, total_charge=0, references=None, method="magmom", *, magmoms=None, charges=None, fixed=None):
-    """Oxidation states of all atoms: of all assignments that balance, the one of least total misfit.
+def infer_oxidation_states(
+    atoms,
+    total_charge=0,
+    references=None,
+    method="magmom",
+    *,
+    magmoms=None,
+    charges=None,
+    fixed=None,
+):
+    """Oxidation states of all atoms: of all assignments that balance, the one of least total
+    misfit.
 
-    The misfit of a site is the squared distance of its |moment| from the nearest reference of the state (over its spin
-    states), and the sum over all redox sites is minimised exactly under the condition that the states add up to
-    `total_charge`, for several redox elements at once. With one element and two states this ranks the sites by |moment|,
-    whatever the absolute size of the moments.
+    The misfit of a site is the squared distance of its |moment| from the nearest reference of the
+    state (over its spin states), and the sum over all redox sites is minimised exactly under the
+    condition that the states add up to `total_charge`, for several redox elements at once. With one
+    element and two states this ranks the sites by |moment|, whatever the absolute size of the
+    moments.
 
     Parameters
     ----------
@@ -131,19 +221,21 @@ def infer_oxidation_states(atoms, total_charge=0, references=None, method="magmo
     total_charge : int
         Charge of the cell in e.
     references : dict or iterable of Reference, optional
-        Expected values, such as ``{("Fe", 2): 3.7, ("Fe", 3): 4.3}`` or what `fit_references` returns; they replace the
-        defaults (`mlipkit.reference_table`) of the elements they name.
+        Expected values, such as ``{("Fe", 2): 3.7, ("Fe", 3): 4.3}`` or what `fit_references`
+        returns; they replace the defaults (`mlipkit.reference_table`) of the elements they name.
     method : str
-        ``"magmom"``; ``"bond-valence"``, from bond valence sums (pymatgen) of the geometry alone; ``"bader"``, from
-        ``arrays["bader_charge"]`` (or ``"bader_charges"``, ``"bader"``, or the ``charges`` of its calculator) of either sign;
-        ``"given"``, ``arrays["oxi_states"]`` taken as they are and checked (where it is 0, as where only proxies were named,
-        ions of one valence get theirs).
+        ``"magmom"``; ``"bond-valence"``, from bond valence sums (pymatgen) of the geometry alone;
+        ``"bader"``, from ``arrays["bader_charge"]`` (or ``"bader_charges"``, ``"bader"``, or the
+        ``charges`` of its calculator) of either sign; ``"given"``, ``arrays["oxi_states"]`` taken
+        as they are and checked (where it is 0, as where only proxies were named, ions of one
+        valence get theirs).
     magmoms : array_like, shape (n_atoms,) or (n_atoms, 3), optional
         Moments in µB, signs do not matter; by default those stored with the frame.
     charges : array_like, shape (n_atoms,), optional
         Bader charges in e, net, of either sign; by default those stored with the frame.
     fixed : dict, optional
-        Oxidation states of elements of one valence, ``{"Ti": 3}``, added to and before those known here.
+        Oxidation states of elements of one valence, ``{"Ti": 3}``, added to and before those known
+        here.
 
     Returns
     -------
@@ -152,7 +244,8 @@ def infer_oxidation_states(atoms, total_charge=0, references=None, method="magmo
     Raises
     ------
     InputError
-        When the evidence is missing or not finite, an element is not known, or no assignment has the charge.
+        When the evidence is missing or not finite, an element is not known, or no assignment has
+        the charge.
 
     Warns
     -----
@@ -160,34 +253,66 @@ def infer_oxidation_states(atoms, total_charge=0, references=None, method="magmo
         When an ion that is taken as inert has a moment above 2 µB, as proxy elements do.
     """
     if not hasattr(atoms, "get_chemical_formula"):
-        raise InputError(f"infer_oxidation_states: takes one frame (ase.Atoms), not a {type(atoms).__name__}; give one at a time")
+        raise InputError(
+            f"infer_oxidation_states: takes one frame (ase.Atoms), not a {type(atoms).__name__}; "
+            "give one at a time"
+        )
     what = f"infer_oxidation_states: {atoms.get_chemical_formula()}"
     if method not in NAME:
-        raise InputError(f"infer_oxidation_states: method {method!r} is not one of {', '.join(map(repr, NAME))}")
-    if isinstance(total_charge, bool) or not isinstance(total_charge, int | float | np.number) or not float(total_charge).is_integer():
-        raise InputError(f"infer_oxidation_states: total_charge is a whole number of e, not {total_charge!r}")
+        raise InputError(
+            f"infer_oxidation_states: method {method!r} is not one of {', '.join(map(repr, NAME))}"
+        )
+    if (
+        isinstance(total_charge, bool)
+        or not isinstance(total_charge, int | float | np.number)
+        or not float(total_charge).is_integer()
+    ):
+        raise InputError(
+            f"infer_oxidation_states: total_charge is a whole number of e, not {total_charge!r}"
+        )
     refs = references_for("magmom" if method == "given" else method, references)
     symbols = np.array(atoms.get_chemical_symbols())
-    states, sites = _fixed_states(atoms, symbols, {r.element for r in refs} - set(fixed or {}), fixed, what)
+    states, sites = _fixed_states(
+        atoms, symbols, {r.element for r in refs} - set(fixed or {}), fixed, what
+    )
     elements = symbols[sites].tolist()
     if method == "given":
         return _given(atoms, states, sites, elements, int(total_charge), what)
-    values = EVIDENCE[method](atoms, symbols, sites, {"magmom": magmoms, "bader": charges}.get(method), what)
-    note = _proxy_note(symbols, states, sites, all_moments(atoms, magmoms, what), fixed) if method == "magmom" else ""
+    values = EVIDENCE[method](
+        atoms, symbols, sites, {"magmom": magmoms, "bader": charges}.get(method), what
+    )
+    note = (
+        _proxy_note(symbols, states, sites, all_moments(atoms, magmoms, what), fixed)
+        if method == "magmom"
+        else ""
+    )
     if note:
         warnings.warn(f"{what}: {note}", stacklevel=2)
     needed = int(total_charge) - int(states.sum())
-    costs, lowest = _costs([[r for r in refs if r.element == e and r.common] for e in elements], values, SCALE[method])
+    costs, lowest = _costs(
+        [[r for r in refs if r.element == e and r.common] for e in elements], values, SCALE[method]
+    )
     levels, cost = balance.assign(costs, needed - lowest * len(sites))
-    if levels is None:                                  # rare states only where the common ones cannot balance
-        costs, lowest = _costs([[r for r in refs if r.element == e] for e in elements], values, SCALE[method])
+    # rare states only where the common ones cannot balance
+    if levels is None:
+        costs, lowest = _costs(
+            [[r for r in refs if r.element == e] for e in elements], values, SCALE[method]
+        )
         levels, cost = balance.assign(costs, needed - lowest * len(sites))
     total = needed - lowest * len(sites)
     if levels is None:
-        known = ", ".join(f"{e}{q}+" for e, q in sorted({(r.element, r.state) for r in refs if r.element in elements}))
-        raise InputError(f"{what}: for a charge of {total_charge:+d} its {len(sites)} redox sites would have to add up to {needed:+d} "
-                         f"({needed / len(sites):+.2f} each), which no combination of {known} does{_assumed(symbols, states, sites)}; "
-                         "are all ions there? Else give total_charge=, fixed= for other states, or references= for the missing one")
+        known = ", ".join(
+            f"{e}{q}+"
+            for e, q in sorted({(r.element, r.state) for r in refs if r.element in elements})
+        )
+        raise InputError(
+            f"{what}: for a charge of {total_charge:+d} its {len(sites)} redox sites would have "
+            f"to add up to {needed:+d} "
+            f"({needed / len(sites):+.2f} each), which no combination of {known} "
+            f"does{_assumed(symbols, states, sites)}; "
+            "are all ions there? Else give total_charge=, fixed= for other states, or references= "
+            "for the missing one"
+        )
     states[sites] = levels + lowest
     other, other_cost = balance.runner_up(costs, levels, total)
     second = None
@@ -196,19 +321,38 @@ def infer_oxidation_states(atoms, total_charge=0, references=None, method="magmo
         second[sites] = other + lowest
     probability = balance.probabilities(costs, total)[np.arange(len(sites)), levels]
     probability = np.minimum(probability, 1 / (1 + np.exp(-balance.margins(costs, levels, total))))
-    return OxidationStates(states, sites, elements, values, probability * _fit(elements, states[sites], values, refs), True, second,
-                           other_cost - cost if second is not None else np.inf, method, atoms.get_chemical_formula(), note)
+    return OxidationStates(
+        states,
+        sites,
+        elements,
+        values,
+        probability * _fit(elements, states[sites], values, refs),
+        True,
+        second,
+        other_cost - cost if second is not None else np.inf,
+        method,
+        atoms.get_chemical_formula(),
+        note,
+    )
 
 
 def _proxy_note(symbols, states, sites, moments, fixed):
-    """What to say of the first cation that has a moment though its element is taken as inert; nothing where `fixed` says so."""
-    here = np.flatnonzero((states > 0) & (moments > MAGNETIC) & ~np.isin(symbols, list(fixed or {})))
+    """What to say of the first cation that has a moment though its element is taken as inert;
+    nothing where `fixed` says so.
+    """
+    here = np.flatnonzero(
+        (states > 0) & (moments > MAGNETIC) & ~np.isin(symbols, list(fixed or {}))
+    )
     if not len(here):
         return ""
     i, element, state = here[0], symbols[here[0]], states[here[0]]
-    return (f"{element} (atom {i}) was taken as an inert {state}+ ion but has a moment of {moments[i]:.2f} µB: it may be a proxy element; "
-            f"if so, read the file with proxies={{'{element}': ('{symbols[sites[0]]}', {state})}} or the map that it was written with, "
-            f"else say fixed={{'{element}': {state}}}.")
+    return (
+        f"{element} (atom {i}) was taken as an inert {state}+ ion but has a moment of "
+        f"{moments[i]:.2f} µB: it may be a proxy element; "
+        f"if so, read the file with proxies={{'{element}': ('{symbols[sites[0]]}', {state})}} or "
+        "the map that it was written with, "
+        f"else say fixed={{'{element}': {state}}}."
+    )
 
 
 def _assumed(symbols, states, sites):
@@ -222,13 +366,23 @@ def _assumed(symbols, states, sites):
 def _fixed_states(atoms, symbols, redox, fixed, what):
     """States with zeros at the redox sites, and those sites."""
     known = {**FIXED, **(fixed or {})}
-    if odd := [e for e, q in known.items() if not isinstance(q, int | float | np.number) or not float(q).is_integer()]:
-        raise InputError(f"{what}: fixed={{{odd[0]!r}: {known[odd[0]]!r}}} is not a whole number; states that differ from atom to atom "
-                         "can be given one by one, method='given'")
+    if odd := [
+        e
+        for e, q in known.items()
+        if not isinstance(q, int | float | np.number) or not float(q).is_integer()
+    ]:
+        raise InputError(
+            f"{what}: fixed={{{odd[0]!r}: {known[odd[0]]!r}}} is not a whole number; states that "
+            "differ from atom to atom "
+            "can be given one by one, method='given'"
+        )
     sites = np.flatnonzero(np.isin(symbols, list(redox)))
     if not len(sites):
-        raise InputError(f"{what} has no redox-active element (of {', '.join(sorted(redox))}), so nothing can change valence; "
-                         f"{PROXY_HINT}")
+        raise InputError(
+            f"{what} has no redox-active element (of {', '.join(sorted(redox))}), so nothing can "
+            "change valence; "
+            f"{PROXY_HINT}"
+        )
     states = np.zeros(len(atoms), int)
     for element in sorted(set(symbols.tolist()) - redox):
         here = np.flatnonzero(symbols == element)
@@ -237,21 +391,37 @@ def _fixed_states(atoms, symbols, redox, fixed, what):
         elif element in OXYANION:
             states[here] = oxyanion_states(atoms, symbols, element, here, what)
         else:
-            raise InputError(f"{what}: the oxidation state of {element} is not known; give it, fixed={{{element!r}: ...}}; {PROXY_HINT}")
+            raise InputError(
+                f"{what}: the oxidation state of {element} is not known; give it, "
+                f"fixed={{{element!r}: ...}}; {PROXY_HINT}"
+            )
     return states, sites
 
 
 def oxyanion_states(atoms, symbols, element, here, what):
-    """States of the atoms `here` of an element such as S, which is 6+ where O is bonded to it and 2- elsewhere."""
+    """States of the atoms `here` of an element such as S, which is 6+ where O is bonded to it and
+    2- elsewhere.
+    """
     from ase import Atoms
     from ase.neighborlist import neighbor_list
+
     bonded, alone = OXYANION[element]
     these = np.append(here, np.flatnonzero(symbols == "O"))
-    pair = Atoms(symbols[these], atoms.positions[these], cell=atoms.cell, pbc=atoms.pbc & (atoms.cell.rank == 3))
-    near = np.isin(np.arange(len(here)), neighbor_list("i", pair, {(element, "O"): BONDED})).tolist()
+    pair = Atoms(
+        symbols[these],
+        atoms.positions[these],
+        cell=atoms.cell,
+        pbc=atoms.pbc & (atoms.cell.rank == 3),
+    )
+    near = np.isin(
+        np.arange(len(here)), neighbor_list("i", pair, {(element, "O"): BONDED})
+    ).tolist()
     if alone is None and not all(near):
-        raise InputError(f"{what}: the oxidation state of {element} (atom {here[near.index(False)]}), which has no O within "
-                         f"{BONDED:g} Å, is not known; give it, fixed={{{element!r}: ...}}")
+        raise InputError(
+            f"{what}: the oxidation state of {element} (atom {here[near.index(False)]}), which "
+            "has no O within "
+            f"{BONDED:g} Å, is not known; give it, fixed={{{element!r}: ...}}"
+        )
     return [bonded if n else alone for n in near]
 
 
@@ -262,16 +432,22 @@ def _costs(references, values, scale):
     costs = np.full((len(values), width), np.inf)
     for row, site, value in zip(costs, references, values):
         for r in site:
-            row[r.state - lowest] = min(row[r.state - lowest], 0.5 * ((value - r.value) / scale) ** 2)
+            row[r.state - lowest] = min(
+                row[r.state - lowest], 0.5 * ((value - r.value) / scale) ** 2
+            )
     return costs, lowest
 
 
 def _fit(elements, states, values, refs):
-    """How well each value fits a reference of the state assigned: likelihood against that of an outlier, 1 on the reference."""
+    """How well each value fits a reference of the state assigned: likelihood against that of an
+    outlier, 1 on the reference.
+    """
     background = np.exp(-0.5 * OUTLIER**2)
     result = np.zeros(len(values))
     for n, (e, q, value) in enumerate(zip(elements, states, values)):
-        nearest = min(abs(value - r.value) / r.spread for r in refs if (r.element, r.state) == (e, q))
+        nearest = min(
+            abs(value - r.value) / r.spread for r in refs if (r.element, r.state) == (e, q)
+        )
         likelihood = np.exp(-0.5 * nearest**2)
         result[n] = (1 + background) * likelihood / (likelihood + background)
     return result
@@ -279,23 +455,43 @@ def _fit(elements, states, values, refs):
 
 def _given(atoms, usual, sites, elements, total_charge, what):
     if "oxi_states" not in atoms.arrays:
-        raise InputError(f"{what}: method 'given' needs atoms.arrays['oxi_states'], one whole number per atom")
+        raise InputError(
+            f"{what}: method 'given' needs atoms.arrays['oxi_states'], one whole number per atom"
+        )
     given = np.asarray(atoms.arrays["oxi_states"], float)
     require_states(atoms, sites)
     given = np.where(given == 0, usual, given)
-    finite(given, np.array(atoms.get_chemical_symbols()), np.arange(len(atoms)), "oxidation state", what)
+    finite(
+        given,
+        np.array(atoms.get_chemical_symbols()),
+        np.arange(len(atoms)),
+        "oxidation state",
+        what,
+    )
     states = np.rint(given).astype(int)
     whole = np.abs(given - states) < 1e-6
     balanced = bool(whole.all()) and int(states.sum()) == total_charge
-    return OxidationStates(states, sites, elements, given[sites], whole[sites].astype(float), balanced, None, np.inf, "given",
-                           atoms.get_chemical_formula())
+    return OxidationStates(
+        states,
+        sites,
+        elements,
+        given[sites],
+        whole[sites].astype(float),
+        balanced,
+        None,
+        np.inf,
+        "given",
+        atoms.get_chemical_formula(),
+    )
 
 
 def fit_references(frames, references=None, method="magmom", total_charge=0, fixed=None):
-    """References calibrated on a person's own frames: sphere radii, U and basis sets move moments by some 0.1 µB.
+    """References calibrated on a person's own frames: sphere radii, U and basis sets move moments
+    by some 0.1 µB.
 
-    The frames are assigned with the references at hand, each reference moves to the median of the sites that were
-    assigned to it, and again until nothing changes. States of an element that do not occur move with those that do.
+    The frames are assigned with the references at hand, each reference moves to the median of the
+    sites that were assigned to it, and again until nothing changes. States of an element that do
+    not occur move with those that do.
 
     Parameters
     ----------
@@ -307,8 +503,9 @@ def fit_references(frames, references=None, method="magmom", total_charge=0, fix
     Returns
     -------
     tuple of Reference
-        To be given as ``references``. Spreads are robust (1.48 times the median absolute deviation), at least a third of
-        those they replace; a state seen on fewer than three sites keeps its spread.
+        To be given as ``references``. Spreads are robust (1.48 times the median absolute
+        deviation), at least a third of those they replace; a state seen on fewer than three sites
+        keeps its spread.
     """
     start = refs = references_for(method, references)
     frames = [frames] if hasattr(frames, "get_chemical_formula") else frames
@@ -322,7 +519,10 @@ def fit_references(frames, references=None, method="magmom", total_charge=0, fix
             except InputError as reason:
                 raise InputError(f"fit_references: frame {i}: {reason}") from None
             for e, q, value in zip(found.elements, found.states[found.sites], found.evidence):
-                nearest = min((r for r in refs if (r.element, r.state) == (e, q)), key=lambda r: abs(r.value - value))
+                nearest = min(
+                    (r for r in refs if (r.element, r.state) == (e, q)),
+                    key=lambda r: abs(r.value - value),
+                )
                 seen.setdefault((e, int(q), nearest.spin), []).append(value)
         moved = _moved(start, seen, len(frames))
         if all(abs(a.value - b.value) < 1e-6 for a, b in zip(moved, refs)):
@@ -341,11 +541,24 @@ def _moved(start, seen, n_frames):
         values = seen.get((r.element, r.state, r.spin))
         if values:
             centre = float(np.median(values))
-            spread = max(1.4826 * float(np.median(np.abs(np.array(values) - centre))), r.spread / 3) if len(values) > 2 else r.spread
-            r = replace(r, value=centre, spread=spread, source=f"fitted to {len(values)} sites of {n_frames} frames")
+            spread = (
+                max(1.4826 * float(np.median(np.abs(np.array(values) - centre))), r.spread / 3)
+                if len(values) > 2
+                else r.spread
+            )
+            r = replace(
+                r,
+                value=centre,
+                spread=spread,
+                source=f"fitted to {len(values)} sites of {n_frames} frames",
+            )
         elif r.element in shifts:
             shift = float(np.mean(shifts[r.element]))
-            r = replace(r, value=max(0.0, r.value + shift), source=f"moved with the other states of {r.element}")
+            r = replace(
+                r,
+                value=max(0.0, r.value + shift),
+                source=f"moved with the other states of {r.element}",
+            )
         result.append(r)
     return tuple(result)
 
@@ -363,11 +576,13 @@ def compare_methods(atoms, methods=("magmom", "bond-valence", "bader", "given"),
     Returns
     -------
     pandas.DataFrame
-        Index: the redox atoms. Columns: ``element``; for every method that could be used its state and, as
-        ``"... confidence"``, how sure it is; ``agree``, whether all of them name the same state. ``attrs["unavailable"]``
-        says why the others could not be used, ``attrs["disagree"]`` lists the atoms of which they differ.
+        Index: the redox atoms. Columns: ``element``; for every method that could be used its state
+        and, as ``"... confidence"``, how sure it is; ``agree``, whether all of them name the same
+        state. ``attrs["unavailable"]`` says why the others could not be used, ``attrs["disagree"]``
+        lists the atoms of which they differ.
     """
     import pandas as pd
+
     columns, unavailable = {}, {}
     for method in methods:
         try:
@@ -375,10 +590,17 @@ def compare_methods(atoms, methods=("magmom", "bond-valence", "bader", "given"),
         except InputError as reason:
             unavailable[method] = str(reason)
             continue
-        columns |= {"element": found.elements, method: found.states[found.sites], f"{method} confidence": found.confidence.round(3)}
+        columns |= {
+            "element": found.elements,
+            method: found.states[found.sites],
+            f"{method} confidence": found.confidence.round(3),
+        }
         index = found.sites
     if not columns:
-        raise InputError("compare_methods: no method could be used: " + "; ".join(dict.fromkeys(unavailable.values())))
+        raise InputError(
+            "compare_methods: no method could be used: "
+            + "; ".join(dict.fromkeys(unavailable.values()))
+        )
     table = pd.DataFrame(columns, index=pd.Index(index, name="atom"))
     table["agree"] = table[[m for m in methods if m in table]].nunique(axis=1) == 1
     table.attrs = {"unavailable": unavailable, "disagree": table.index[~table["agree"]].tolist()}

@@ -1,4 +1,5 @@
 """What a moment, a bond valence sum or a Bader charge is expected to be in each oxidation state."""
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,15 +16,18 @@ class Reference:
     element : str
     state : int
     value : float
-        |moment| in µB inside a PAW sphere; for other evidence the bond valence sum (valence units) or Bader charge (e).
+        |moment| in µB inside a PAW sphere; for other evidence the bond valence sum (valence units)
+        or Bader charge (e).
     spread : float
         Standard deviation over compounds and codes, same unit.
     spin : str
         ``"high"``, ``"low"``, or empty where there is only one.
     common : bool
-        Whether the state is considered at all times. The others only are when no combination of common ones balances.
+        Whether the state is considered at all times. The others only are when no combination of
+        common ones balances.
     source : str
     """
+
     element: str
     state: int
     value: float
@@ -33,9 +37,13 @@ class Reference:
     source: str = ""
 
 
-# PBE+U with U (eV) V 3.25, Cr 3.7, Mn 3.9, Fe 5.3, Co 3.32, Ni 6.2, as the Materials Project and the published data have it.
+# PBE+U with U (eV) V 3.25, Cr 3.7, Mn 3.9, Fe 5.3, Co 3.32, Ni 6.2, as the Materials Project and
+# the published data have it.
 MP = "Materials Project PBE+U, as CHGNet 0.3.0 (doi 10.1038/s42256-023-00716-3) predicts it for "
-SPIN_ONLY = "d electrons of the formal ion, reduced as in its neighbours in this table; not checked against a calculation"
+SPIN_ONLY = (
+    "d electrons of the formal ion, reduced as in its neighbours in this table; "
+    "not checked against a calculation"
+)
 NAXFEPO4 = "olivine NaxFePO4: VASP (arXiv 2603.26471) {}, GPAW (the embedded set) {} µB"
 REFERENCES = (
     Reference("V", 2, 2.65, 0.12, common=False, source=MP + "VO (rock salt) 2.65"),
@@ -48,14 +56,34 @@ REFERENCES = (
     Reference("Cr", 6, 0.05, 0.15, common=False, source=SPIN_ONLY),
     Reference("Mn", 1, 3.70, 0.25, "high", common=False, source=SPIN_ONLY),
     Reference("Mn", 2, 4.62, 0.06, "high", source=MP + "MnO 4.66; published NaxMnPO4 4.58 to 4.66"),
-    Reference("Mn", 3, 3.94, 0.12, "high", source=MP + "LiMnO2 3.98, Mn2O3 4.01; published NaxMnPO4 3.8 to 4.1"),
-    Reference("Mn", 4, 3.20, 0.15, source=MP + "MnO2 (rutile) 3.26, MnO2 (layered) 3.29; 2.9 to 3.1 in spinels"),
+    Reference(
+        "Mn",
+        3,
+        3.94,
+        0.12,
+        "high",
+        source=MP + "LiMnO2 3.98, Mn2O3 4.01; published NaxMnPO4 3.8 to 4.1",
+    ),
+    Reference(
+        "Mn",
+        4,
+        3.20,
+        0.15,
+        source=MP + "MnO2 (rutile) 3.26, MnO2 (layered) 3.29; 2.9 to 3.1 in spinels",
+    ),
     Reference("Fe", 1, 2.80, 0.20, "high", common=False, source=SPIN_ONLY),
     Reference("Fe", 2, 3.73, 0.06, "high", source=NAXFEPO4.format("3.71 to 3.82", "3.66 to 3.73")),
     Reference("Fe", 2, 0.05, 0.10, "low", source=SPIN_ONLY),
-    Reference("Fe", 3, 4.31, 0.08, "high", source=NAXFEPO4.format("4.30 to 4.35", "4.26 to 4.33") + "; spread: a guess"),
+    Reference(
+        "Fe",
+        3,
+        4.31,
+        0.08,
+        "high",
+        source=NAXFEPO4.format("4.30 to 4.35", "4.26 to 4.33") + "; spread: a guess",
+    ),
     Reference("Fe", 3, 1.00, 0.12, "low", source=SPIN_ONLY),
-    Reference("Fe", 4, 3.60, 0.20, "high", common=False, source=SPIN_ONLY),       # on top of Fe2+
+    Reference("Fe", 4, 3.60, 0.20, "high", common=False, source=SPIN_ONLY),  # on top of Fe2+
     Reference("Co", 1, 1.80, 0.20, "high", common=False, source=SPIN_ONLY),
     Reference("Co", 2, 2.70, 0.08, "high", source=MP + "CoO 2.67, NaCoPO4 2.75"),
     Reference("Co", 3, 0.08, 0.10, "low", source=MP + "LiCoO2 0.08"),
@@ -63,18 +91,41 @@ REFERENCES = (
     Reference("Co", 4, 1.10, 0.15, "low", source=MP + "CoO2 (layered) 1.10"),
     Reference("Ni", 1, 0.85, 0.15, common=False, source=SPIN_ONLY),
     Reference("Ni", 2, 1.81, 0.07, source=MP + "NiO 1.83, NaNiPO4 1.91"),
-    Reference("Ni", 3, 1.20, 0.20, "low", source=MP + "LiNiO2 1.39 (undistorted; about 1.0 with Jahn-Teller distortion)"),
+    Reference(
+        "Ni",
+        3,
+        1.20,
+        0.20,
+        "low",
+        source=MP + "LiNiO2 1.39 (undistorted; about 1.0 with Jahn-Teller distortion)",
+    ),
     Reference("Ni", 4, 0.20, 0.15, "low", source=MP + "NiO2 (layered) 0.30"),
     Reference("Cu", 1, 0.05, 0.08, source=SPIN_ONLY),
     Reference("Cu", 2, 0.60, 0.12, source=MP + "NaCuPO4 0.55"),
-    Reference("Cu", 3, 0.05, 0.08, "low", common=False, source=SPIN_ONLY),        # on top of Cu1+
+    Reference("Cu", 3, 0.05, 0.08, "low", common=False, source=SPIN_ONLY),  # on top of Cu1+
 )
-BADER = tuple(Reference(element, state, value, 0.12, source="PBE+U phosphates, rounded; differs between grids and codes: fit_references")
-              for element, states in {"Mn": {2: 1.50, 3: 1.75, 4: 1.95}, "Fe": {2: 1.42, 3: 1.80},
-                                      "Co": {2: 1.38, 3: 1.58}, "Ni": {2: 1.30, 3: 1.45}}.items()
-              for state, value in states.items())
-BOND_VALENCE = tuple(Reference(r.element, r.state, float(r.state), 0.20, common=r.common, source="bond valence sum rule")
-                     for r in {(r.element, r.state): r for r in REFERENCES}.values())
+BADER = tuple(
+    Reference(
+        element,
+        state,
+        value,
+        0.12,
+        source="PBE+U phosphates, rounded; differs between grids and codes: fit_references",
+    )
+    for element, states in {
+        "Mn": {2: 1.50, 3: 1.75, 4: 1.95},
+        "Fe": {2: 1.42, 3: 1.80},
+        "Co": {2: 1.38, 3: 1.58},
+        "Ni": {2: 1.30, 3: 1.45},
+    }.items()
+    for state, value in states.items()
+)
+BOND_VALENCE = tuple(
+    Reference(
+        r.element, r.state, float(r.state), 0.20, common=r.common, source="bond valence sum rule"
+    )
+    for r in {(r.element, r.state): r for r in REFERENCES}.values()
+)
 DEFAULTS = {"magmom": REFERENCES, "bond-valence": BOND_VALENCE, "bader": BADER}
 
 
@@ -86,7 +137,8 @@ def references_for(method, given=None):
     method : str
         ``"magmom"``, ``"bond-valence"`` or ``"bader"``.
     given : dict or iterable of Reference, optional
-        A dict reads ``{("Fe", 2): 3.7, ("Fe", 3): 4.3}``; its spreads are those of the default, or 0.1.
+        A dict reads ``{("Fe", 2): 3.7, ("Fe", 3): 4.3}``; its spreads are those of the default, or
+        0.1.
     """
     defaults = DEFAULTS[method]
     if given is None:
@@ -94,12 +146,22 @@ def references_for(method, given=None):
     if isinstance(given, dict):
         spread = {(r.element, r.state): r.spread for r in reversed(defaults)}
         try:
-            given = [Reference(e, int(q), float(value), spread.get((e, q), 0.1), source="given") for (e, q), value in given.items()]
+            given = [
+                Reference(e, int(q), float(value), spread.get((e, q), 0.1), source="given")
+                for (e, q), value in given.items()
+            ]
         except (TypeError, ValueError):
-            raise InputError('references: a dict of them reads {("Fe", 2): 3.7, ("Fe", 3): 4.3}, µB') from None
+            raise InputError(
+                'references: a dict of them reads {("Fe", 2): 3.7, ("Fe", 3): 4.3}, µB'
+            ) from None
     given = tuple(given)
-    if not all(isinstance(r, Reference) and np.isfinite(r.value) and np.isfinite(r.spread) and r.spread > 0 for r in given):
-        raise InputError("references: each must be a Reference with a finite value and a positive spread")
+    if not all(
+        isinstance(r, Reference) and np.isfinite(r.value) and np.isfinite(r.spread) and r.spread > 0
+        for r in given
+    ):
+        raise InputError(
+            "references: each must be a Reference with a finite value and a positive spread"
+        )
     return given + tuple(r for r in defaults if r.element not in {r.element for r in given})
 
 
@@ -111,9 +173,17 @@ def reference_table(method="magmom"):
     pandas.DataFrame
     """
     import pandas as pd
-    return pd.DataFrame([vars(r) for r in DEFAULTS[method]])[["element", "state", "spin", "value", "spread", "common", "source"]]
+
+    return pd.DataFrame([vars(r) for r in DEFAULTS[method]])[
+        ["element", "state", "spin", "value", "spread", "common", "source"]
+    ]
 
 
 def redox_sites(atoms):
     """Indices of the atoms whose element has a reference moment (V to Cu)."""
-    return np.flatnonzero(np.isin(atoms.get_chemical_symbols(), sorted({r.element for r in references_for("magmom", None)})))
+    return np.flatnonzero(
+        np.isin(
+            atoms.get_chemical_symbols(),
+            sorted({r.element for r in references_for("magmom", None)}),
+        )
+    )

@@ -1,8 +1,9 @@
 """Charge-aware input: an oxidation state becomes a species of its own, marked by a proxy element.
 
-Every architecture takes it without surgery: the model sees Ga where the crystal has Fe3+. People never do:
-`from_proxies` restores the real elements.
+Every architecture takes it without surgery: the model sees Ga where the crystal has Fe3+. People
+never do: `from_proxies` restores the real elements.
 """
+
 import warnings
 
 import numpy as np
@@ -11,7 +12,8 @@ from ase.data import atomic_numbers
 from mlipkit.files import InputError
 from mlipkit.frames.labels import decode_proxies
 
-PROXIES = {("Fe", 3): "Ga"}     # as in the published record (doi 10.11583/DTU.31812499); others use Rh or Tc
+# as in the published record (doi 10.11583/DTU.31812499); others use Rh or Tc
+PROXIES = {("Fe", 3): "Ga"}
 
 
 def to_proxies(atoms, proxies=None):
@@ -31,35 +33,55 @@ def to_proxies(atoms, proxies=None):
     Raises
     ------
     InputError
-        When oxidation states are missing, not known (0) or no whole numbers, when two states of an element would look the same to
-        the model, or when the proxy is itself an element of the crystal.
+        When oxidation states are missing, not known (0) or no whole numbers, when two states of an
+        element would look the same to the model, or when the proxy is itself an element of the
+        crystal.
     """
     proxies = PROXIES if proxies is None else proxies
     if "oxi_states" not in atoms.arrays:
-        raise InputError(f"{atoms.get_chemical_formula()}: a charge-aware model needs atoms.arrays['oxi_states']; "
-                         "set them by hand, or take them from infer_oxidation_states(atoms).states")
+        raise InputError(
+            f"{atoms.get_chemical_formula()}: a charge-aware model needs "
+            "atoms.arrays['oxi_states']; "
+            "set them by hand, or take them from infer_oxidation_states(atoms).states"
+        )
     states = atoms.arrays["oxi_states"]
-    if len(part := np.flatnonzero(states != np.round(states))):         # NaN, too
-        raise InputError(f"{atoms.get_chemical_formula()}: the oxidation state of atom {part[0]} ({atoms.symbols[part[0]]}) is "
-                         f"{states[part[0]]:g}; a charge-aware model knows ions with whole charges, such as Fe2+ and Fe3+")
+    if len(part := np.flatnonzero(states != np.round(states))):  # NaN, too
+        raise InputError(
+            f"{atoms.get_chemical_formula()}: the oxidation state of atom {part[0]} "
+            f"({atoms.symbols[part[0]]}) is "
+            f"{states[part[0]]:g}; a charge-aware model knows ions with whole charges, such as "
+            "Fe2+ and Fe3+"
+        )
     for (element, state), proxy in proxies.items():
         if atomic_numbers[proxy] in atoms.numbers:
-            raise InputError(f"{proxy} cannot stand for {element}{state}+: {atoms.get_chemical_formula()} holds {proxy} itself")
+            raise InputError(
+                f"{proxy} cannot stand for {element}{state}+: {atoms.get_chemical_formula()} "
+                f"holds {proxy} itself"
+            )
     numbers = marked(atoms.numbers, states, proxies)
     for element in {element for element, _ in proxies}:
-        plain = np.flatnonzero(numbers == atomic_numbers[element])      # what no proxy stands for
+        plain = np.flatnonzero(numbers == atomic_numbers[element])  # what no proxy stands for
         if (states[plain] == 0).any():
-            raise InputError(f"{atoms.get_chemical_formula()}: the oxidation state of atom {plain[states[plain] == 0][0]} ({element}) is "
-                             "not known (0); set it in atoms.arrays['oxi_states'], or take all from infer_oxidation_states(atoms).states")
+            raise InputError(
+                f"{atoms.get_chemical_formula()}: the oxidation state of atom "
+                f"{plain[states[plain] == 0][0]} ({element}) is "
+                "not known (0); set it in atoms.arrays['oxi_states'], or take all from "
+                "infer_oxidation_states(atoms).states"
+            )
         if len(there := sorted(set(states[plain].tolist()))) > 1:
             known = ", ".join(f"{e}{q}+" for e, q in proxies if e == element)
-            raise InputError(f"{atoms.get_chemical_formula()}: {' and '.join(f'{element}{q}+' for q in there)} would look the same to this "
-                             f"model, which knows {known} and one other state of {element}")
+            raise InputError(
+                f"{atoms.get_chemical_formula()}: {' and '.join(f'{element}{q}+' for q in there)} "
+                "would look the same to this "
+                f"model, which knows {known} and one other state of {element}"
+            )
     return numbers
 
 
 def marked(numbers, states, proxies):
-    """Atomic numbers with proxies in the place of their ions; `states` of shape (n_atoms,) or (n, n_atoms), a row per assignment."""
+    """Atomic numbers with proxies in the place of their ions; `states` of shape (n_atoms,) or (n,
+    n_atoms), a row per assignment.
+    """
     result = np.array(np.broadcast_to(numbers, np.shape(states)))
     for (element, state), proxy in proxies.items():
         result[(numbers == atomic_numbers[element]) & (states == state)] = atomic_numbers[proxy]
@@ -67,11 +89,17 @@ def marked(numbers, states, proxies):
 
 
 def warn_unbalanced(atoms):
-    """Warn when oxidation states, all of them known, do not sum to the charge of the cell, ``info["charge"]`` or 0."""
+    """Warn when oxidation states, all of them known, do not sum to the charge of the cell,
+    ``info["charge"]`` or 0.
+    """
     states, charge = np.asarray(atoms.arrays["oxi_states"]), atoms.info.get("charge", 0)
     if (states != 0).all() and states.sum() != charge:
-        warnings.warn(f"{atoms.get_chemical_formula()}: the oxidation states sum to {states.sum():+g}, not to {charge:+g}, the charge of "
-                      "the cell; infer_oxidation_states(atoms).states are balanced", stacklevel=4)
+        warnings.warn(
+            f"{atoms.get_chemical_formula()}: the oxidation states sum to {states.sum():+g}, not "
+            f"to {charge:+g}, the charge of "
+            "the cell; infer_oxidation_states(atoms).states are balanced",
+            stacklevel=4,
+        )
 
 
 def from_proxies(atoms, proxies=None):
@@ -80,8 +108,8 @@ def from_proxies(atoms, proxies=None):
     Returns
     -------
     ase.Atoms
-        A copy with real elements; ``arrays["oxi_states"]`` holds the state of each atom that a proxy names and keeps what
-        was there for the others (0 where nothing was known).
+        A copy with real elements; ``arrays["oxi_states"]`` holds the state of each atom that a
+        proxy names and keeps what was there for the others (0 where nothing was known).
     """
     proxies = PROXIES if proxies is None else proxies
     return decode_proxies(atoms, {proxy: ion for ion, proxy in proxies.items()})

@@ -1,4 +1,7 @@
-"""Labelled frames: an `ase.Atoms` with a `SinglePointCalculator`; their labels, writing them, and a table of them."""
+"""Labelled frames: an `ase.Atoms` with a `SinglePointCalculator`; their labels, writing them, and a
+table of them.
+"""
+
 import io
 import lzma
 
@@ -6,17 +9,18 @@ import numpy as np
 
 from mlipkit.files import InputError, write_atomically
 
-PER_ATOM = ("forces", "magmoms", "charges", "energies", "stresses")     # labels with a row per atom
+PER_ATOM = ("forces", "magmoms", "charges", "energies", "stresses")  # labels with a row per atom
 
 
 def checked_frame(atoms, source, i):
-    """Bring a frame from any reader to the conventions of the package: labels checked, vacancies dropped, origin noted.
+    """Bring a frame from any reader to the conventions of the package: labels checked, vacancies
+    dropped, origin noted.
 
     Parameters
     ----------
     atoms : ase.Atoms
-        Labels in ``calc.results``, or ``forces`` and ``magmoms`` in ``arrays``. With vacancies (species ``X``) a label may have
-        a row for each atom or only for each real one.
+        Labels in ``calc.results``, or ``forces`` and ``magmoms`` in ``arrays``. With vacancies
+        (species ``X``) a label may have a row for each atom or only for each real one.
     source : str
         The file; goes to ``info["source"]`` unless the frame names another.
     i : int
@@ -33,22 +37,33 @@ def checked_frame(atoms, source, i):
         When there is no atom, a position or the cell is not finite, or a label has the wrong shape.
     """
     from ase.calculators.singlepoint import SinglePointCalculator
+
     where, real = f"{source}: frame {i}", atoms.numbers != 0
     if not ((atoms.numbers >= 0) & (atoms.numbers <= 118)).all():
-        raise InputError(f"{where}: there is no element of atomic number {max(atoms.numbers, key=abs)}")
+        raise InputError(
+            f"{where}: there is no element of atomic number {max(atoms.numbers, key=abs)}"
+        )
     if not real.any():
         raise InputError(f"{where}: holds no atom")
     if not np.isfinite(atoms.positions).all():
-        raise InputError(f"{where}: atom {np.argmin(np.isfinite(atoms.positions).all(axis=1))}: a position is not a finite number")
+        raise InputError(
+            f"{where}: atom {np.argmin(np.isfinite(atoms.positions).all(axis=1))}: a position is "
+            "not a finite number"
+        )
     if not np.isfinite(atoms.cell.array).all():
         raise InputError(f"{where}: the cell is not finite")
-    results = {name: value for name, value in getattr(atoms.calc, "results", {}).items() if value is not None}
+    results = {
+        name: value
+        for name, value in getattr(atoms.calc, "results", {}).items()
+        if value is not None
+    }
     for name in ("forces", "magmoms"):
         if name in atoms.arrays and name not in results:
             results[name] = atoms.arrays.pop(name)
     for name, value in results.items():
         results[name] = _checked_label(name, value, real, where)
-    if results.get("magmoms", np.empty(0)).ndim == 2:       # non-collinear: what compares is the length
+    # non-collinear: what compares is the length
+    if results.get("magmoms", np.empty(0)).ndim == 2:
         full = np.zeros((len(atoms), 3))
         full[real] = results["magmoms"]
         atoms.set_array("magmom_vectors", full)
@@ -75,15 +90,21 @@ def _checked_label(name, value, real, where):
         if value.shape in ((9,), (3, 3)):
             value = value.reshape(3, 3)[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
         if value.shape != (6,):
-            raise InputError(f"{where}: stress must be six numbers (Voigt) or nine, not of shape {value.shape}")
+            raise InputError(
+                f"{where}: stress must be six numbers (Voigt) or nine, not of shape {value.shape}"
+            )
     if name in PER_ATOM:
         n, n_real = len(real), int(real.sum())
         if name == "magmoms" and value.shape[1:] == (1,):
             value = value[:, 0]
-        columns = {"forces": ((3,),), "magmoms": ((), (3,)), "stresses": ((6,), (3, 3))}.get(name, ((),))
+        columns = {"forces": ((3,),), "magmoms": ((), (3,)), "stresses": ((6,), (3, 3))}.get(
+            name, ((),)
+        )
         if value.ndim == 0 or len(value) not in (n, n_real) or value.shape[1:] not in columns:
-            raise InputError(f"{where}: {name} of shape {value.shape} do not fit {n} atoms" +
-                             (f", nor the {n_real} that are not vacancies" if n_real < n else ""))
+            raise InputError(
+                f"{where}: {name} of shape {value.shape} do not fit {n} atoms"
+                + (f", nor the {n_real} that are not vacancies" if n_real < n else "")
+            )
         if len(value) == n:
             value = value[real]
     return value
@@ -96,14 +117,15 @@ def decode_proxies(atoms, proxies):
     ----------
     atoms : ase.Atoms
     proxies : dict
-        ``{proxy element: (element, oxidation state)}``: ``{"Ga": ("Fe", 3)}`` for doi 10.11583/DTU.31812499; another published
-        database needs ``{"Rh": ("Fe", 3), "Tc": ("Fe", 2)}``.
+        ``{proxy element: (element, oxidation state)}``: ``{"Ga": ("Fe", 3)}`` for doi
+        10.11583/DTU.31812499; another published database needs ``{"Rh": ("Fe", 3), "Tc": ("Fe",
+        2)}``.
 
     Returns
     -------
     ase.Atoms
-        With the same labels; ``arrays["oxi_states"]`` holds the state of each atom that was a proxy and keeps what was there
-        for the others (0 where nothing was known).
+        With the same labels; ``arrays["oxi_states"]`` holds the state of each atom that was a proxy
+        and keeps what was there for the others (0 where nothing was known).
 
     Raises
     ------
@@ -112,34 +134,48 @@ def decode_proxies(atoms, proxies):
     """
     from ase.calculators.singlepoint import SinglePointCalculator
     from ase.data import atomic_numbers
+
     result, numbers = atoms.copy(), atoms.numbers.copy()
     states = np.array(atoms.arrays.get("oxi_states", np.zeros(len(atoms))), int)
     try:
-        pairs = [(atomic_numbers[proxy], atomic_numbers[element], int(state)) for proxy, (element, state) in proxies.items()]
+        pairs = [
+            (atomic_numbers[proxy], atomic_numbers[element], int(state))
+            for proxy, (element, state) in proxies.items()
+        ]
     except (AttributeError, KeyError, TypeError, ValueError):
-        raise InputError("proxies must look like {'Ga': ('Fe', 3)} (proxy element: element and oxidation state), "
-                         f"not {proxies!r}") from None
+        raise InputError(
+            "proxies must look like {'Ga': ('Fe', 3)} (proxy element: element and oxidation "
+            "state), "
+            f"not {proxies!r}"
+        ) from None
     for proxy, element, state in pairs:
         here = atoms.numbers == proxy
         numbers[here], states[here] = element, state
     result.numbers = numbers
     result.set_array("oxi_states", states)
     results = getattr(atoms.calc, "results", {})
-    result.calc = SinglePointCalculator(result, **results) if results else None     # the old one belongs to the old elements
+    # the old one belongs to the old elements
+    result.calc = SinglePointCalculator(result, **results) if results else None
     return result
 
 
 def write_frames(path, frames):
-    """Write frames with their labels as extended XYZ, compressed when the name ends in .xz; an interrupt leaves the old file or the new."""
+    """Write frames with their labels as extended XYZ, compressed when the name ends in .xz; an
+    interrupt leaves the old file or the new.
+    """
     import ase.io
+
     text = io.StringIO()
     ase.io.write(text, frames, format="extxyz")
     content = text.getvalue()
-    write_atomically(path, lzma.compress(content.encode(), preset=9) if str(path).endswith(".xz") else content)
+    write_atomically(
+        path, lzma.compress(content.encode(), preset=9) if str(path).endswith(".xz") else content
+    )
 
 
 def label(atoms, name):
-    """A label of a frame ('energy', 'forces', 'stress', 'magmoms'), or None when the frame has none.
+    """A label of a frame ('energy', 'forces', 'stress', 'magmoms'), or None when the frame has
+    none.
 
     Never calculates: only what is stored counts as a label.
     """
@@ -147,42 +183,62 @@ def label(atoms, name):
 
 
 def required_label(atoms, name, purpose, finite=True):
-    """Like `label`, but one that is missing, or not `finite` throughout, raises an InputError that says what needed it."""
+    """Like `label`, but one that is missing, or not `finite` throughout, raises an InputError that
+    says what needed it.
+    """
     value = label(atoms, name)
     what = atoms.info.get("job", atoms.get_chemical_formula())
     if value is None:
         alike = [key for key in atoms.arrays if name == "magmoms" and "mag" in key.lower()]
-        hint = f"; arrays[{alike[0]!r}] may hold them: give magmoms=atoms.arrays[{alike[0]!r}]" if alike else (
-            "; VASP writes them with ISPIN = 2 and LORBIT >= 10" if name == "magmoms" else "")
-        raise InputError(f"{what}: the frame has no {name}, which {purpose} needs; "
-                         f"a geometry file such as POSCAR or CIF has none: read a DFT result (OUTCAR, extxyz, ASE db) instead{hint}")
+        hint = (
+            f"; arrays[{alike[0]!r}] may hold them: give magmoms=atoms.arrays[{alike[0]!r}]"
+            if alike
+            else ("; VASP writes them with ISPIN = 2 and LORBIT >= 10" if name == "magmoms" else "")
+        )
+        raise InputError(
+            f"{what}: the frame has no {name}, which {purpose} needs; "
+            "a geometry file such as POSCAR or CIF has none: read a DFT result (OUTCAR, extxyz, "
+            f"ASE db) instead{hint}"
+        )
     if finite and not np.isfinite(value).all():
-        raise InputError(f"{what}: {name} of the frame is not finite (NaN or infinite), so {purpose} is not possible")
+        raise InputError(
+            f"{what}: {name} of the frame is not finite (NaN or infinite), so {purpose} is not "
+            "possible"
+        )
     return value
 
 
 def require_states(atoms, sites):
-    """Raise an InputError where ``oxi_states`` of one of `sites` is not known: 0, as is everything else that is no proxy."""
+    """Raise an InputError where ``oxi_states`` of one of `sites` is not known: 0, as is everything
+    else that is no proxy.
+    """
     states = np.asarray(atoms.arrays["oxi_states"])
     unknown, others = np.asarray(sites, int)[states[sites] == 0], np.delete(states, sites)
     if len(unknown) and len(others) and not others.any():
         i, element = unknown[0], atoms.symbols[unknown[0]]
-        raise InputError(f"{atoms.get_chemical_formula()}: the oxidation state of atom {i} ({element}) is not known (0): the proxies "
-                         f"decoded name other ions only. Name it as well, proxies={{..., {element!r}: ({element!r}, 2)}}, or take all from "
-                         "infer_oxidation_states(atoms).states")
+        raise InputError(
+            f"{atoms.get_chemical_formula()}: the oxidation state of atom {i} ({element}) is not "
+            "known (0): the proxies "
+            f"decoded name other ions only. Name it as well, proxies={{..., {element!r}: "
+            f"({element!r}, 2)}}, or take all from "
+            "infer_oxidation_states(atoms).states"
+        )
 
 
 def well_converged(frames):
     """The frames whose SCF was not stopped early; frames that do not say are kept.
 
-    Dropped are those with ``info["converged"]`` False (VASP: the SCF hit NELM) or ``info["density"]`` above 5e-4. While
-    forces are large the campaign converges the density to 1e-3 only; such frames are to be seen, not learned from.
+    Dropped are those with ``info["converged"]`` False (VASP: the SCF hit NELM) or
+    ``info["density"]`` above 5e-4. While forces are large the campaign converges the density to
+    1e-3 only; such frames are to be seen, not learned from.
     """
     return [a for a in frames if a.info.get("converged", True) and a.info.get("density", 0) <= 5e-4]
 
 
 def along_relaxations(frames):
-    """The frames on the way to a relaxed cell and its end, ``info["kind"]`` relax or final; not those rattled, strained or moved back."""
+    """The frames on the way to a relaxed cell and its end, ``info["kind"]`` relax or final; not
+    those rattled, strained or moved back.
+    """
     return [a for a in frames if a.info.get("kind") in ("relax", "final")]
 
 
@@ -196,50 +252,68 @@ def frame_table(frames):
     Returns
     -------
     pandas.DataFrame
-        ``formula``, ``n_atoms``, ``energy`` (eV per cell), ``max_force`` (eV/Å), then what ``atoms.info`` holds
-        (``x``, ``ordering``, ``kind``, ``step``, ``split``, ...). Missing labels are NaN.
+        ``formula``, ``n_atoms``, ``energy`` (eV per cell), ``max_force`` (eV/Å), then what
+        ``atoms.info`` holds (``x``, ``ordering``, ``kind``, ``step``, ``split``, ...). Missing
+        labels are NaN.
     """
     import pandas as pd
+
     rows = []
     for atoms in [frames] if hasattr(frames, "get_chemical_formula") else frames:
         energy, forces = label(atoms, "energy"), label(atoms, "forces")
-        rows.append({"formula": atoms.get_chemical_formula(), "n_atoms": len(atoms),
-                     "energy": np.nan if energy is None else float(energy),
-                     "max_force": np.nan if forces is None else float(np.linalg.norm(forces, axis=1).max()),
-                     **atoms.info})
+        rows.append(
+            {
+                "formula": atoms.get_chemical_formula(),
+                "n_atoms": len(atoms),
+                "energy": np.nan if energy is None else float(energy),
+                "max_force": np.nan
+                if forces is None
+                else float(np.linalg.norm(forces, axis=1).max()),
+                **atoms.info,
+            }
+        )
     return pd.DataFrame(rows)
 
 
 def required_ordering(atoms, index, where):
     """``info["ordering"]`` of a frame, or an InputError that names the frame by its index."""
     if "ordering" not in atoms.info:
-        raise InputError(f"{where}: frame {index} ({atoms.get_chemical_formula()}) has no info['ordering'], the name of its charge "
-                         "ordering; ordering_label makes it")
+        raise InputError(
+            f"{where}: frame {index} ({atoms.get_chemical_formula()}) has no info['ordering'], "
+            "the name of its charge "
+            "ordering; ordering_label makes it"
+        )
     return atoms.info["ordering"]
 
 
 def end_points(frames, fmax=0.05):
-    """The end of the relaxation of every charge ordering (``info["ordering"]``), in the order of their names.
+    """The end of the relaxation of every charge ordering (``info["ordering"]``), in the order of
+    their names.
 
     Parameters
     ----------
     frames : list of ase.Atoms
         With energies and forces.
     fmax : float
-        A frame counts as relaxed when no force is larger, eV/Å, or when its ``info["kind"]`` says ``final``.
-        Orderings without such a frame are left out.
+        A frame counts as relaxed when no force is larger, eV/Å, or when its ``info["kind"]`` says
+        ``final``. Orderings without such a frame are left out.
 
     Returns
     -------
     list of ase.Atoms
-        Of several relaxed frames of an ordering the lowest, those marked ``final`` (converged tighter) first.
+        Of several relaxed frames of an ordering the lowest, those marked ``final`` (converged
+        tighter) first.
     """
     best = {}
     for i, atoms in enumerate(frames):
         name = required_ordering(atoms, i, "end_points")
-        energy, forces = (required_label(atoms, name, "end_points") for name in ("energy", "forces"))
+        energy, forces = (
+            required_label(atoms, name, "end_points") for name in ("energy", "forces")
+        )
         final = atoms.info.get("kind") == "final"
         rank = not final, energy
-        if (final or np.linalg.norm(forces, axis=1).max() <= fmax) and (name not in best or rank < best[name][0]):
+        if (final or np.linalg.norm(forces, axis=1).max() <= fmax) and (
+            name not in best or rank < best[name][0]
+        ):
             best[name] = rank, atoms
     return [best[name][1] for name in sorted(best)]

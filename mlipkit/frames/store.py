@@ -1,8 +1,11 @@
-"""Huge files of frames: converted once into HDF5, then opened at once and read lazily through a memory map.
+"""Huge files of frames: converted once into HDF5, then opened at once and read lazily through a
+memory map.
 
-In the HDF5 file a column holds the values of all frames that have it, one after the other (per-atom columns: a row per atom);
-its ``start`` says at which row a frame begins, -1 where the frame lacks it. What is not numeric is one JSON text per frame.
+In the HDF5 file a column holds the values of all frames that have it, one after the other (per-atom
+columns: a row per atom); its ``start`` says at which row a frame begins, -1 where the frame lacks
+it. What is not numeric is one JSON text per frame.
 """
+
 import contextlib
 import hashlib
 import json
@@ -19,16 +22,20 @@ from mlipkit.files import InputError
 from mlipkit.frames.readers.compressed import ENDINGS, open_text
 from mlipkit.frames.readers.extxyz import ATOM_LABELS, Frame, iter_records, to_atoms
 
-FORMAT = 1              # of the HDF5 files; a change makes every file be converted anew
-MAX_COLUMNS = 64        # what goes beyond (comments that were read as keys) is kept in the JSON text
-CHUNK = 2**20           # rows that are moved at once
+FORMAT = 1  # of the HDF5 files; a change makes every file be converted anew
+# what goes beyond (comments that were read as keys) is kept in the JSON text
+MAX_COLUMNS = 64
+CHUNK = 2**20  # rows that are moved at once
 
 
 def cache_folder(cache=None):
-    """The folder for converted and downloaded files: the argument, or ``MLIPKIT_CACHE``, or the platform's cache."""
+    """The folder for converted and downloaded files: the argument, or ``MLIPKIT_CACHE``, or the
+    platform's cache.
+    """
     folder = cache or os.environ.get("MLIPKIT_CACHE")
     if not folder:
         import pooch
+
         folder = pooch.os_cache("mlipkit")
     return Path(folder).expanduser().absolute()
 
@@ -36,13 +43,14 @@ def cache_folder(cache=None):
 def open_frames(path, cache=None, progress=True, info=None, proxies=None):
     """Open a file of frames without reading it into memory.
 
-    The first time, the file is converted with a progress bar (it may be interrupted, and then starts anew the next time);
-    after that, opening is immediate as long as the file stays the same.
+    The first time, the file is converted with a progress bar (it may be interrupted, and then
+    starts anew the next time); after that, opening is immediate as long as the file stays the same.
 
     Parameters
     ----------
     path : str or Path
-        Extended XYZ (``.extxyz``, ``.xyz``), also compressed. Other files go through `mlipkit.read_frames`.
+        Extended XYZ (``.extxyz``, ``.xyz``), also compressed. Other files go through
+        `mlipkit.read_frames`.
     cache : str or Path, optional
         Folder for the converted file, by default ``MLIPKIT_CACHE`` or the platform's cache folder.
     progress : bool
@@ -58,7 +66,8 @@ def open_frames(path, cache=None, progress=True, info=None, proxies=None):
     Raises
     ------
     InputError
-        Naming file and frame, when the file is missing, empty or damaged, or when the cache folder cannot be written.
+        Naming file and frame, when the file is missing, empty or damaged, or when the cache folder
+        cannot be written.
     """
     path, folder = Path(path).expanduser().absolute(), cache_folder(cache)
     if not path.is_file():
@@ -68,7 +77,8 @@ def open_frames(path, cache=None, progress=True, info=None, proxies=None):
     except OSError as reason:
         raise InputError(f"{path}: cannot be read ({reason.strerror})") from None
     stored = folder / f"{path.stem[:60]}-{place}-{state}.h5"
-    with contextlib.suppress(OSError, KeyError, ValueError):      # not there yet, or damaged: convert
+    # not there yet, or damaged: convert
+    with contextlib.suppress(OSError, KeyError, ValueError):
         return FrameSequence([_Store(stored)])
     frames = _read(path, progress)
     if info or proxies:
@@ -78,11 +88,16 @@ def open_frames(path, cache=None, progress=True, info=None, proxies=None):
         with tempfile.TemporaryDirectory(prefix=stored.stem, suffix=".part", dir=folder) as aside:
             _convert(frames, Path(aside), str(path))
             if _state(path) != state:
-                raise InputError(f"{path} changed while it was read; open it again when it is complete")
+                raise InputError(
+                    f"{path} changed while it was read; open it again when it is complete"
+                )
             os.replace(Path(aside) / "frames.h5", stored)
-    except (OSError, RuntimeError) as reason:       # h5py turns some failed writes into RuntimeError
-        raise InputError(f"{path}: cannot be converted in the cache folder {folder} ({reason}); "
-                         "free space there, or set MLIPKIT_CACHE to another folder") from reason
+    # h5py turns some failed writes into RuntimeError
+    except (OSError, RuntimeError) as reason:
+        raise InputError(
+            f"{path}: cannot be converted in the cache folder {folder} ({reason}); "
+            "free space there, or set MLIPKIT_CACHE to another folder"
+        ) from reason
     for earlier in folder.glob(f"*-{place}-*.h5"):
         if earlier != stored:
             with contextlib.suppress(OSError):
@@ -94,7 +109,8 @@ class FrameSequence(Sequence):
     """Frames that are read when they are asked for.
 
     ``frames[3]`` is an `ase.Atoms` with its labels; ``frames[10:20]``, ``frames[[1, 5]]`` and
-    ``frames[frames.table["energy"] < -170]`` are again sequences and read nothing; ``a + b`` joins two.
+    ``frames[frames.table["energy"] < -170]`` are again sequences and read nothing; ``a + b`` joins
+    two.
     """
 
     def __init__(self, stores, index=None):
@@ -114,10 +130,15 @@ class FrameSequence(Sequence):
             return to_atoms(self._stores[k].frame(i - self._ends[k] + len(self._stores[k])))
         chosen = np.asarray(key)
         if chosen.ndim != 1 or (len(chosen) and chosen.dtype.kind not in "biu"):
-            raise TypeError("frames are chosen by a whole number, a slice, an array of whole numbers, or a mask of True and False")
+            raise TypeError(
+                "frames are chosen by a whole number, a slice, an array of whole numbers, or a "
+                "mask of True and False"
+            )
         if chosen.dtype.kind == "b" and len(chosen) != len(self):
             raise IndexError(f"the mask has {len(chosen)} entries for {len(self)} frames")
-        return FrameSequence(self._stores, self._index[chosen if len(chosen) else chosen.astype(int)])
+        return FrameSequence(
+            self._stores, self._index[chosen if len(chosen) else chosen.astype(int)]
+        )
 
     def __add__(self, other):
         if not isinstance(other, FrameSequence):
@@ -132,6 +153,7 @@ class FrameSequence(Sequence):
     def table(self):
         """One row per frame, as `mlipkit.frame_table` gives it, without building the frames."""
         import pandas as pd
+
         tables = [store.table() for store in self._stores]
         whole = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
         return whole.iloc[self._index].reset_index(drop=True)
@@ -142,41 +164,71 @@ class _Store:
 
     def __init__(self, path):
         import h5py
+
         self.path, self._table = path, None
         with h5py.File(path) as file:
             about = json.loads(file["about"][()])
             self.source, self.keys = about["source"], about["keys"]
-            self.n_atoms, self.text, self.text_ends = (_mapped(path, file[name]) for name in ("n_atoms", "text", "text_ends"))
-            self.columns = [(*column, _mapped(path, file[f"columns/{i}/data"]), _mapped(path, file[f"columns/{i}/start"]))
-                            for i, column in enumerate(about["columns"])]
+            self.n_atoms, self.text, self.text_ends = (
+                _mapped(path, file[name]) for name in ("n_atoms", "text", "text_ends")
+            )
+            self.columns = [
+                (
+                    *column,
+                    _mapped(path, file[f"columns/{i}/data"]),
+                    _mapped(path, file[f"columns/{i}/start"]),
+                )
+                for i, column in enumerate(about["columns"])
+            ]
 
     def __len__(self):
         return len(self.n_atoms)
 
-    def __reduce__(self):       # worker processes map the file again instead of receiving a copy of it
+    # worker processes map the file again instead of receiving a copy of it
+    def __reduce__(self):
         return _Store, (self.path,)
 
     def frame(self, i):
         """The `Frame` at position i."""
-        n_atoms, parts = int(self.n_atoms[i]), {"frame": {}, "arrays": {}, "info": {}, "results": {}}
+        n_atoms, parts = (
+            int(self.n_atoms[i]),
+            {"frame": {}, "arrays": {}, "info": {}, "results": {}},
+        )
         for part, name, per_atom, data, start in self.columns:
             row = start[i]
             if row >= 0:
-                value = data[row:row + n_atoms] if per_atom else data[row]
-                parts[part][name] = value.copy() if value.ndim else bool(value) if value.dtype.kind == "b" else value
+                value = data[row : row + n_atoms] if per_atom else data[row]
+                parts[part][name] = (
+                    value.copy()
+                    if value.ndim
+                    else bool(value)
+                    if value.dtype.kind == "b"
+                    else value
+                )
         for part, name, value in self.rest(i):
             parts[part][name] = value
-        info = {key: parts["info"].pop(key) for key in self.keys if key in parts["info"]} | parts["info"]
-        return Frame(parts["frame"]["numbers"].astype(int), parts["frame"]["cell"], parts["frame"]["pbc"],
-                     parts["arrays"], info, parts["results"])
+        info = {key: parts["info"].pop(key) for key in self.keys if key in parts["info"]} | parts[
+            "info"
+        ]
+        return Frame(
+            parts["frame"]["numbers"].astype(int),
+            parts["frame"]["cell"],
+            parts["frame"]["pbc"],
+            parts["arrays"],
+            info,
+            parts["results"],
+        )
 
     def rest(self, i):
         """(part, name, value) of what frame i keeps as JSON."""
-        text = self.text[self.text_ends[i]:self.text_ends[i + 1]].tobytes()
-        return [(part, name, _decode(value)) for part, name, value in json.loads(text)] if text else []
+        text = self.text[self.text_ends[i] : self.text_ends[i + 1]].tobytes()
+        return (
+            [(part, name, _decode(value)) for part, name, value in json.loads(text)] if text else []
+        )
 
     def table(self):
         import pandas as pd
+
         if self._table is not None:
             return self._table
         n, info = len(self), {key: None for key in self.keys}
@@ -195,7 +247,11 @@ class _Store:
                 energy[here] = data
             elif (part, name) == ("results", "forces"):
                 here = here[self.n_atoms[here] > 0]
-                max_force[here] = np.maximum.reduceat(np.linalg.norm(data, axis=1), start[here]) if len(here) else np.nan
+                max_force[here] = (
+                    np.maximum.reduceat(np.linalg.norm(data, axis=1), start[here])
+                    if len(here)
+                    else np.nan
+                )
             elif part == "info":
                 values = cells(name)
                 for i, value in zip(here, data.tolist() if data.ndim == 1 else data.copy()):
@@ -204,17 +260,30 @@ class _Store:
             for part, name, value in self.rest(i):
                 if part == "info":
                     cells(name)[i] = value
-        self._table = pd.DataFrame({"formula": formula, "n_atoms": self.n_atoms, "energy": energy, "max_force": max_force,
-                                    **{name: values for name, values in info.items() if values is not None}})
+        self._table = pd.DataFrame(
+            {
+                "formula": formula,
+                "n_atoms": self.n_atoms,
+                "energy": energy,
+                "max_force": max_force,
+                **{name: values for name, values in info.items() if values is not None},
+            }
+        )
         return self._table
 
 
 class _Column:
-    """Values that are collected in a temporary file, because their number is known only at the end."""
+    """Values collected in a temporary file, because their number is known only at the end."""
 
     def __init__(self, path, dtype, shape=()):
-        self.path, self.dtype, self.shape, self.values, self.frames = path, dtype, shape, [], array("q")
-        self.file = open(path, "wb")      # noqa: SIM115 - closed by `store` or `_convert`
+        self.path, self.dtype, self.shape, self.values, self.frames = (
+            path,
+            dtype,
+            shape,
+            [],
+            array("q"),
+        )
+        self.file = open(path, "wb")  # noqa: SIM115 - closed by `store` or `_convert`
 
     def flush(self):
         self.file.write(b"".join([value.tobytes() for value in self.values]))
@@ -229,12 +298,15 @@ class _Column:
         target = group.create_dataset(name, (rows, *self.shape), self.dtype)
         with open(self.path, "rb") as file:
             for row in range(0, rows, CHUNK):
-                target[row:row + CHUNK] = np.fromfile(file, self.dtype, min(CHUNK, rows - row) * per_row).reshape(-1, *self.shape)
+                target[row : row + CHUNK] = np.fromfile(
+                    file, self.dtype, min(CHUNK, rows - row) * per_row
+                ).reshape(-1, *self.shape)
         self.path.unlink()
 
 
 def _convert(frames, folder, source):
     import h5py
+
     columns, keys, n_atoms, text_ends, waiting = {}, {}, array("q"), array("q", [0]), 0
     text = _Column(folder / "text", np.dtype("u1"))
     try:
@@ -247,8 +319,14 @@ def _convert(frames, folder, source):
                     shape = cell.shape[1:] if per_atom else cell.shape
                     key = (part, name, per_atom, cell.dtype, shape)
                     column = columns.get(key)
-                    if column is None and len(columns) < MAX_COLUMNS and _fits_column(cell, shape, per_atom):
-                        column = columns[key] = _Column(folder / str(len(columns)), cell.dtype, shape)
+                    if (
+                        column is None
+                        and len(columns) < MAX_COLUMNS
+                        and _fits_column(cell, shape, per_atom)
+                    ):
+                        column = columns[key] = _Column(
+                            folder / str(len(columns)), cell.dtype, shape
+                        )
                 if column is None or (per_atom and len(cell) != count):
                     rest.append((part, name, _encode(value)))
                 else:
@@ -278,17 +356,23 @@ def _convert(frames, folder, source):
             for k, ((_, _, per_atom, _, _), column) in enumerate(columns.items()):
                 column.store(file, f"columns/{k}/data")
                 here, start = np.array(column.frames), np.full(len(counts), -1)
-                start[here] = np.cumsum(counts[here]) - counts[here] if per_atom else np.arange(len(here))
+                start[here] = (
+                    np.cumsum(counts[here]) - counts[here] if per_atom else np.arange(len(here))
+                )
                 file[f"columns/{k}/start"] = start
-            file["about"] = json.dumps({"source": source, "keys": list(keys), "columns": [key[:3] for key in columns]})
+            file["about"] = json.dumps(
+                {"source": source, "keys": list(keys), "columns": [key[:3] for key in columns]}
+            )
     finally:
         for column in (text, *columns.values()):
             column.file.close()
 
 
 def _reserve(path, size):
-    """Raise an OSError when there is no room for a file of this size: HDF5 that runs out of it can take the process down."""
-    if hasattr(os, "posix_fallocate"):      # not on macOS
+    """Raise an OSError when there is no room for a file of this size: HDF5 that runs out of it can
+    take the process down.
+    """
+    if hasattr(os, "posix_fallocate"):  # not on macOS
         with open(path, "wb") as file:
             os.posix_fallocate(file.fileno(), 0, size)
         path.unlink()
@@ -308,7 +392,9 @@ def _values(frame):
 
 
 def _fits_column(value, shape, per_atom):
-    """Whether a value goes into a column of its own; long arrays, texts and lists go into the JSON text."""
+    """Whether a value goes into a column of its own; long arrays, texts and lists go into the JSON
+    text.
+    """
     return value.dtype.kind in "biuf" and 0 not in shape and (per_atom or value.size <= 9)
 
 
@@ -332,9 +418,12 @@ def _mapped(path, dataset):
 
 def _formulas(numbers, n_atoms):
     from ase import Atoms
+
     elements, codes = np.unique(numbers, return_inverse=True)
     frame = np.repeat(np.arange(len(n_atoms)), n_atoms)
-    counts = np.bincount(frame * len(elements) + codes, minlength=len(n_atoms) * len(elements)).reshape(len(n_atoms), -1)
+    counts = np.bincount(
+        frame * len(elements) + codes, minlength=len(n_atoms) * len(elements)
+    ).reshape(len(n_atoms), -1)
     kinds, which = np.unique(counts, axis=0, return_inverse=True)
     names = [Atoms(np.repeat(elements, kind)).get_chemical_formula() for kind in kinds]
     return np.array(names, object)[which.ravel()]
@@ -356,11 +445,16 @@ def _state(path):
 def _read(path, progress):
     if not re.search(r"\.(ext)?xyz(\.(gz|xz|bz2))?$", path.name.lower()):
         from mlipkit.frames.readers import read_frames
+
         yield from map(_taken_apart, read_frames(path))
         return
     from tqdm.auto import tqdm
+
     size = None if path.suffix.lower() in ENDINGS else path.stat().st_size
-    with open_text(path) as lines, tqdm(total=size, unit="B", unit_scale=True, desc=path.name, disable=not progress) as bar:
+    with (
+        open_text(path) as lines,
+        tqdm(total=size, unit="B", unit_scale=True, desc=path.name, disable=not progress) as bar,
+    ):
         for i, frame in enumerate(iter_records(lines, path)):
             yield frame
             if i % 256 == 0:
@@ -370,13 +464,18 @@ def _read(path, progress):
 
 def _taken_apart(atoms):
     arrays = {name: values for name, values in atoms.arrays.items() if name != "numbers"}
-    results = {name: value for name, value in getattr(atoms.calc, "results", {}).items() if value is not None}
+    results = {
+        name: value
+        for name, value in getattr(atoms.calc, "results", {}).items()
+        if value is not None
+    }
     return Frame(atoms.numbers, atoms.cell.array, atoms.pbc, arrays, atoms.info, results)
 
 
 def _edited(frame, info, proxies):
     if proxies:
         from mlipkit.frames.labels import decode_proxies
+
         held = {name: values for name, values in frame.arrays.items() if name == "move_mask"}
         frame = _taken_apart(decode_proxies(to_atoms(frame), proxies))
         frame.arrays.update(held)

@@ -1,4 +1,5 @@
 """Published checkpoints: read without executing anything in them, or refused with the reason."""
+
 import contextlib
 import hashlib
 import json
@@ -16,40 +17,56 @@ from mlipkit.models.potential import building, proxies_of
 from mlipkit.models.registry import adapter
 
 # plain NumPy numbers in a training history, which torch's restricted reader does not know by itself
-_NUMBERS = [np.dtype, *{type(np.dtype(t)) for t in (np.float64, np.float32, np.int64, np.int32, np.bool_)},
-            np._core.multiarray.scalar, (np._core.multiarray.scalar, "numpy.core.multiarray.scalar")]
+_NUMBERS = [
+    np.dtype,
+    *{type(np.dtype(t)) for t in (np.float64, np.float32, np.int64, np.int32, np.bool_)},
+    np._core.multiarray.scalar,
+    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),
+]
 
 # state dicts that say nothing of the size of their network, by what their names begin with
-ELSEWHERE = {"composition_model.": "is a bare state dict of a CHGNet, which does not say how large the network is; the checkpoints of "
-                                   "chgnet.trainer.Trainer do (model_args)",
-             "node_embedding.": "is a checkpoint of a MACE training, which does not say how large the network is; give the .model file "
-                                "that mace_run_train leaves beside it"}
+ELSEWHERE = {
+    "composition_model.": "is a bare state dict of a CHGNet, which does not say how large the "
+    "network is; the checkpoints of "
+    "chgnet.trainer.Trainer do (model_args)",
+    "node_embedding.": "is a checkpoint of a MACE training, which does not say how large the "
+    "network is; give the .model file "
+    "that mace_run_train leaves beside it",
+}
 SEALED = "architecture", "charge_aware", "model_args", "elements", "proxies", "oxi_states", "sha256"
 
 
 def seal(card):
-    """Checksum of what a card says of its network; a changed cutoff would fit the weights and give other energies."""
-    return hashlib.sha256(json.dumps({k: card.get(k) for k in SEALED}, sort_keys=True).encode()).hexdigest()
+    """Checksum of what a card says of its network; a changed cutoff would fit the weights and give
+    other energies.
+    """
+    return hashlib.sha256(
+        json.dumps({k: card.get(k) for k in SEALED}, sort_keys=True).encode()
+    ).hexdigest()
 
 
 def import_checkpoint(path, charge_aware=True, proxies=None, frames=None, cutoff=None):
-    """A potential from a published checkpoint of CHGNet, MACE or cPaiNN, or from weights that `save_weights` wrote.
+    """A potential from a published checkpoint of CHGNet, MACE or cPaiNN, or from weights that
+    `save_weights` wrote.
 
     Parameters
     ----------
     path : str or Path
-        A CHGNet checkpoint (``chgnet.trainer.Trainer`` writes them, ``.pth.tar``), a MACE model (``mace_run_train`` writes them,
-        ``.model``), a state dict of a PaiNN (``torch.save``, alone or under ``"model"``; give `frames` with it), or the
-        ``.safetensors`` of a model trained here, its ``.json`` card beside it.
+        A CHGNet checkpoint (``chgnet.trainer.Trainer`` writes them, ``.pth.tar``), a MACE model
+        (``mace_run_train`` writes them, ``.model``), a state dict of a PaiNN (``torch.save``, alone
+        or under ``"model"``; give `frames` with it), or the ``.safetensors`` of a model trained
+        here, its ``.json`` card beside it.
     charge_aware : bool
-        Whether a CHGNet, MACE or PaiNN was trained with proxy elements. The file itself does not say; say False for one that was
-        not, or Fe3+ will be shown to it as gallium. The card of a ``.safetensors`` says it.
+        Whether a CHGNet, MACE or PaiNN was trained with proxy elements. The file itself does not
+        say; say False for one that was not, or Fe3+ will be shown to it as gallium. The card of a
+        ``.safetensors`` says it.
     proxies : dict, optional
-        ``{(element, oxidation state): proxy element}``, by default ``{("Fe", 3): "Ga"}`` as in doi 10.11583/DTU.31812499: frames
-        keep their real elements and carry ``arrays["oxi_states"]``.
+        ``{(element, oxidation state): proxy element}``, by default ``{("Fe", 3): "Ga"}`` as in doi
+        10.11583/DTU.31812499: frames keep their real elements and carry ``arrays["oxi_states"]``.
     frames : list of ase.Atoms, optional
-        For a PaiNN: one or two frames whose energies and forces the model knows, from the set that it was trained on. A state dict
-        does not say in which order the features are split; the order that reproduces these forces is found.
+        For a PaiNN: one or two frames whose energies and forces the model knows, from the set that
+        it was trained on. A state dict does not say in which order the features are split; the
+        order that reproduces these forces is found.
     cutoff : float, optional
         Å, for a PaiNN whose file does not say it.
 
@@ -64,9 +81,10 @@ def import_checkpoint(path, charge_aware=True, proxies=None, frames=None, cutoff
 
     Notes
     -----
-    Files go through ``torch.load(weights_only=True)``, which takes tensors and plain containers. A MACE ``.model`` is a pickled
-    Python object: each class that it names is replaced by one that only keeps what it is given, sizes and weights are
-    read off, and the network is built afresh by mace-torch. Other pickled objects and TorchScript programs are refused.
+    Files go through ``torch.load(weights_only=True)``, which takes tensors and plain containers. A
+    MACE ``.model`` is a pickled Python object: each class that it names is replaced by one that
+    only keeps what it is given, sizes and weights are read off, and the network is built afresh by
+    mace-torch. Other pickled objects and TorchScript programs are refused.
     """
     path = Path(path)
     if not path.is_file():
@@ -83,25 +101,43 @@ def import_checkpoint(path, charge_aware=True, proxies=None, frames=None, cutoff
     for part, remedy in ELSEWHERE.items():
         if any(str(k).startswith(part) for k in state):
             raise InputError(f"{path}: {remedy}")
-    if any("embedding" in str(k) for k in state) and all(torch.is_tensor(v) for v in state.values()):
+    if any("embedding" in str(k) for k in state) and all(
+        torch.is_tensor(v) for v in state.values()
+    ):
         cutoff = cutoff or content.get("cutoff")
         if not frames or not cutoff:
-            raise InputError(f"{path}: is a state dict that looks like a PaiNN. It does not say in which order the features are split"
-                             f"{'' if cutoff else ', nor its cutoff'}: give one or two frames with energies and forces that the model was "
-                             f"trained on, frames=...{'' if cutoff else ', and cutoff=... (Å)'}")
+            raise InputError(
+                f"{path}: is a state dict that looks like a PaiNN. It does not say in which order "
+                "the features are split"
+                f"{'' if cutoff else ', nor its cutoff'}: give one or two frames with energies "
+                "and forces that the model was "
+                f"trained on, frames=...{'' if cutoff else ', and cutoff=... (Å)'}"
+            )
         from mlipkit.models.foreign_painn import painn_from
+
         if not isinstance(cutoff, int | float) or not 0 < cutoff < 20:
             raise InputError(f"{path}: the cutoff must be a length in Å, not {cutoff!r}")
-        return painn_from(state, float(cutoff), list(frames), proxies_of(charge_aware, proxies), str(path))
-    keys = ", ".join(sorted(map(str, model))[:6]) if isinstance(model, dict) else type(model).__name__
-    raise InputError(f"{path}: holds no model that is known here (found: {keys}, ...). A bare state dict does not say how large the "
-                     "network is; CHGNet checkpoints do (model_args), MACE's .model files do, and .safetensors made here")
+        return painn_from(
+            state, float(cutoff), list(frames), proxies_of(charge_aware, proxies), str(path)
+        )
+    keys = (
+        ", ".join(sorted(map(str, model))[:6]) if isinstance(model, dict) else type(model).__name__
+    )
+    raise InputError(
+        f"{path}: holds no model that is known here (found: {keys}, ...). A bare state dict does "
+        "not say how large the "
+        "network is; CHGNet checkpoints do (model_args), MACE's .model files do, and .safetensors "
+        "made here"
+    )
 
 
 def _tensors(path):
     inside = []
-    with contextlib.suppress(zipfile.BadZipFile, OSError, ValueError), zipfile.ZipFile(path) as archive:
-        inside = archive.namelist()     # older files are no archives; what is damaged is told below
+    with (
+        contextlib.suppress(zipfile.BadZipFile, OSError, ValueError),
+        zipfile.ZipFile(path) as archive,
+    ):
+        inside = archive.namelist()  # older files are no archives; what is damaged is told below
     if any(name.endswith("constants.pkl") for name in inside):
         raise InputError(f"{path}: is a TorchScript program, not weights; it is not run here")
     try:
@@ -109,27 +145,41 @@ def _tensors(path):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as reason:
         if not zipfile.is_zipfile(path):
-            raise InputError(f"{path}: is a pickle, and reading it could execute anything that somebody put into it: refused") from None
+            raise InputError(
+                f"{path}: is a pickle, and reading it could execute anything that somebody put "
+                "into it: refused"
+            ) from None
         if _is_mace(path):
             return path
         needs = [line for line in str(reason).splitlines() if "GLOBAL" in line or "global" in line]
         what = needs[0].strip() if needs else "not plain tensors"
-        raise InputError(f"{path}: is a pickled Python object, and reading it could execute anything that somebody put into it, so it is "
-                         f"refused ({what}). Ask for weights as plain tensors, or train the model again with train(...)") from None
-    except Exception as reason:     # torch raises whatever a damaged archive makes it stumble over
-        raise InputError(f"{path}: cannot be read as a checkpoint ({type(reason).__name__}: {str(reason).splitlines()[0][:120]})") from None
+        raise InputError(
+            f"{path}: is a pickled Python object, and reading it could execute anything that "
+            "somebody put into it, so it is "
+            f"refused ({what}). Ask for weights as plain tensors, or train the model again with "
+            "train(...)"
+        ) from None
+    except Exception as reason:  # torch raises whatever a damaged archive makes it stumble over
+        raise InputError(
+            f"{path}: cannot be read as a checkpoint ({type(reason).__name__}: "
+            f"{str(reason).splitlines()[0][:120]})"
+        ) from None
 
 
 def _chgnet(path, model, proxies):
     name = adapter("chgnet")
     if isinstance(model["model_args"], dict) and not model["model_args"].get("is_intensive", True):
-        raise InputError(f"{path}: a CHGNet that gives total energies (is_intensive=False) is not supported")
+        raise InputError(
+            f"{path}: a CHGNet that gives total energies (is_intensive=False) is not supported"
+        )
     try:
         with building():
             network = name.build(model["model_args"])
         network.load_state_dict(model["state_dict"])
     except (TypeError, ValueError, RuntimeError, KeyError, AttributeError) as reason:
-        raise InputError(f"{path}: is no CHGNet of this version ({str(reason).splitlines()[0][:160]})") from None
+        raise InputError(
+            f"{path}: is no CHGNet of this version ({str(reason).splitlines()[0][:160]})"
+        ) from None
     return name(network, proxies)
 
 
@@ -137,25 +187,39 @@ def _is_mace(path):
     """Whether a pickled object is a MACE model and names nothing but what such a model needs."""
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except Exception:       # damaged, or of a pickle protocol that torch does not read
+    except Exception:  # damaged, or of a pickle protocol that torch does not read
         return False
-    rooms = ("mace.modules.", "e3nn.", "torch.nn.", "torch.fx.", "torch.jit.", "builtins.set", "builtins.slice")
+    rooms = (
+        "mace.modules.",
+        "e3nn.",
+        "torch.nn.",
+        "torch.fx.",
+        "torch.jit.",
+        "builtins.set",
+        "builtins.slice",
+    )
     return "mace.modules.models.ScaleShiftMACE" in names and all(n.startswith(rooms) for n in names)
 
 
 def _mace(path, proxies):
     from mlipkit.models import mace  # before e3nn, which does not import on its own
+
     plain_values = mace.o3.Irreps, mace.o3.Irrep, mace.o3._irreps._MulIr
     from mace import modules
     from mace.tools.scripts_utils import extract_config_mace_model
+
     try:
         found = read_inert(path, plain_values)
         config = extract_config_mace_model(found)
         for key in ("interaction_cls", "interaction_cls_first", "readout_cls"):
             config[key] = getattr(modules, config[key].__name__)
-        config |= {"gate": modules.gate_dict[config["gate"].__name__] if config["gate"] else None, "cueq_config": None,
-                   "atomic_numbers": config["atomic_numbers"].tolist(), "atomic_energies": np.asarray(config["atomic_energies"]),
-                   "distance_transform": config["distance_transform"] or "None"}
+        config |= {
+            "gate": modules.gate_dict[config["gate"].__name__] if config["gate"] else None,
+            "cueq_config": None,
+            "atomic_numbers": config["atomic_numbers"].tolist(),
+            "atomic_energies": np.asarray(config["atomic_energies"]),
+            "distance_transform": config["distance_transform"] or "None",
+        }
         with building():
             model = modules.ScaleShiftMACE(**config)
         # what generated code keeps for itself (Wigner 3j symbols) is made anew with it
@@ -164,12 +228,22 @@ def _mace(path, proxies):
             raise ValueError(f"{[*unexpected, *missing][0]} does not fit")
     except InputError:
         raise
-    except Exception as reason:     # what a foreign object lacks shows in as many ways as it has parts
-        what = f"{type(reason).__name__}: {str(reason).splitlines()[0][:160]}" if str(reason) else type(reason).__name__
-        raise InputError(f"{path}: is a MACE model, but not one that this mace-torch can build ({what})") from None
+    # what a foreign object lacks shows in as many ways as it has parts
+    except Exception as reason:
+        what = (
+            f"{type(reason).__name__}: {str(reason).splitlines()[0][:160]}"
+            if str(reason)
+            else type(reason).__name__
+        )
+        raise InputError(
+            f"{path}: is a MACE model, but not one that this mace-torch can build ({what})"
+        ) from None
     if absent := [p for p in proxies.values() if atomic_numbers[p] not in config["atomic_numbers"]]:
-        raise InputError(f"{path}: this MACE does not know {', '.join(absent)}, so it was not trained with that proxy; say "
-                         "charge_aware=False, or proxies=")
+        raise InputError(
+            f"{path}: this MACE does not know {', '.join(absent)}, so it was not trained with "
+            "that proxy; say "
+            "charge_aware=False, or proxies="
+        )
     return mace.MACEPotential.plain(model, proxies)
 
 
@@ -182,7 +256,10 @@ def _own(path):
             raise ValueError("the card was changed")
         return adapter(card["architecture"]).from_weights(path, card)
     except FileNotFoundError:
-        raise InputError(f"{path.with_suffix('.json')}: the card of {path.name} is missing; it says how large the network is") from None
+        raise InputError(
+            f"{path.with_suffix('.json')}: the card of {path.name} is missing; it says how large "
+            "the network is"
+        ) from None
     except Exception as reason:
         what = f"{type(reason).__name__}: {str(reason).splitlines()[0][:160]}"
         raise InputError(f"{path}: not the weights that its card describes ({what})") from None

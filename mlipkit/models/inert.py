@@ -1,9 +1,15 @@
-"""Pickled modules read without executing anything: every class in the file is replaced by one that only keeps what it is given."""
+"""Pickled modules read without executing anything: every class in the file is replaced by one that
+only keeps what it is given.
+"""
+
 import torch
 
 
 class Inert:
-    """Stands for an object of a class that is not imported; answers like the torch module whose state it holds."""
+    """Stands for an object of a class that is not imported; answers like the torch module whose
+    state it holds.
+    """
+
     full_name = ""
 
     def __new__(cls, *args, **kwargs):
@@ -17,14 +23,19 @@ class Inert:
 
     def __getattr__(self, name):
         state = self.__dict__.get("state", {})
-        for place in (state, *(state.get(k) or {} for k in ("_modules", "_parameters", "_buffers"))):
+        for place in (
+            state,
+            *(state.get(k) or {} for k in ("_modules", "_parameters", "_buffers")),
+        ):
             if name in place and not name.startswith("__"):
                 return place[name]
         raise AttributeError(name)
 
     def __iter__(self):
         state = self.__dict__.get("state", {})
-        return iter([*(state.get("_modules") or {}).values(), *(state.get("_parameters") or {}).values()])
+        return iter(
+            [*(state.get("_modules") or {}).values(), *(state.get("_parameters") or {}).values()]
+        )
 
     def __len__(self):
         return len(list(iter(self)))
@@ -49,16 +60,23 @@ def read_inert(path, keep=()):
     """
     real = {f"{c.__module__}.{c.__qualname__}": c for c in keep}
     names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    stands = [real[n] if n in real else (type(n.rsplit(".", 1)[-1], (Inert,), {"full_name": n}), n) for n in names]
+    stands = [
+        real[n] if n in real else (type(n.rsplit(".", 1)[-1], (Inert,), {"full_name": n}), n)
+        for n in names
+    ]
     with torch.serialization.safe_globals(stands):
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def state_dict(module, prefix=""):
     """Parameters and buffers of an inert module, named as torch names them."""
-    state = module.__dict__.get("state", {})        # objects that are called into being have none
+    state = module.__dict__.get("state", {})  # objects that are called into being have none
     own = {**(state.get("_parameters") or {}), **(state.get("_buffers") or {})}
-    result = {prefix + k: v for k, v in own.items() if v is not None and k not in state.get("_non_persistent_buffers_set", ())}
+    result = {
+        prefix + k: v
+        for k, v in own.items()
+        if v is not None and k not in state.get("_non_persistent_buffers_set", ())
+    }
     for name, child in (state.get("_modules") or {}).items():
         if isinstance(child, Inert):
             result |= state_dict(child, f"{prefix}{name}.")

@@ -1,7 +1,9 @@
 """What every potential shares: what a model sees of a frame, predictions, weights.
 
-An adapter (`chgnet.py`, `cpainn.py`, `mace.py`) adds how a frame becomes a graph and how a batch of graphs is computed.
+An adapter (`chgnet.py`, `cpainn.py`, `mace.py`) adds how a frame becomes a graph and how a batch of
+graphs is computed.
 """
+
 import contextlib
 import io
 import itertools
@@ -19,10 +21,12 @@ from mlipkit.files import InputError
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a potential says of one frame: energy (eV), forces (eV/Å), stress (eV/Å^3, Voigt-6), magmoms (µB, unsigned).
+    """What a potential says of one frame: energy (eV), forces (eV/Å), stress (eV/Å^3, Voigt-6),
+    magmoms (µB, unsigned).
 
     ``magmoms`` is None when the model predicts none; ``charges`` (e, Bader) likewise.
     """
+
     energy: float
     forces: np.ndarray
     stress: np.ndarray
@@ -32,7 +36,8 @@ class Prediction:
 
 @contextlib.contextmanager
 def building(seed=0):
-    """Build a network in single precision from a seed; torch's random numbers and default dtype stay as they were.
+    """Build a network in single precision from a seed; torch's random numbers and default dtype
+    stay as they were.
 
     Upstream constructors draw random numbers, take the default dtype of the moment and print.
     """
@@ -52,19 +57,25 @@ def check_cell(atoms):
     if not len(atoms):
         raise InputError("a frame without atoms cannot be predicted")
     if atoms.pbc.any() and abs(atoms.cell.volume) < 1e-6 and atoms.pbc.all():
-        raise InputError(f"{what}: the frame is periodic, but its cell has no volume; set atoms.cell, or atoms.pbc = False for a molecule")
+        raise InputError(
+            f"{what}: the frame is periodic, but its cell has no volume; set atoms.cell, or "
+            "atoms.pbc = False for a molecule"
+        )
     if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
         raise InputError(f"{what}: a position or the cell is not a finite number")
 
 
 def neighbours(atoms, cutoff, full_list=True):
-    """Pairs within a cutoff (Å), by vesin: indices ``i`` and ``j`` and the periodic shift of ``j``, shape (n_pairs, 3).
+    """Pairs within a cutoff (Å), by vesin: indices ``i`` and ``j`` and the periodic shift of ``j``,
+    shape (n_pairs, 3).
 
     In both directions and sorted by ``i``, or every pair once.
     """
     from vesin import NeighborList
-    i, j, shift = NeighborList(cutoff=cutoff, full_list=full_list, sorted=True, n_threads=1).compute(
-        atoms.positions, atoms.cell.array, list(atoms.pbc), "ijS")
+
+    i, j, shift = NeighborList(
+        cutoff=cutoff, full_list=full_list, sorted=True, n_threads=1
+    ).compute(atoms.positions, atoms.cell.array, list(atoms.pbc), "ijS")
     return i.astype(np.int64), j.astype(np.int64), shift
 
 
@@ -78,10 +89,13 @@ class Potential:
     proxies : dict, optional
         The proxy map of a charge-aware model; empty for a charge-blind one.
     elements : iterable of str, optional
-        What the model was trained on, proxies among them; None when the architecture says so itself.
+        What the model was trained on, proxies among them; None when the architecture says so
+        itself.
     states : dict, optional
-        ``{element: [oxidation states]}`` that a charge-aware model was trained on; others are refused. None when it is not known.
+        ``{element: [oxidation states]}`` that a charge-aware model was trained on; others are
+        refused. None when it is not known.
     """
+
     architecture, batch_size = "", 8
 
     def __init__(self, network, proxies=None, elements=None, states=None):
@@ -101,9 +115,14 @@ class Potential:
 
     @classmethod
     def fresh(cls, frames, proxies, seed=0, **model_args):
-        """A potential to train on these frames: the published weights, or random ones of this seed."""
+        """A potential to train on these frames: published weights, or random ones of this seed."""
         with building(seed):
-            return cls(cls.build(model_args), proxies, seen_elements(frames, proxies), seen_states(frames, proxies))
+            return cls(
+                cls.build(model_args),
+                proxies,
+                seen_elements(frames, proxies),
+                seen_states(frames, proxies),
+            )
 
     def graph(self, atoms):
         """What the network needs of a frame."""
@@ -115,13 +134,16 @@ class Potential:
         Returns
         -------
         dict
-            ``energy`` (eV, per frame), ``forces`` (eV/Å, atoms of all frames one after the other), ``stress`` (eV/Å^3,
-            (n_frames, 3, 3)), ``magmoms`` (µB) and ``charges`` (e), or None; differentiable when `training`.
+            ``energy`` (eV, per frame), ``forces`` (eV/Å, atoms of all frames one after the other),
+            ``stress`` (eV/Å^3, (n_frames, 3, 3)), ``magmoms`` (µB) and ``charges`` (e), or None;
+            differentiable when `training`.
         """
         raise NotImplementedError
 
     def energies_on(self, graph, numbers):
-        """Energies (eV) of one graph under many assignments of species: ``numbers`` has the shape (n, n_atoms)."""
+        """Energies (eV) of one graph under many assignments of species: ``numbers`` has the shape
+        (n, n_atoms).
+        """
         raise NotImplementedError
 
     def shift_references(self, shift):
@@ -134,10 +156,16 @@ class Potential:
     def from_weights(cls, path, card):
         """From a safetensors file and its card."""
         from safetensors.torch import load_file
+
         with building():
             network = cls.build(card["model_args"])
         network.load_state_dict(load_file(path))
-        return cls(network, {(e, q): p for e, q, p in card["proxies"]}, card.get("elements"), card.get("oxi_states"))
+        return cls(
+            network,
+            {(e, q): p for e, q, p in card["proxies"]},
+            card.get("elements"),
+            card.get("oxi_states"),
+        )
 
     def numbers(self, atoms):
         """Atomic numbers as the model sees them.
@@ -145,12 +173,14 @@ class Potential:
         Raises
         ------
         InputError
-            When a charge-aware model misses oxidation states, or an element or an ion is none that the model knows.
+            When a charge-aware model misses oxidation states, or an element or an ion is none that
+            the model knows.
 
         Warns
         -----
         UserWarning
-            When a charge-aware model is given oxidation states that do not sum to the charge of the cell.
+            When a charge-aware model is given oxidation states that do not sum to the charge of the
+            cell.
         """
         numbers = atoms.numbers
         if self.proxies:
@@ -160,8 +190,11 @@ class Potential:
         if self.elements is not None:
             unknown = sorted({chemical_symbols[z] for z in numbers} - set(self.elements))
             if unknown:
-                raise InputError(f"{atoms.get_chemical_formula()}: this {self.architecture} model was not trained on {', '.join(unknown)}; "
-                                 f"it knows {', '.join(self.elements)}")
+                raise InputError(
+                    f"{atoms.get_chemical_formula()}: this {self.architecture} model was not "
+                    f"trained on {', '.join(unknown)}; "
+                    f"it knows {', '.join(self.elements)}"
+                )
         return numbers
 
     def _check_states(self, atoms, states):
@@ -170,8 +203,11 @@ class Potential:
             other = ~np.isin(np.asarray(states)[..., of], known)
             if other.any():
                 where = tuple(np.argwhere(other)[0])
-                raise InputError(f"{atoms.get_chemical_formula()}: atom {of[where[-1]]} is {element}{states[..., of][where]:g}+; this "
-                                 f"model was trained on {' and '.join(f'{element}{q}+' for q in known)}")
+                raise InputError(
+                    f"{atoms.get_chemical_formula()}: atom {of[where[-1]]} is "
+                    f"{element}{states[..., of][where]:g}+; this "
+                    f"model was trained on {' and '.join(f'{element}{q}+' for q in known)}"
+                )
 
     def predict(self, frames, batch_size=None):
         """Predict a list of frames.
@@ -192,26 +228,47 @@ class Potential:
         InputError
             When a charge-aware model misses oxidation states, or the model cannot describe a cell.
         """
-        frames, result, size = as_list(frames, "predict"), [], positive(batch_size, "predict: batch_size") or self.batch_size
+        frames, result, size = (
+            as_list(frames, "predict"),
+            [],
+            positive(batch_size, "predict: batch_size") or self.batch_size,
+        )
         for atoms in frames:
             check_cell(atoms)
         for first in range(0, len(frames), size):
-            part = frames[first:first + size]
-            out = {k: None if v is None else v.detach().numpy() for k, v in self.forward([self.graph(a) for a in part]).items()}
+            part = frames[first : first + size]
+            out = {
+                k: None if v is None else v.detach().numpy()
+                for k, v in self.forward([self.graph(a) for a in part]).items()
+            }
             for atoms, energy in zip(part, out["energy"]):
                 if not np.isfinite(energy):
-                    raise InputError(f"{atoms.get_chemical_formula()}: the {self.architecture} model finds no finite energy; do two atoms "
-                                     "sit in one place?")
-            if out["magmoms"] is not None:      # trained on |m|; the linear readouts may go a little below zero
+                    raise InputError(
+                        f"{atoms.get_chemical_formula()}: the {self.architecture} model finds no "
+                        "finite energy; do two atoms "
+                        "sit in one place?"
+                    )
+            # trained on |m|; the linear readouts may go a little below zero
+            if out["magmoms"] is not None:
                 out["magmoms"] = np.abs(out["magmoms"])
             ends = np.cumsum([0, *map(len, part)])
             for i, (start, stop) in enumerate(itertools.pairwise(ends)):
-                rows = {k: None if out.get(k) is None else out[k][start:stop] for k in ("forces", "magmoms", "charges")}
-                result.append(Prediction(float(out["energy"][i]), stress=full_3x3_to_voigt_6_stress(out["stress"][i]), **rows))
+                rows = {
+                    k: None if out.get(k) is None else out[k][start:stop]
+                    for k in ("forces", "magmoms", "charges")
+                }
+                result.append(
+                    Prediction(
+                        float(out["energy"][i]),
+                        stress=full_3x3_to_voigt_6_stress(out["stress"][i]),
+                        **rows,
+                    )
+                )
         return result
 
     def score(self, atoms, states, batch_size=None, progress=False):
-        """Energies of one geometry under many assignments of oxidation states: one graph, no forces.
+        """Energies of one geometry under many assignments of oxidation states: one graph, no
+        forces.
 
         Parameters
         ----------
@@ -234,7 +291,11 @@ class Potential:
             As `predict`, for the first assignment.
         """
         from tqdm.auto import tqdm
-        states, size = np.atleast_2d(states), positive(batch_size, "score: batch_size") or self.batch_size
+
+        states, size = (
+            np.atleast_2d(states),
+            positive(batch_size, "score: batch_size") or self.batch_size,
+        )
         if not len(states):
             return np.empty(0)
         check_cell(atoms)
@@ -243,17 +304,24 @@ class Potential:
         graph = self.graph(first)
         self._check_states(atoms, states)
         numbers = marked(atoms.numbers, states if self.proxies else states[:1], self.proxies)
-        batches = [numbers[k:k + size] for k in range(0, len(numbers), size)]
+        batches = [numbers[k : k + size] for k in range(0, len(numbers), size)]
         with torch.no_grad():
-            found = [self.energies_on(graph, part) for part in tqdm(batches, unit_scale=size, delay=3, disable=not progress)]
+            found = [
+                self.energies_on(graph, part)
+                for part in tqdm(batches, unit_scale=size, delay=3, disable=not progress)
+            ]
         energies = torch.cat(found).numpy().astype(float)
         if not np.isfinite(energies).all():
-            raise InputError(f"{atoms.get_chemical_formula()}: the {self.architecture} model finds no finite energy")
+            raise InputError(
+                f"{atoms.get_chemical_formula()}: the {self.architecture} model finds no finite "
+                "energy"
+            )
         return energies if self.proxies else np.repeat(energies, len(states))
 
     def calculator(self):
         """An ASE calculator of this potential."""
         from mlipkit.models.calculator import PotentialCalculator
+
         return PotentialCalculator(self)
 
 
@@ -272,26 +340,49 @@ def positive(number, what):
 
 
 def proxies_of(charge_aware, proxies=None):
-    """The proxy map of a model: `proxies` or the default one when it is charge-aware, none otherwise."""
+    """The proxy map of a model: `proxies` or the default one when it is charge-aware, none
+    otherwise.
+    """
     if charge_aware and proxies is not None and not proxies:
-        raise InputError("a charge-aware model needs at least one ion as a species of its own, such as proxies={('Fe', 3): 'Ga'}")
+        raise InputError(
+            "a charge-aware model needs at least one ion as a species of its own, such as "
+            "proxies={('Fe', 3): 'Ga'}"
+        )
     for ion, proxy in (proxies or {}).items():
-        whole = isinstance(ion, tuple) and len(ion) == 2 and ion[0] in atomic_numbers and isinstance(ion[1], int | np.integer)
+        whole = (
+            isinstance(ion, tuple)
+            and len(ion) == 2
+            and ion[0] in atomic_numbers
+            and isinstance(ion[1], int | np.integer)
+        )
         if not whole or proxy not in atomic_numbers:
-            raise InputError(f"proxies: {ion!r}: {proxy!r} does not name an ion and the element that stands for it; write it as "
-                             "{('Fe', 3): 'Ga'}")
+            raise InputError(
+                f"proxies: {ion!r}: {proxy!r} does not name an ion and the element that stands "
+                "for it; write it as "
+                "{('Fe', 3): 'Ga'}"
+            )
     if proxies and len(set(proxies.values())) < len(proxies):
-        raise InputError(f"proxies: every ion needs a proxy of its own, not {', '.join(proxies.values())}")
+        raise InputError(
+            f"proxies: every ion needs a proxy of its own, not {', '.join(proxies.values())}"
+        )
     return (proxies or PROXIES) if charge_aware else {}
 
 
 def seen_states(frames, proxies):
     """{element: [oxidation states]} in frames, of the elements that have proxies."""
-    return {element: sorted({int(q) for a in frames for q in a.arrays["oxi_states"][a.symbols == element]})
-            for element in sorted({e for e, _ in proxies})}
+    return {
+        element: sorted(
+            {int(q) for a in frames for q in a.arrays["oxi_states"][a.symbols == element]}
+        )
+        for element in sorted({e for e, _ in proxies})
+    }
 
 
 def seen_elements(frames, proxies):
     """Symbols that a model with this proxy map sees in frames."""
-    numbers = {int(z) for atoms in frames for z in (to_proxies(atoms, proxies) if proxies else atoms.numbers)}
+    numbers = {
+        int(z)
+        for atoms in frames
+        for z in (to_proxies(atoms, proxies) if proxies else atoms.numbers)
+    }
     return [chemical_symbols[z] for z in sorted(numbers)]

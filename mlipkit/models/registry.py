@@ -1,4 +1,5 @@
 """The shipped weights and the architectures by name."""
+
 import importlib
 import json
 
@@ -18,12 +19,14 @@ def load_model(name="chgnet", charge_aware=None, seed=0):
     Parameters
     ----------
     name : str
-        ``"chgnet"``, ``"cpainn"`` or ``"mace"``. Or a foundation model, charge-blind, which mace-torch downloads on first use:
-        ``"mace-mp-0-small"``, ``"mace-mp-0-medium"``, ``"mace-mp-0-large"``, ``"mace-mpa-0-medium"``, ``"mace-omat-0-small"``,
+        ``"chgnet"``, ``"cpainn"`` or ``"mace"``. Or a foundation model, charge-blind, which
+        mace-torch downloads on first use: ``"mace-mp-0-small"``, ``"mace-mp-0-medium"``,
+        ``"mace-mp-0-large"``, ``"mace-mpa-0-medium"``, ``"mace-omat-0-small"``,
         ``"mace-omat-0-medium"``, ``"mace-matpes-pbe-0"``.
     charge_aware : bool or None
-        True and False: trained on the training split of the embedded set, with and without the charge state as input, under
-        one protocol. None, for ``"chgnet"``: CHGNet 0.3.0 as published, untouched.
+        True and False: trained on the training split of the embedded set, with and without the
+        charge state as input, under one protocol. None, for ``"chgnet"``: CHGNet 0.3.0 as
+        published, untouched.
     seed : int
         Which of the trained repetitions.
 
@@ -34,19 +37,29 @@ def load_model(name="chgnet", charge_aware=None, seed=0):
     Raises
     ------
     InputError
-        When there are no such weights, they cannot be downloaded, or the file is not what was shipped.
+        When there are no such weights, they cannot be downloaded, or the file is not what was
+        shipped.
     """
     if name.startswith("mace-"):
         from mlipkit.models.foundation import load_foundation
+
         if charge_aware:
-            raise InputError(f"load_model: {name} is charge-blind; charge-aware models are {', '.join(ADAPTERS)}")
+            raise InputError(
+                f"load_model: {name} is charge-blind; charge-aware models are {', '.join(ADAPTERS)}"
+            )
         return load_foundation(name)
     if name not in ADAPTERS:
-        raise InputError(f"load_model: there is no model {name!r}; there is {', '.join(map(repr, ADAPTERS))} (and 'mace-mp-0-small' and "
-                         "the like, which are downloaded)")
+        raise InputError(
+            f"load_model: there is no model {name!r}; there is {', '.join(map(repr, ADAPTERS))} "
+            "(and 'mace-mp-0-small' and "
+            "the like, which are downloaded)"
+        )
     if charge_aware is None:
         if name != "chgnet":
-            raise InputError(f"load_model: say charge_aware=True or False; {name} was trained here from scratch, there is no published one")
+            raise InputError(
+                f"load_model: say charge_aware=True or False; {name} was trained here from "
+                "scratch, there is no published one"
+            )
         return adapter(name).pretrained()
     stem = weights_stem(name, charge_aware, seed)
     if f"models/{stem}.json" not in manifest():
@@ -62,7 +75,10 @@ def weights_stem(name, charge_aware, seed):
 
 def cards():
     """The cards of all shipped weights: data, split, seed, epochs, errors."""
-    return [json.loads(embedded(f"models/{path.name}").read_text()) for path in sorted((data_folder() / "models").glob("*.json"))]
+    return [
+        json.loads(embedded(f"models/{path.name}").read_text())
+        for path in sorted((data_folder() / "models").glob("*.json"))
+    ]
 
 
 def list_models():
@@ -71,11 +87,16 @@ def list_models():
     Returns
     -------
     pandas.DataFrame
-        Index ``name``; ``architecture``, ``charge_aware``, ``seed``, ``parameters``, ``megabytes``, ``start`` (what it was trained
-        from), ``epochs``, ``lr``, training data (``data``, ``data_sha256``, ``frames.train``, ``split.train``, ...), errors
-        (``errors.test.energy`` in meV/atom, ``errors.test.forces`` in meV/Å, ...), ``licence``.
+        Index ``name``; ``architecture``, ``charge_aware``, ``seed``, ``parameters``, ``megabytes``,
+        ``start`` (what it was trained from), ``epochs``, ``lr``, training data (``data``,
+        ``data_sha256``, ``frames.train``, ``split.train``, ...), errors (``errors.test.energy`` in
+        meV/atom, ``errors.test.forces`` in meV/Å, ...), ``licence``.
     """
     import pandas as pd
+
     table = pd.json_normalize(cards()).set_index("name")
-    table["megabytes"] = [round((data_folder() / "models" / f"{name}.safetensors").stat().st_size / 1e6, 2) for name in table.index]
+    table["megabytes"] = [
+        round((data_folder() / "models" / f"{name}.safetensors").stat().st_size / 1e6, 2)
+        for name in table.index
+    ]
     return table

@@ -1,4 +1,7 @@
-"""Training: one loop for every architecture, used for the shipped weights and for a person's own frames."""
+"""Training: one loop for every architecture, used for the shipped weights and for a person's own
+frames.
+"""
+
 import contextlib
 import copy
 import hashlib
@@ -20,36 +23,58 @@ from mlipkit.models.registry import adapter, weights_stem
 
 # what counts as an error of one: eV/atom, eV/Å, eV/Å^3 (0.5 GPa), µB
 SCALES = {"energy": 0.005, "forces": 0.1, "stress": 0.5 / 160.21766208, "magmoms": 0.05}
-SETTINGS = {"chgnet": {"epochs": 12, "lr": 1e-3, "batch_size": 4},         # starts from published weights: few epochs
-            "cpainn": {"epochs": 120, "lr": 1e-3, "batch_size": 4},
-            "mace": {"epochs": 120, "lr": 5e-3, "batch_size": 4}}
+# starts from published weights: few epochs
+SETTINGS = {
+    "chgnet": {"epochs": 12, "lr": 1e-3, "batch_size": 4},
+    "cpainn": {"epochs": 120, "lr": 1e-3, "batch_size": 4},
+    "mace": {"epochs": 120, "lr": 5e-3, "batch_size": 4},
+}
 
 
-def train(name, frames, charge_aware, seed=0, epochs=None, lr=None, batch_size=None, start=None, model_args=None, proxies=None,
-          patience=None, folder=None, progress=True, on_epoch=None):
-    """Train a potential on the frames whose ``info["split"]`` is train; keep the epoch that is best on validation.
+def train(
+    name,
+    frames,
+    charge_aware,
+    seed=0,
+    epochs=None,
+    lr=None,
+    batch_size=None,
+    start=None,
+    model_args=None,
+    proxies=None,
+    patience=None,
+    folder=None,
+    progress=True,
+    on_epoch=None,
+):
+    """Train a potential on the frames whose ``info["split"]`` is train; keep the epoch that is best
+    on validation.
 
     Parameters
     ----------
     name : str
-        ``"chgnet"`` (fine-tuned from CHGNet 0.3.0), ``"cpainn"`` or ``"mace"`` (from random weights of this seed).
+        ``"chgnet"`` (fine-tuned from CHGNet 0.3.0), ``"cpainn"`` or ``"mace"`` (from random weights
+        of this seed).
     frames : list of ase.Atoms
-        With energies and forces, stress and moments where there are any, and ``info["split"]`` (`split_by_ordering` makes it);
-        frames of other splits are not looked at. Loosely converged frames (`mlipkit.frames.labels.well_converged`) are left out.
+        With energies and forces, stress and moments where there are any, and ``info["split"]``
+        (`split_by_ordering` makes it); frames of other splits are not looked at. Loosely converged
+        frames (`mlipkit.frames.labels.well_converged`) are left out.
     charge_aware : bool
         Whether the model is given ``arrays["oxi_states"]``. Nothing else differs between the two.
     seed : int
-        Of the first weights, where they are random, and of the order of the batches. On one machine with one number of
-        threads, the same seed gives the same model.
+        Of the first weights, where they are random, and of the order of the batches. On one machine
+        with one number of threads, the same seed gives the same model.
     epochs, lr, batch_size : int, float, int, optional
-        The budget; what each architecture gets by default is in `SETTINGS`. Adam, with a learning rate that falls as a cosine
-        to a hundredth; gradients clipped at norm 10.
+        The budget; what each architecture gets by default is in `SETTINGS`. Adam, with a learning
+        rate that falls as a cosine to a hundredth; gradients clipped at norm 10.
     start : Potential, optional
         Go on from a copy of this one instead; its energy references are moved onto the data.
     model_args : dict, optional
-        Size of a model that starts from random weights, such as ``{"features": 32, "interactions": 3}``.
+        Size of a model that starts from random weights, such as ``{"features": 32, "interactions":
+        3}``.
     proxies : dict, optional
-        ``{(element, oxidation state): proxy element}`` of a charge-aware model; by default Fe3+ is marked by Ga.
+        ``{(element, oxidation state): proxy element}`` of a charge-aware model; by default Fe3+ is
+        marked by Ga.
     patience : int, optional
         Stop after so many epochs without a better validation loss.
     folder : str or Path, optional
@@ -63,73 +88,138 @@ def train(name, frames, charge_aware, seed=0, epochs=None, lr=None, batch_size=N
     -------
     potential : Potential
     history : list of dict
-        Per epoch: ``train`` and ``validation`` loss (dimensionless: Huber loss of the errors over `SCALES`, summed over energy per
-        atom, forces, stress and moments). An interrupt without `folder` returns what was reached.
+        Per epoch: ``train`` and ``validation`` loss (dimensionless: Huber loss of the errors over
+        `SCALES`, summed over energy per atom, forces, stress and moments). An interrupt without
+        `folder` returns what was reached.
 
     Raises
     ------
     InputError
-        When a label or a split is missing, an argument or the checkpoint in `folder` makes no sense, or the loss is no longer finite.
+        When a label or a split is missing, an argument or the checkpoint in `folder` makes no
+        sense, or the loss is no longer finite.
     """
     if name not in SETTINGS:
-        raise InputError(f"train: there is no model {name!r}; there is {', '.join(map(repr, SETTINGS))}")
-    given = {k: v for k, v in (("epochs", epochs), ("lr", lr), ("batch_size", batch_size)) if positive(v, f"train: {k}") is not None}
+        raise InputError(
+            f"train: there is no model {name!r}; there is {', '.join(map(repr, SETTINGS))}"
+        )
+    given = {
+        k: v
+        for k, v in (("epochs", epochs), ("lr", lr), ("batch_size", batch_size))
+        if positive(v, f"train: {k}") is not None
+    }
     if seed < 0:
         raise InputError(f"train: seed must not be below 0, and is {seed}")
     if (model_args or {}).get("n_heads", 1) > 1:
-        raise InputError("train: a head for Bader charges has nothing to learn from, frames have no such labels; leave n_heads out")
+        raise InputError(
+            "train: a head for Bader charges has nothing to learn from, frames have no such "
+            "labels; leave n_heads out"
+        )
     frames = as_list(frames, "train")
     epochs, lr, batch_size = (SETTINGS[name] | given).values()
-    parts = {s: [a for a in well_converged(frames) if a.info.get("split") == s] for s in ("train", "validation")}
+    parts = {
+        s: [a for a in well_converged(frames) if a.info.get("split") == s]
+        for s in ("train", "validation")
+    }
     for split, part in parts.items():
         if not part:
-            raise InputError(f"train: no frame has info['split'] == {split!r}; give every frame the split of its charge ordering "
-                             "(split_by_ordering does)")
+            raise InputError(
+                f"train: no frame has info['split'] == {split!r}; give every frame the split of "
+                "its charge ordering "
+                "(split_by_ordering does)"
+            )
     proxies = proxies_of(charge_aware, proxies)
-    for (element, state) in proxies:
-        if not any(((a.numbers == atomic_numbers[element]) & (a.arrays.get("oxi_states") == state)).any() for a in parts["train"]
-                   if "oxi_states" in a.arrays):
-            raise InputError(f"train: no training frame holds {element}{state}+ (in arrays['oxi_states']), so a charge-aware model would "
-                             "be blind; take them from infer_oxidation_states, or say which ion is a species: proxies={('Mn', 3): 'Ga'}")
+    for element, state in proxies:
+        if not any(
+            ((a.numbers == atomic_numbers[element]) & (a.arrays.get("oxi_states") == state)).any()
+            for a in parts["train"]
+            if "oxi_states" in a.arrays
+        ):
+            raise InputError(
+                f"train: no training frame holds {element}{state}+ (in arrays['oxi_states']), so "
+                "a charge-aware model would "
+                "be blind; take them from infer_oxidation_states, or say which ion is a species: "
+                "proxies={('Mn', 3): 'Ga'}"
+            )
     wanted = {split: [targets(a) for a in part] for split, part in parts.items()}
     potential = starting_point(name, parts["train"], proxies, seed, start, model_args or {})
     net = potential.network
-    data = {split: list(zip(map(potential.graph, part), wanted[split])) for split, part in parts.items()}
-    optimizer = torch.optim.Adam([p for p in net.parameters() if p.requires_grad], lr=lr, fused=True)
+    data = {
+        split: list(zip(map(potential.graph, part), wanted[split])) for split, part in parts.items()
+    }
+    optimizer = torch.optim.Adam(
+        [p for p in net.parameters() if p.requires_grad], lr=lr, fused=True
+    )
     history, best = [], None
-    run = _fingerprint(parts, wanted, start, name, sorted(proxies.items()), seed, model_args, epochs, lr, batch_size)
+    run = _fingerprint(
+        parts,
+        wanted,
+        start,
+        name,
+        sorted(proxies.items()),
+        seed,
+        model_args,
+        epochs,
+        lr,
+        batch_size,
+    )
     checkpoint = Path(folder) / f"{weights_stem(name, charge_aware, seed)}.ckpt" if folder else None
     if checkpoint and checkpoint.exists():
         try:
             state = torch.load(checkpoint, weights_only=True)
             found = state["run"]
-        except Exception as reason:     # torch raises whatever a damaged archive makes it stumble over
-            raise InputError(f"{checkpoint}: is no checkpoint of train, or a damaged one ({type(reason).__name__}); remove it to start "
-                             "afresh") from None
+        # torch raises whatever a damaged archive makes it stumble over
+        except Exception as reason:
+            raise InputError(
+                f"{checkpoint}: is no checkpoint of train, or a damaged one "
+                f"({type(reason).__name__}); remove it to start "
+                "afresh"
+            ) from None
         if found != run:
-            raise InputError(f"{checkpoint}: belongs to a run with other frames or other settings; remove it to start afresh")
+            raise InputError(
+                f"{checkpoint}: belongs to a run with other frames or other settings; remove it "
+                "to start afresh"
+            )
         net.load_state_dict(state["net"])
         optimizer.load_state_dict(state["optimizer"])
         history, best = state["history"], state["best"]
-    bar = tqdm(range(len(history), epochs), desc=f"{name} {'aware' if charge_aware else 'blind'}", disable=not progress,
-               initial=len(history), total=epochs)
+    bar = tqdm(
+        range(len(history), epochs),
+        desc=f"{name} {'aware' if charge_aware else 'blind'}",
+        disable=not progress,
+        initial=len(history),
+        total=epochs,
+    )
     try:
         for epoch in bar:
-            if patience and history and epoch - min(history, key=lambda h: h["validation"])["epoch"] > patience:
+            if (
+                patience
+                and history
+                and epoch - min(history, key=lambda h: h["validation"])["epoch"] > patience
+            ):
                 break
             with _deterministic():
-                history.append(_epoch(potential, data, optimizer, seed, epoch, epochs, lr, batch_size))
+                history.append(
+                    _epoch(potential, data, optimizer, seed, epoch, epochs, lr, batch_size)
+                )
             bar.set_postfix(validation=f"{history[-1]['validation']:.3g}")
             if history[-1]["validation"] == min(h["validation"] for h in history):
                 best = {k: v.clone() for k, v in net.state_dict().items()}
             if checkpoint:
-                _save(checkpoint, {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "history": history, "best": best,
-                                   "run": run})
+                _save(
+                    checkpoint,
+                    {
+                        "net": net.state_dict(),
+                        "optimizer": optimizer.state_dict(),
+                        "history": history,
+                        "best": best,
+                        "run": run,
+                    },
+                )
             if on_epoch:
                 on_epoch(history)
     except KeyboardInterrupt:
         if checkpoint or best is None:
-            raise               # a call with the same folder goes on
+            raise  # a call with the same folder goes on
     bar.close()
     net.load_state_dict(best)
     net.eval()
@@ -137,38 +227,51 @@ def train(name, frames, charge_aware, seed=0, epochs=None, lr=None, batch_size=N
 
 
 def starting_point(name, frames, proxies, seed, start, model_args):
-    """The potential before its first epoch, its energy references moved onto the training frames."""
+    """The potential before its first epoch, its references moved onto the training frames."""
     if start is not None:
         if start.network.model_args is None or model_args:
-            raise InputError("train: start must be a model of load_model('chgnet' | 'cpainn' | 'mace') or of train, without model_args: "
-                             "one from elsewhere has no head for moments, and a model that is there has its size")
+            raise InputError(
+                "train: start must be a model of load_model('chgnet' | 'cpainn' | 'mace') or of "
+                "train, without model_args: "
+                "one from elsewhere has no head for moments, and a model that is there has its size"
+            )
         if start.architecture != name or start.proxies != proxies:
-            raise InputError(f"train: start is a {start.architecture} with the proxies {start.proxies or 'none'}; "
-                             f"it must be a {name} with {proxies or 'none'}")
+            raise InputError(
+                f"train: start is a {start.architecture} with the proxies "
+                f"{start.proxies or 'none'}; "
+                f"it must be a {name} with {proxies or 'none'}"
+            )
         potential = copy.deepcopy(start)
         new = seen_states(frames, proxies)
         potential.states = {e: sorted({*known, *new[e]}) for e, known in start.states.items()}
     else:
-        if name != "chgnet":        # a size for atomic energies that the first epoch need not find
+        if name != "chgnet":  # a size for atomic energies that the first epoch need not find
             forces = np.concatenate([required_label(a, "forces", "training") for a in frames])
-            model_args = {"scale": float(np.sqrt((forces ** 2).mean())) or 1.0} | model_args
+            model_args = {"scale": float(np.sqrt((forces**2).mean())) or 1.0} | model_args
         try:
             potential = adapter(name).fresh(frames, proxies, seed, **model_args)
         except TypeError as reason:
-            raise InputError(f"train: model_args do not fit a {name}: {str(reason).split(') ')[-1]}") from None
+            raise InputError(
+                f"train: model_args do not fit a {name}: {str(reason).split(') ')[-1]}"
+            ) from None
     shift_references(potential, frames)
     return potential
 
 
 def shift_references(potential, frames):
-    """Move the energy references of a potential onto frames by least squares, the shortest solution of them.
+    """Move the energy references of a potential onto frames by least squares, the shortest solution
+    of them.
 
-    One number per element of the crystal. Along NaxFePO4 only two combinations of them are determined, and N(Fe3+)
-    follows from N(Na), so a proxy moves with the element that it stands for: a reference of its own would be arbitrary.
+    One number per element of the crystal. Along NaxFePO4 only two combinations of them are
+    determined, and N(Fe3+) follows from N(Na), so a proxy moves with the element that it stands
+    for: a reference of its own would be arbitrary.
     """
     elements = sorted({int(z) for a in frames for z in a.numbers})
     count = np.array([[(a.numbers == z).sum() for z in elements] for a in frames], float)
-    residual = [required_label(a, "energy", "training") - p.energy for a, p in zip(frames, potential.predict(frames))]
+    residual = [
+        required_label(a, "energy", "training") - p.energy
+        for a, p in zip(frames, potential.predict(frames))
+    ]
     shift = dict(zip(elements, np.linalg.lstsq(count, np.array(residual), rcond=1e-8)[0].tolist()))
     for (element, _), proxy in potential.proxies.items():
         if atomic_numbers[element] in shift:
@@ -177,38 +280,53 @@ def shift_references(potential, frames):
 
 
 def targets(atoms):
-    """Labels of a frame as tensors: energy per atom, forces, stress (3x3) and unsigned moments; what it lacks is NaN.
+    """Labels of a frame as tensors: energy per atom, forces, stress (3x3) and unsigned moments;
+    what it lacks is NaN.
 
-    Stress and moments may be missing, single moments not finite (training then leaves them out); energy and forces may not.
+    Stress and moments may be missing, single moments not finite (training then leaves them out);
+    energy and forces may not.
     """
     energy, forces = (required_label(atoms, k, "training") for k in ("energy", "forces"))
-    stress, magmoms = (np.full(shape, np.nan) if label(atoms, k) is None else
-                       np.asarray(required_label(atoms, k, "training", finite=k != "magmoms"), float)
-                       for k, shape in (("stress", 6), ("magmoms", len(atoms))))
+    stress, magmoms = (
+        np.full(shape, np.nan)
+        if label(atoms, k) is None
+        else np.asarray(required_label(atoms, k, "training", finite=k != "magmoms"), float)
+        for k, shape in (("stress", 6), ("magmoms", len(atoms)))
+    )
     if stress.shape == (3, 3):
         stress = full_3x3_to_voigt_6_stress(stress)
-    return {"energy": torch.tensor(energy / len(atoms), dtype=torch.float64), "forces": torch.tensor(forces, dtype=torch.float32),
-            "stress": torch.tensor(voigt_6_to_full_3x3_stress(stress)[None], dtype=torch.float32),
-            "magmoms": torch.tensor(np.abs(magmoms), dtype=torch.float32)}
+    return {
+        "energy": torch.tensor(energy / len(atoms), dtype=torch.float64),
+        "forces": torch.tensor(forces, dtype=torch.float32),
+        "stress": torch.tensor(voigt_6_to_full_3x3_stress(stress)[None], dtype=torch.float32),
+        "magmoms": torch.tensor(np.abs(magmoms), dtype=torch.float32),
+    }
 
 
 def loss_of(potential, batch, training=False):
     """Huber loss of a batch of (graph, targets), summed over what is labelled."""
     out = potential.forward([graph for graph, _ in batch], training)
-    label = {k: torch.cat([t[k].reshape(1) if k == "energy" else t[k] for _, t in batch]) for k in SCALES}
+    label = {
+        k: torch.cat([t[k].reshape(1) if k == "energy" else t[k] for _, t in batch]) for k in SCALES
+    }
     out["energy"] = out["energy"] / torch.tensor([len(t["forces"]) for _, t in batch])
     loss = 0.0
     for k, scale in SCALES.items():
         there = ~torch.isnan(label[k])
         if out[k] is not None and there.any():
-            loss = loss + torch.nn.functional.huber_loss(out[k][there] / scale, (label[k][there] / scale).to(out[k].dtype))
+            loss = loss + torch.nn.functional.huber_loss(
+                out[k][there] / scale, (label[k][there] / scale).to(out[k].dtype)
+            )
     return loss
 
 
 @contextlib.contextmanager
 def _deterministic():
-    """Threads that add into one tensor do so in a fixed order; torch's setting is then what it was."""
-    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    """Threads that add into one tensor do so in a fixed order; torch's setting is restored."""
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
         yield
@@ -224,28 +342,47 @@ def _epoch(potential, data, optimizer, seed, epoch, epochs, lr, batch_size):
     net.train()
     for i in range(0, len(order), batch_size):
         optimizer.zero_grad()
-        loss = loss_of(potential, [data["train"][k] for k in order[i:i + batch_size]], training=True)
+        loss = loss_of(
+            potential, [data["train"][k] for k in order[i : i + batch_size]], training=True
+        )
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 10.0)
         optimizer.step()
         losses.append(float(loss.detach()))
     net.eval()
-    validation = [float(loss_of(potential, data["validation"][i:i + 4]).detach()) for i in range(0, len(data["validation"]), 4)]
-    result = {"epoch": epoch, "train": float(np.mean(losses)), "validation": float(np.mean(validation))}
+    validation = [
+        float(loss_of(potential, data["validation"][i : i + 4]).detach())
+        for i in range(0, len(data["validation"]), 4)
+    ]
+    result = {
+        "epoch": epoch,
+        "train": float(np.mean(losses)),
+        "validation": float(np.mean(validation)),
+    }
     if not np.isfinite(result["train"] + result["validation"]):
-        raise InputError(f"train: the loss is not finite in epoch {epoch}; lower lr, or look for frames with extreme forces")
+        raise InputError(
+            f"train: the loss is not finite in epoch {epoch}; lower lr, or look for frames with "
+            "extreme forces"
+        )
     return result
 
 
 def _fingerprint(parts, wanted, start, *settings):
     """What a checkpoint belongs to: geometries, labels, species, settings and the weights given.
 
-    Not the first weights themselves: they hold energies computed here, whose last digits another processor or number of threads changes.
+    Not the first weights themselves: they hold energies computed here, whose last digits another
+    processor or number of threads changes.
     """
     digest = hashlib.sha256(repr((settings, sorted(SCALES.items()))).encode())
     for split, frames in parts.items():
         for atoms, labels in zip(frames, wanted[split]):
-            for values in (atoms.numbers, atoms.positions, atoms.cell.array, *labels.values(), atoms.arrays.get("oxi_states", ())):
+            for values in (
+                atoms.numbers,
+                atoms.positions,
+                atoms.cell.array,
+                *labels.values(),
+                atoms.arrays.get("oxi_states", ()),
+            ):
                 digest.update(np.ascontiguousarray(values).tobytes())
     for tensor in start.network.state_dict().values() if start else ():
         digest.update(tensor.numpy().tobytes())
@@ -262,14 +399,24 @@ def _save(path, state):
 def save_weights(potential, folder, card):
     """Write safetensors and JSON card under ``folder``; ``card["name"]`` is the stem of both."""
     from safetensors.torch import save
+
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     if potential.network.model_args is None:
-        raise InputError("save_weights: a model from elsewhere cannot be built again from a card; keep its own file and import that")
-    card = {**card, "architecture": potential.architecture, "charge_aware": potential.charge_aware,
-            "parameters": sum(p.numel() for p in potential.network.parameters()), "model_args": potential.network.model_args,
-            "elements": potential.elements, "proxies": [[e, q, p] for (e, q), p in potential.proxies.items()],
-            "oxi_states": potential.states}
+        raise InputError(
+            "save_weights: a model from elsewhere cannot be built again from a card; keep its own "
+            "file and import that"
+        )
+    card = {
+        **card,
+        "architecture": potential.architecture,
+        "charge_aware": potential.charge_aware,
+        "parameters": sum(p.numel() for p in potential.network.parameters()),
+        "model_args": potential.network.model_args,
+        "elements": potential.elements,
+        "proxies": [[e, q, p] for (e, q), p in potential.proxies.items()],
+        "oxi_states": potential.states,
+    }
     state = {k: v.contiguous().clone() for k, v in potential.network.state_dict().items()}
     content = save(state)
     card["sha256"] = hashlib.sha256(content).hexdigest()

@@ -1,8 +1,10 @@
-"""Every symmetry-distinct arrangement of mobile ions and charge ordering of a host crystal, with its degeneracy.
+"""Every symmetry-distinct arrangement of mobile ions and charge ordering of a host crystal, with
+its degeneracy.
 
-An arrangement or a charge ordering is an integer, one digit per site, and each symmetry operation a table that says where each
-byte of it goes; of equivalent ones the largest is kept.
+An arrangement or a charge ordering is an integer, one digit per site, and each symmetry operation a
+table that says where each byte of it goes; of equivalent ones the largest is kept.
 """
+
 import functools
 import itertools
 import math
@@ -16,7 +18,7 @@ from mlipkit.files import InputError
 from mlipkit.orderings.hosts import map_onto_host
 from mlipkit.orderings.names import REDOX, Sites, lattice_name, ordering_label, sites_of
 
-CHUNK = 1 << 16         # configurations looked at together
+CHUNK = 1 << 16  # configurations looked at together
 BITS = 64
 
 
@@ -27,7 +29,8 @@ class Ordering:
     Attributes
     ----------
     degeneracy : int
-        How many equivalent ones the cell holds (with ``mobile_sites`` given: how many for that arrangement).
+        How many equivalent ones the cell holds (with ``mobile_sites`` given: how many for that
+        arrangement).
     mobile_sites : tuple of int
         Filled sites, counted among the mobile-ion sites of the host.
     redox_sites : numpy.ndarray of int
@@ -39,6 +42,7 @@ class Ordering:
     label : str
         Canonical name, see `ordering_label`.
     """
+
     degeneracy: int
     _mobile: int = field(repr=False)
     _redox: int = field(repr=False)
@@ -61,7 +65,13 @@ class Ordering:
     def oxi_states(self):
         options, bits = self._problem.options, self._problem.bits
         last = bits * (len(options) - 1)
-        return np.array([q[self._redox >> (last - bits * i) & ((1 << bits) - 1)] for i, q in enumerate(options)], int)
+        return np.array(
+            [
+                q[self._redox >> (last - bits * i) & ((1 << bits) - 1)]
+                for i, q in enumerate(options)
+            ],
+            int,
+        )
 
     @property
     def x(self):
@@ -71,7 +81,12 @@ class Ordering:
     def label(self):
         sites = self._problem.sites
         if sites.name and not self._problem.first_of_its_shape:
-            return ordering_label(self._decorated(), self._problem.host, sites.mobile_element, {*REDOX, *self._problem.redox})
+            return ordering_label(
+                self._decorated(),
+                self._problem.host,
+                sites.mobile_element,
+                {*REDOX, *self._problem.redox},
+            )
         return sites.label(self._filled, self.oxi_states)
 
     def __str__(self):
@@ -83,9 +98,10 @@ class Ordering:
         Returns
         -------
         ase.Atoms
-            ``arrays["oxi_states"]`` of all atoms (when ``redox`` was given), and in ``info``: ``x``, ``ordering`` (the label),
-            ``degeneracy`` and the sites as in the embedded set: ``na_sites``, ``fe3_sites`` (one for every element and state above
-            its lowest), counted per element.
+            ``arrays["oxi_states"]`` of all atoms (when ``redox`` was given), and in ``info``:
+            ``x``, ``ordering`` (the label), ``degeneracy`` and the sites as in the embedded set:
+            ``na_sites``, ``fe3_sites`` (one for every element and state above its lowest), counted
+            per element.
         """
         sites, result = self._problem.sites, self._decorated()
         result.info = {"x": self.x, "ordering": self.label, "degeneracy": self.degeneracy}
@@ -94,29 +110,36 @@ class Ordering:
         elements, states = np.array(sites.elements), self.oxi_states
         for e, options in self._problem.redox.items():
             for q in options[1:]:
-                result.info[f"{e.lower()}{q}_sites"] = tuple(np.flatnonzero(states[elements == e] == q).tolist())
+                result.info[f"{e.lower()}{q}_sites"] = tuple(
+                    np.flatnonzero(states[elements == e] == q).tolist()
+                )
         return result
 
     def _decorated(self):
         problem = self._problem
-        return problem.sites.decorated(self._filled, self.oxi_states, problem.fixed if problem.redox else None)
+        return problem.sites.decorated(
+            self._filled, self.oxi_states, problem.fixed if problem.redox else None
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class _Problem:
     """What `enumerate_orderings` and `count_orderings` were asked for, checked."""
+
     host: Atoms
     sites: Sites
-    redox: dict         # {element: its states, lowest first}
-    options: tuple      # the states that each redox site may have, lowest first
-    bits: int           # of the code of a charge ordering, per site
-    fixed: dict         # {element: charge}, the mobile ion included
-    charges: dict       # {number of mobile ions: what the redox sites have to sum to}
-    given: int | None   # code of the arrangement asked for
+    redox: dict  # {element: its states, lowest first}
+    options: tuple  # the states that each redox site may have, lowest first
+    bits: int  # of the code of a charge ordering, per site
+    fixed: dict  # {element: charge}, the mobile ion included
+    charges: dict  # {number of mobile ions: what the redox sites have to sum to}
+    given: int | None  # code of the arrangement asked for
 
     @functools.cached_property
     def first_of_its_shape(self):
-        """Whether no equivalent superlattice (2x1x1 for 1x2x1 of a cubic host) gives the orderings of this cell their names."""
+        """Whether no equivalent superlattice (2x1x1 for 1x2x1 of a cubic host) gives the orderings
+        of this cell their names.
+        """
         lattice, _ = map_onto_host(self.sites.atoms, self.host, self.sites.mobile_element)
         return self.sites.name == lattice_name(lattice)
 
@@ -125,22 +148,30 @@ def _problem(host, mobile, redox, n_mobile, supercell, mobile_sites, fixed, tota
     redox = {e: tuple(sorted({int(q) for q in states})) for e, states in dict(redox or {}).items()}
     symbols = set(host.get_chemical_symbols())
     if absent := sorted(e for e in redox if e not in symbols or not redox[e] or e == mobile):
-        raise InputError(f"redox={redox}: the host {host.get_chemical_formula()} needs {', '.join(absent)} with at least one state, "
-                         "and the mobile ion cannot be one of them")
+        raise InputError(
+            f"redox={redox}: the host {host.get_chemical_formula()} needs {', '.join(absent)} "
+            "with at least one state, "
+            "and the mobile ion cannot be one of them"
+        )
     sites = sites_of(host, supercell, mobile, {*REDOX, *redox} if redox else (), symprec)
     charge_of = _fixed_charges(host, set(redox), fixed) if redox else {}
     options = tuple(redox.get(e) or (charge_of[e],) for e in sites.elements)
     bits = max((len(o) - 1 for o in options), default=1).bit_length() or 1
     n_sites = len(sites.mobile)
     if n_sites > BITS or bits * len(options) > BITS:
-        raise InputError(f"enumerate_orderings: {n_sites} mobile and {len(options)} redox sites are too many "
-                         f"(at most {BITS} and {BITS // bits}); take a smaller supercell")
+        raise InputError(
+            f"enumerate_orderings: {n_sites} mobile and {len(options)} redox sites are too many "
+            f"(at most {BITS} and {BITS // bits}); take a smaller supercell"
+        )
     given = None
     if mobile_sites is not None:
         chosen = sorted({int(i) for i in mobile_sites})
         if len(chosen) != len(list(mobile_sites)) or not all(0 <= i < n_sites for i in chosen):
-            raise InputError(f"mobile_sites={tuple(mobile_sites)}: give different numbers from 0 to {n_sites - 1}, "
-                             f"which count the {mobile} of the host")
+            raise InputError(
+                f"mobile_sites={tuple(mobile_sites)}: give different numbers from 0 to "
+                f"{n_sites - 1}, "
+                f"which count the {mobile} of the host"
+            )
         given = sum(1 << (n_sites - 1 - i) for i in chosen)
         if n_mobile is not None and n_mobile != len(chosen):
             raise InputError(f"mobile_sites names {len(chosen)} ions, n_mobile says {n_mobile}")
@@ -150,40 +181,73 @@ def _problem(host, mobile, redox, n_mobile, supercell, mobile_sites, fixed, tota
     if bad := [n for n in wanted if int(n) != n or not 0 <= n <= n_sites]:
         raise InputError(f"n_mobile={bad[0]}: the cell has {n_sites} {mobile} sites")
     low, high = (sum(pick(o) for o in options) for pick in (min, max))
-    rest = total_charge - sum(charge_of.get(s, 0) for s in np.delete(sites.atoms.symbols, np.append(sites.mobile, sites.redox)))
+    rest = total_charge - sum(
+        charge_of.get(s, 0)
+        for s in np.delete(sites.atoms.symbols, np.append(sites.mobile, sites.redox))
+    )
     charges = {int(n): rest - n * charge_of.get(mobile, 0) if redox else 0 for n in wanted}
-    reachable = {n: int(q) for n, q in charges.items() if not redox or (q == int(q) and _ways(options)[0].get(int(q)))}
+    reachable = {
+        n: int(q)
+        for n, q in charges.items()
+        if not redox or (q == int(q) and _ways(options)[0].get(int(q)))
+    }
     if not reachable or (single and not len(reachable)):
         asked = ", ".join(f"{q:g} with {n} {mobile}" for n, q in list(charges.items())[:4])
-        raise InputError(f"{sites.atoms.get_chemical_formula()}: no charge ordering has the total charge {total_charge:g}: the redox sites "
-                         f"would have to sum to {asked}{', ...' if len(charges) > 4 else ''}, and can to {low} to {high}; "
-                         "check redox= and fixed=")
+        raise InputError(
+            f"{sites.atoms.get_chemical_formula()}: no charge ordering has the total charge "
+            f"{total_charge:g}: the redox sites "
+            f"would have to sum to {asked}{', ...' if len(charges) > 4 else ''}, and can to {low} "
+            f"to {high}; "
+            "check redox= and fixed="
+        )
     if max(_ways(options)[0].values()) > 2**62:
-        raise InputError(f"{sites.atoms.get_chemical_formula()} has too many charge orderings to go through; take a smaller supercell")
+        raise InputError(
+            f"{sites.atoms.get_chemical_formula()} has too many charge orderings to go through; "
+            "take a smaller supercell"
+        )
     return _Problem(host, sites, redox, options, bits, charge_of, reachable, given)
 
 
 def _fixed_charges(host, redox, given):
-    """Charge of every element that keeps its valence: as given, else ``arrays["oxi_states"]`` of the host, else the common one."""
+    """Charge of every element that keeps its valence: as given, else ``arrays["oxi_states"]`` of
+    the host, else the common one.
+    """
     symbols, charges = np.array(host.get_chemical_symbols()), dict(given or {})
     states = host.arrays.get("oxi_states")
     for e in sorted(set(symbols) - redox - set(charges)):
         found = set() if states is None else {float(q) for q in np.asarray(states)[symbols == e]}
         if not found and e in OXYANION:
-            found = set(oxyanion_states(host, symbols, e, np.flatnonzero(symbols == e), host.get_chemical_formula()))
+            found = set(
+                oxyanion_states(
+                    host, symbols, e, np.flatnonzero(symbols == e), host.get_chemical_formula()
+                )
+            )
         if len(found) > 1:
-            raise InputError(f"{e} has the oxidation states {sorted(found)} in the host: name it in redox= or give fixed={{'{e}': ...}}")
+            raise InputError(
+                f"{e} has the oxidation states {sorted(found)} in the host: name it in redox= or "
+                f"give fixed={{'{e}': ...}}"
+            )
         if not found and e not in FIXED:
-            raise InputError(f"which charge does {e} have? Give fixed={{'{e}': ...}}, or name it in redox=")
+            raise InputError(
+                f"which charge does {e} have? Give fixed={{'{e}': ...}}, or name it in redox="
+            )
         charges[e] = found.pop() if found else FIXED[e]
-    if odd := [e for e, q in charges.items() if not isinstance(q, (int, float, np.number)) or not float(q).is_integer()]:
-        raise InputError(f"the oxidation state of {odd[0]}, {charges[odd[0]]}, is not a whole number")
+    if odd := [
+        e
+        for e, q in charges.items()
+        if not isinstance(q, (int, float, np.number)) or not float(q).is_integer()
+    ]:
+        raise InputError(
+            f"the oxidation state of {odd[0]}, {charges[odd[0]]}, is not a whole number"
+        )
     return {e: int(q) for e, q in charges.items()}
 
 
 @functools.lru_cache(maxsize=8)
 def _ways(options):
-    """For every site, in how many ways it and those after it can sum to a charge: list of ``{charge: ways}``, {0: 1} at its end."""
+    """For every site, in how many ways it and those after it can sum to a charge: list of
+    ``{charge: ways}``, {0: 1} at its end.
+    """
     ways = [{0: 1}]
     for states in reversed(options):
         ways.append({})
@@ -194,17 +258,26 @@ def _ways(options):
 
 
 def _codes(options, bits, total):
-    """All choices of one state per site that sum to `total`, as integers in falling order, in arrays of `CHUNK`.
+    """All choices of one state per site that sum to `total`, as integers in falling order, in
+    arrays of `CHUNK`.
 
-    The first site is in the highest bits; a digit is the rank of the state. The r-th code is found without those before it:
-    site by site, by how many codes go on with the highest state, the second highest, and so on.
+    The first site is in the highest bits; a digit is the rank of the state. The r-th code is found
+    without those before it: site by site, by how many codes go on with the highest state, the
+    second highest, and so on.
     """
     ways = _ways(options)
     count = ways[0].get(total, 0)
     tables = []
     for table in ways[1:]:
         low = min(table)
-        tables.append((low, np.array([min(table.get(c, 0), 2**62) for c in range(low, max(table) + 1)], np.int64)))
+        tables.append(
+            (
+                low,
+                np.array(
+                    [min(table.get(c, 0), 2**62) for c in range(low, max(table) + 1)], np.int64
+                ),
+            )
+        )
     for start in range(0, count, CHUNK):
         rank = np.arange(start, min(start + CHUNK, count), dtype=np.int64)
         left, code = np.full(len(rank), total, np.int64), np.zeros(len(rank), np.uint64)
@@ -212,7 +285,9 @@ def _codes(options, bits, total):
             undecided, before, code = np.ones(len(rank), bool), left, code << np.uint64(bits)
             for digit in reversed(range(len(states))):
                 at = before - states[digit] - low
-                n = np.where((at >= 0) & (at < len(table)), table[np.clip(at, 0, len(table) - 1)], 0)
+                n = np.where(
+                    (at >= 0) & (at < len(table)), table[np.clip(at, 0, len(table) - 1)], 0
+                )
                 take = undecided & (rank < n)
                 code[take] |= np.uint64(digit)
                 left = np.where(take, before - states[digit], left)
@@ -234,7 +309,10 @@ def _byte_tables(perms, bits):
 
 
 def _apply(table, codes):
-    return functools.reduce(np.bitwise_or, (t[(codes >> np.uint64(8 * b)) & np.uint64(255)] for b, t in enumerate(table)))
+    return functools.reduce(
+        np.bitwise_or,
+        (t[(codes >> np.uint64(8 * b)) & np.uint64(255)] for b, t in enumerate(table)),
+    )
 
 
 def _distinct(chunks, tables):
@@ -249,31 +327,48 @@ def _distinct(chunks, tables):
         yield from zip(codes.tolist(), (len(tables) // fixed_by).tolist())
 
 
-def enumerate_orderings(host, mobile="Na", redox={"Fe": (2, 3)}, n_mobile=None, supercell=None, mobile_sites=None, fixed=None,  # noqa: B006
-                        total_charge=0, symprec=1e-2, progress=True):
-    """Symmetry-distinct arrangements of mobile ions, each with its symmetry-distinct charge orderings, one after the other.
+def enumerate_orderings(
+    host,
+    mobile="Na",
+    redox={"Fe": (2, 3)},  # noqa: B006
+    n_mobile=None,
+    supercell=None,
+    mobile_sites=None,
+    fixed=None,
+    total_charge=0,
+    symprec=1e-2,
+    progress=True,
+):
+    """Symmetry-distinct arrangements of mobile ions, each with its symmetry-distinct charge
+    orderings, one after the other.
 
-    Every arrangement that comes first among its equivalents is combined with the charge orderings that come first under the
-    operations that leave the arrangement alone; nothing is kept, so memory does not grow with their number. The degeneracies of
-    one `n_mobile` sum to the number of all configurations, and there are as many orderings as Burnside's lemma says
+    Every arrangement that comes first among its equivalents is combined with the charge orderings
+    that come first under the operations that leave the arrangement alone; nothing is kept, so
+    memory does not grow with their number. The degeneracies of one `n_mobile` sum to the number of
+    all configurations, and there are as many orderings as Burnside's lemma says
     (`count_orderings`).
 
     Parameters
     ----------
     host : ase.Atoms
-        The crystal with every site of the mobile ion filled, made exactly symmetric (`find_host` does).
+        The crystal with every site of the mobile ion filled, made exactly symmetric (`find_host`
+        does).
     mobile : str or None
         The element whose sites may be empty; None for charge orderings only.
     redox : dict
-        ``{element: its oxidation states}``, of any number of elements and states. Empty: arrangements only, whatever their charge.
+        ``{element: its oxidation states}``, of any number of elements and states. Empty:
+        arrangements only, whatever their charge.
     n_mobile : int or iterable of int, optional
-        Mobile ions in the cell, by default every number from none to all that a charge ordering can balance.
+        Mobile ions in the cell, by default every number from none to all that a charge ordering can
+        balance.
     supercell : int, three ints or 3x3 ints, optional
         Repeats the host first.
     mobile_sites : iterable of int, optional
-        One arrangement (filled sites, counted among the mobile-ion sites): only its charge orderings, under its own symmetry.
+        One arrangement (filled sites, counted among the mobile-ion sites): only its charge
+        orderings, under its own symmetry.
     fixed : dict, optional
-        Charges of the other elements; those not named are taken from ``host.arrays["oxi_states"]``, else the common ones.
+        Charges of the other elements; those not named are taken from ``host.arrays["oxi_states"]``,
+        else the common ones.
     total_charge : int
         Of the cell.
     symprec : float
@@ -288,39 +383,66 @@ def enumerate_orderings(host, mobile="Na", redox={"Fe": (2, 3)}, n_mobile=None, 
     Raises
     ------
     InputError
-        At the call, not at the first ordering: when the host has no such sites, a charge is unknown, the charge cannot be
-        reached, or the cell has more than 64 mobile sites or 64 redox sites (32 with three or four states).
+        At the call, not at the first ordering: when the host has no such sites, a charge is
+        unknown, the charge cannot be reached, or the cell has more than 64 mobile sites or 64 redox
+        sites (32 with three or four states).
     """
-    return _orderings(_problem(host, mobile, redox, n_mobile, supercell, mobile_sites, fixed, total_charge, symprec), progress)
+    return _orderings(
+        _problem(
+            host, mobile, redox, n_mobile, supercell, mobile_sites, fixed, total_charge, symprec
+        ),
+        progress,
+    )
 
 
 def _orderings(problem, progress):
     from tqdm.auto import tqdm
+
     sites, configurations = problem.sites, sum(_configurations(problem).values())
-    arranged, charged = _byte_tables(sites.mobile_perms, 1), _byte_tables(sites.redox_perms, problem.bits)
+    arranged, charged = (
+        _byte_tables(sites.mobile_perms, 1),
+        _byte_tables(sites.redox_perms, problem.bits),
+    )
     with tqdm(total=configurations, unit=" configurations", delay=3, disable=not progress) as bar:
         for n, charge in problem.charges.items():
-            arrangements = [(problem.given, 1)] if problem.given is not None else \
-                _distinct(_codes(((0, 1),) * len(sites.mobile), 1, n), arranged)
+            arrangements = (
+                [(problem.given, 1)]
+                if problem.given is not None
+                else _distinct(_codes(((0, 1),) * len(sites.mobile), 1, n), arranged)
+            )
             for arrangement, size in arrangements:
                 images = _apply(arranged.transpose(1, 2, 0), np.uint64(arrangement))
-                for states, degeneracy in _distinct(_codes(problem.options, problem.bits, charge), charged[images == arrangement]):
+                for states, degeneracy in _distinct(
+                    _codes(problem.options, problem.bits, charge), charged[images == arrangement]
+                ):
                     yield Ordering(size * degeneracy, arrangement, states, problem)
                     bar.update(size * degeneracy)
 
 
 def _configurations(problem):
     n_sites = len(problem.sites.mobile)
-    return {n: (1 if problem.given is not None else math.comb(n_sites, n)) * _ways(problem.options)[0].get(charge, 0)
-            for n, charge in problem.charges.items()}
+    return {
+        n: (1 if problem.given is not None else math.comb(n_sites, n))
+        * _ways(problem.options)[0].get(charge, 0)
+        for n, charge in problem.charges.items()
+    }
 
 
-def count_orderings(host, mobile="Na", redox={"Fe": (2, 3)}, n_mobile=None, supercell=None, mobile_sites=None, fixed=None,  # noqa: B006
-                    total_charge=0, symprec=1e-2):
+def count_orderings(
+    host,
+    mobile="Na",
+    redox={"Fe": (2, 3)},  # noqa: B006
+    n_mobile=None,
+    supercell=None,
+    mobile_sites=None,
+    fixed=None,
+    total_charge=0,
+    symprec=1e-2,
+):
     """How many orderings `enumerate_orderings` would find, without finding them.
 
-    Burnside's lemma: the number of orbits is the mean number of configurations that an operation leaves alone, and such a
-    configuration is constant on every cycle of the operation.
+    Burnside's lemma: the number of orbits is the mean number of configurations that an operation
+    leaves alone, and such a configuration is constant on every cycle of the operation.
 
     Parameters
     ----------
@@ -330,23 +452,44 @@ def count_orderings(host, mobile="Na", redox={"Fe": (2, 3)}, n_mobile=None, supe
     Returns
     -------
     pandas.DataFrame
-        Per number of mobile ions: ``n_mobile``, ``x`` (per formula unit), ``configurations``, ``orderings`` (Python integers,
-        exact whatever their size).
+        Per number of mobile ions: ``n_mobile``, ``x`` (per formula unit), ``configurations``,
+        ``orderings`` (Python integers, exact whatever their size).
     """
     import pandas as pd
-    problem = _problem(host, mobile, redox, n_mobile, supercell, mobile_sites, fixed, total_charge, symprec)
+
+    problem = _problem(
+        host, mobile, redox, n_mobile, supercell, mobile_sites, fixed, total_charge, symprec
+    )
     sites, total = problem.sites, _configurations(problem)
     n_sites, unchanged, n_ops = len(sites.mobile), dict.fromkeys(total, 0), 0
-    filled = np.array([bool(problem.given >> (n_sites - 1 - i) & 1) for i in range(n_sites)]) if problem.given is not None else None
+    filled = (
+        np.array([bool(problem.given >> (n_sites - 1 - i) & 1) for i in range(n_sites)])
+        if problem.given is not None
+        else None
+    )
     for perm, redox_perm in zip(sites.mobile_perms, sites.redox_perms):
         if filled is not None and not np.array_equal(filled[perm], filled):
             continue
         n_ops += 1
-        arrangements = {sum(filled): 1} if filled is not None else _ways(tuple((0, len(c)) for c in _cycles(perm)))[0]
-        charges = _ways(tuple(tuple(q * len(c) for q in problem.options[c[0]]) for c in _cycles(redox_perm)))[0]
+        arrangements = (
+            {sum(filled): 1}
+            if filled is not None
+            else _ways(tuple((0, len(c)) for c in _cycles(perm)))[0]
+        )
+        charges = _ways(
+            tuple(tuple(q * len(c) for q in problem.options[c[0]]) for c in _cycles(redox_perm))
+        )[0]
         for n, charge in problem.charges.items():
             unchanged[n] += arrangements.get(n, 0) * charges.get(charge, 0)
-    rows = [{"n_mobile": n, "x": n / sites.n_units, "configurations": total[n], "orderings": unchanged[n] // n_ops} for n in total]
+    rows = [
+        {
+            "n_mobile": n,
+            "x": n / sites.n_units,
+            "configurations": total[n],
+            "orderings": unchanged[n] // n_ops,
+        }
+        for n in total
+    ]
     return pd.DataFrame(rows).astype({"configurations": object, "orderings": object})
 
 

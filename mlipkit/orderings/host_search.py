@@ -1,4 +1,7 @@
-"""The undecorated crystal behind frames when nobody gives it: pseudo-symmetry, mobile-ion sites, a setting that is always the same."""
+"""The undecorated crystal behind frames when nobody gives it: pseudo-symmetry, mobile-ion sites, a
+setting that is always the same.
+"""
+
 import itertools
 from collections import Counter
 
@@ -7,17 +10,28 @@ from ase import Atoms
 from ase.cell import Cell
 
 from mlipkit.files import InputError
-from mlipkit.orderings.hosts import ANGLES, FAR, best_fit, fits, is_group, reduced, without_vacancies
+from mlipkit.orderings.hosts import (
+    ANGLES,
+    FAR,
+    best_fit,
+    fits,
+    is_group,
+    reduced,
+    without_vacancies,
+)
 
-WAVES = np.array([[0.71, -0.29, 0.43], [0.37, 0.83, -0.61], [0.53, 0.47, 0.97]])      # 1/Å; any numbers without a pattern
+# 1/Å; any numbers without a pattern
+WAVES = np.array([[0.71, -0.29, 0.43], [0.37, 0.83, -0.61], [0.53, 0.47, 0.97]])
 
 
 def find_host(frames, mobile="Na", tolerance=0.9):
-    """The host behind frames that have one cell: their framework made symmetric, with every site on which a mobile ion was seen.
+    """The host behind frames that have one cell: their framework made symmetric, with every site on
+    which a mobile ion was seen.
 
-    Symmetry takes the mobile ions of each frame to all equivalent sites, so one frame with one ion may be enough. A set of sites
-    that is empty in all frames stays unknown: then give the host by hand. Sites are numbered by their place, not by the order
-    of the atoms, so another choice of frames of the same crystal gives (nearly always) the same numbers.
+    Symmetry takes the mobile ions of each frame to all equivalent sites, so one frame with one ion
+    may be enough. A set of sites that is empty in all frames stays unknown: then give the host by
+    hand. Sites are numbered by their place, not by the order of the atoms, so another choice of
+    frames of the same crystal gives (nearly always) the same numbers.
 
     Parameters
     ----------
@@ -25,7 +39,8 @@ def find_host(frames, mobile="Na", tolerance=0.9):
         Relaxed or not; the one with the most mobile ions is made symmetric.
     mobile : str or None
     tolerance : float
-        Å. Operations are taken that move no framework atom farther than this from the place of another.
+        Å. Operations are taken that move no framework atom farther than this from the place of
+        another.
 
     Returns
     -------
@@ -40,8 +55,11 @@ def find_host(frames, mobile="Na", tolerance=0.9):
     frames = [without_vacancies(a) for a in ([frames] if isinstance(frames, Atoms) else frames)]
     fullest = max(frames, key=lambda a: int((a.symbols == mobile).sum()), default=None)
     if fullest is None or (mobile and mobile not in fullest.symbols):
-        raise InputError(f"find_host: no frame holds {mobile}, so its sites cannot be told; give the crystal with all {mobile} sites "
-                         "filled as host=")
+        raise InputError(
+            f"find_host: no frame holds {mobile}, so its sites cannot be told; give the crystal "
+            f"with all {mobile} sites "
+            "filled as host="
+        )
     fullest = reduced(fullest, "frame")
     framework = fullest[[symbol != mobile for symbol in fullest.symbols]]
     operations = _pseudo_symmetry(framework, tolerance)
@@ -58,10 +76,15 @@ def find_host(frames, mobile="Na", tolerance=0.9):
         if mobile not in atoms.symbols:
             continue
         whole = reduced(atoms, "frame")
-        ions, rest = (whole[np.flatnonzero((whole.symbols == mobile) == here)] for here in (True, False))
+        ions, rest = (
+            whole[np.flatnonzero((whole.symbols == mobile) == here)] for here in (True, False)
+        )
         if len(rest) != len(framework):
-            raise InputError(f"find_host: {atoms.get_chemical_formula()} has another cell than {fullest.get_chemical_formula()}; "
-                             "frames of different sizes need a common host=")
+            raise InputError(
+                f"find_host: {atoms.get_chemical_formula()} has another cell than "
+                f"{fullest.get_chemical_formula()}; "
+                "frames of different sizes need a common host="
+            )
         _, (_, matrix, origin, *_) = best_fit(rest, framework, None, quick=len(frames) > 1)
         for r in (ions.get_scaled_positions() - origin) @ matrix:
             if not len(found) or _distances(found, r, cell).min() > FAR:
@@ -81,9 +104,13 @@ def _mean(s):
 
 
 def _orbit(point, operations, cell):
-    """The places to which symmetry takes a point, after the operations that hardly move it have centred it."""
+    """The places to which symmetry takes a point, after the operations that hardly move it have
+    centred it.
+    """
     images = np.array([point @ w + origin for w, origin, _ in operations])
-    point = point + np.mean([d - np.rint(d) for d in (images - point)[_distances(images, point, cell) < FAR]], axis=0)
+    point = point + np.mean(
+        [d - np.rint(d) for d in (images - point)[_distances(images, point, cell) < FAR]], axis=0
+    )
     orbit = []
     for w, origin, _ in operations:
         image = point @ w + origin
@@ -93,12 +120,21 @@ def _orbit(point, operations, cell):
 
 
 def _pseudo_symmetry(crystal, tolerance):
-    """The largest group of operations (matrix, origin, sites) that move no atom farther than `tolerance` from a like one."""
+    """The largest group of operations (matrix, origin, sites) that move no atom farther than
+    `tolerance` from a like one.
+    """
     found = {}
     for _, matrix, origin, sites, vectors in fits(crystal, crystal, None):
         distance = np.linalg.norm(vectors, axis=1).max()
-        if distance < tolerance and len(set(sites)) == len(sites) and distance < found.get(sites.tobytes(), (np.inf,))[0]:
-            found[sites.tobytes()] = distance, (np.rint(np.linalg.inv(matrix)).astype(int), origin, sites)
+        if (
+            distance < tolerance
+            and len(set(sites)) == len(sites)
+            and distance < found.get(sites.tobytes(), (np.inf,))[0]
+        ):
+            found[sites.tobytes()] = (
+                distance,
+                (np.rint(np.linalg.inv(matrix)).astype(int), origin, sites),
+            )
     if not found:
         raise InputError(f"find_host: {crystal.get_chemical_formula()} has two atoms on one place")
     found = sorted(found.values(), key=lambda item: item[0])
@@ -108,12 +144,15 @@ def _pseudo_symmetry(crystal, tolerance):
 
 
 def _canonical_setting(host, mobile):
-    """The host in a reduced cell, a mobile site as origin, its atoms in an order that depends on the crystal only.
+    """The host in a reduced cell, a mobile site as origin, its atoms in an order that depends on
+    the crystal only.
 
-    Every origin and every choice of axes is scored by a smooth function without symmetry of the surroundings of the origin; the
-    best is taken, and those that tie with it are symmetry. Being smooth, the score hardly minds small displacements.
+    Every origin and every choice of axes is scored by a smooth function without symmetry of the
+    surroundings of the origin; the best is taken, and those that tie with it are symmetry. Being
+    smooth, the score hardly minds small displacements.
     """
     from ase.neighborlist import neighbor_list
+
     host.set_cell(host.cell.niggli_reduce(eps=1e-4)[0])
     counts, cell = Counter(host.get_chemical_symbols()), host.cell.array
     axes = np.array(list(itertools.product((-1, 0, 1), repeat=9))).reshape(-1, 3, 3)
@@ -121,13 +160,20 @@ def _canonical_setting(host, mobile):
     metric = axes @ cell @ cell.T @ axes.transpose(0, 2, 1)
     lengths = np.sqrt(np.diagonal(metric, axis1=1, axis2=2))
     angles = np.degrees(np.arccos(np.clip(metric / lengths[:, None] / lengths[..., None], -1, 1)))
-    axes = axes[(np.abs(lengths / host.cell.lengths() - 1) < 0.1).all(axis=1) &
-                (np.abs(angles[:, [1, 0, 0], [2, 2, 1]] - host.cell.angles()) < ANGLES).all(axis=1)]
-    rank = np.array([(symbol != mobile, counts[symbol], number) for symbol, number in zip(host.symbols, host.numbers)])
+    axes = axes[
+        (np.abs(lengths / host.cell.lengths() - 1) < 0.1).all(axis=1)
+        & (np.abs(angles[:, [1, 0, 0], [2, 2, 1]] - host.cell.angles()) < ANGLES).all(axis=1)
+    ]
+    rank = np.array(
+        [
+            (symbol != mobile, counts[symbol], number)
+            for symbol, number in zip(host.symbols, host.numbers)
+        ]
+    )
     first = (rank == min(map(tuple, rank))).all(axis=1)
-    i, j, distance, vector = neighbor_list("ijdD", host, reach := 6.0)      # Å
+    i, j, distance, vector = neighbor_list("ijdD", host, reach := 6.0)  # Å
     i, j, distance, vector = (v[first[i]] for v in (i, j, distance, vector))
-    weight = host.numbers[j] * (1 - (distance / reach)**2)**2
+    weight = host.numbers[j] * (1 - (distance / reach) ** 2) ** 2
     best = -np.inf
     for w in axes:
         standard = Cell.fromcellpar(Cell(w @ cell).cellpar()).array
@@ -142,18 +188,25 @@ def _canonical_setting(host, mobile):
         these = (rank == group).all(axis=1)
         steps[these, axis] = _steps(s[these, axis], 0.4 / np.linalg.norm(basis[axis]))
     order = np.lexsort((*(s % 1).T[::-1], *steps.T[::-1], *rank.T[::-1]))
-    return Atoms(host.numbers[order], cell=Cell(basis).cellpar(), scaled_positions=s[order] % 1, pbc=True)
+    return Atoms(
+        host.numbers[order], cell=Cell(basis).cellpar(), scaled_positions=s[order] % 1, pbc=True
+    )
 
 
 def _steps(values, eps):
-    """Number the groups of periodic coordinates (period 1) that lie within `eps` of the next, from the one nearest to 0."""
+    """Number the groups of periodic coordinates (period 1) that lie within `eps` of the next, from
+    the one nearest to 0.
+    """
     order = np.argsort(values % 1)
     sorted_ = values[order] % 1
     jumps = np.diff(sorted_, append=sorted_[0] + 1) > eps
     if jumps.sum() < 2:
         return np.zeros(len(values), int)
     start = int(np.flatnonzero(jumps)[0]) + 1
-    order, group = np.roll(order, -start), np.cumsum(np.roll(jumps, -start)) - np.roll(jumps, -start)
+    order, group = (
+        np.roll(order, -start),
+        np.cumsum(np.roll(jumps, -start)) - np.roll(jumps, -start),
+    )
     unrolled = np.roll(sorted_ + (np.arange(len(values)) < start), -start)
     mean = np.array([unrolled[group == g].mean() for g in range(group[-1] + 1)])
     mean -= np.rint(mean)

@@ -1,13 +1,17 @@
-"""Arrangements of mobile ions and charge orderings: name them and compare them (`mlipkit.orderings.enumeration` lists them all).
+"""Arrangements of mobile ions and charge orderings: name them and compare them
+(`mlipkit.orderings.enumeration` lists them all).
 
-An ordering is a choice of filled mobile-ion sites and of an oxidation state for every redox-active site of a host crystal;
-two are the same when the symmetry of the undecorated host takes one to the other.
+An ordering is a choice of filled mobile-ion sites and of an oxidation state for every redox-active
+site of a host crystal; two are the same when the symmetry of the undecorated host takes one to the
+other.
 
-Names read x050_na01_fe02: half a Na per formula unit of the framework, Na on sites 0 and 1, Fe3+ on sites 0 and 2, all other
-Fe 2+. Sites are counted per element in the order of the host's atoms, 0 to 9 and then a to z (with dots in between when there
-are more than 36). States other than 2+ and 3+ carry their number (_mn4.13). In a supercell of the host its superlattice
-follows (_1x3x2). Of the names that symmetry allows it is the first, so equivalent orderings have one name.
+Names read x050_na01_fe02: half a Na per formula unit of the framework, Na on sites 0 and 1, Fe3+ on
+sites 0 and 2, all other Fe 2+. Sites are counted per element in the order of the host's atoms, 0 to
+9 and then a to z (with dots in between when there are more than 36). States other than 2+ and 3+
+carry their number (_mn4.13). In a supercell of the host its superlattice follows (_1x3x2). Of the
+names that symmetry allows it is the first, so equivalent orderings have one name.
 """
+
 import functools
 import math
 from collections import Counter
@@ -19,14 +23,25 @@ from ase import Atoms
 from mlipkit.files import InputError
 from mlipkit.frames.labels import label, require_states
 from mlipkit.orderings.host_search import find_host
-from mlipkit.orderings.hosts import map_onto_host, permutations, supercell, superlattice, tilings, without_vacancies
+from mlipkit.orderings.hosts import (
+    map_onto_host,
+    permutations,
+    supercell,
+    superlattice,
+    tilings,
+    without_vacancies,
+)
 
-REDOX = ("V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu")       # elements whose oxidation states count in a name
+# elements whose oxidation states count in a name
+REDOX = ("V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu")
 
 
 @dataclass(frozen=True, eq=False)
 class Sites:
-    """A host supercell with the permutations of its mobile and redox sites by symmetry (both of shape (n_operations, n_sites))."""
+    """A host supercell with the permutations of its mobile and redox sites by symmetry (both of
+    shape (n_operations, n_sites)).
+    """
+
     atoms: Atoms
     name: str
     mobile_element: str | None
@@ -41,8 +56,13 @@ class Sites:
         return [str(e) for e in np.array(self.atoms.get_chemical_symbols())[self.redox]]
 
     def canonical(self, filled, states):
-        """Of all equivalent (filled, states) the one whose filled sites, then whose high states come first."""
-        rows = np.concatenate([np.asarray(filled, int)[self.mobile_perms], np.asarray(states, int)[self.redox_perms]], axis=1)
+        """Of all equivalent (filled, states) the one whose filled sites, then whose high states
+        come first.
+        """
+        rows = np.concatenate(
+            [np.asarray(filled, int)[self.mobile_perms], np.asarray(states, int)[self.redox_perms]],
+            axis=1,
+        )
         n, best = len(self.mobile), max(rows.tolist())
         return np.array(best[:n], bool), np.array(best[n:], int)
 
@@ -55,11 +75,16 @@ class Sites:
         for e in dict.fromkeys(self.elements):
             mine = states[elements == e]
             parts.append(e.lower() + _join(np.flatnonzero(mine == 3), len(mine)))
-            parts += [f"{e.lower()}{q}." + _join(np.flatnonzero(mine == q), len(mine)) for q in sorted(set(mine) - {2, 3})]
+            parts += [
+                f"{e.lower()}{q}." + _join(np.flatnonzero(mine == q), len(mine))
+                for q in sorted(set(mine) - {2, 3})
+            ]
         return "_".join(parts) + self.name
 
     def decorated(self, filled, states, charges):
-        """The cell with its empty mobile sites out; `states` on the redox sites, elsewhere `charges` by element. None: no charges."""
+        """The cell with its empty mobile sites out; `states` on the redox sites, elsewhere
+        `charges` by element. None: no charges.
+        """
         atoms = self.atoms.copy()
         if charges is not None:
             oxi_states = np.array([charges.get(s, 0) for s in atoms.symbols])
@@ -72,7 +97,11 @@ class Sites:
 def _join(sites, n_sites):
     if not len(sites):
         return "-"
-    return "".join("0123456789abcdefghijklmnopqrstuvwxyz"[i] for i in sites) if n_sites <= 36 else ".".join(map(str, sites))
+    return (
+        "".join("0123456789abcdefghijklmnopqrstuvwxyz"[i] for i in sites)
+        if n_sites <= 36
+        else ".".join(map(str, sites))
+    )
 
 
 def sites_of(host, matrix, mobile, redox, symprec):
@@ -83,20 +112,50 @@ def sites_of(host, matrix, mobile, redox, symprec):
 
 @functools.lru_cache(maxsize=32)
 def _cached_sites(numbers, positions, cell, matrix, mobile, redox, symprec):
-    host = Atoms(np.frombuffer(numbers, int), np.frombuffer(positions).reshape(-1, 3), cell=np.frombuffer(cell).reshape(3, 3), pbc=True)
-    matrix = np.eye(3, dtype=int) if matrix is None else np.array(matrix).reshape(3, 3) if len(matrix) == 9 else matrix
+    host = Atoms(
+        np.frombuffer(numbers, int),
+        np.frombuffer(positions).reshape(-1, 3),
+        cell=np.frombuffer(cell).reshape(3, 3),
+        pbc=True,
+    )
+    matrix = (
+        np.eye(3, dtype=int)
+        if matrix is None
+        else np.array(matrix).reshape(3, 3)
+        if len(matrix) == 9
+        else matrix
+    )
     atoms = supercell(host, matrix)
     symbols = np.array(atoms.get_chemical_symbols())
-    mobile_sites, redox_sites = np.flatnonzero(symbols == mobile), np.flatnonzero(np.isin(symbols, [e for e in redox if e != mobile]))
+    mobile_sites, redox_sites = (
+        np.flatnonzero(symbols == mobile),
+        np.flatnonzero(np.isin(symbols, [e for e in redox if e != mobile])),
+    )
     if mobile and not len(mobile_sites):
-        raise InputError(f"the host {host.get_chemical_formula()} has no {mobile}; the host is the crystal with every {mobile} site "
-                         "filled (or say mobile=None)")
+        raise InputError(
+            f"the host {host.get_chemical_formula()} has no {mobile}; the host is the crystal "
+            f"with every {mobile} site "
+            "filled (or say mobile=None)"
+        )
     both = np.concatenate([mobile_sites, redox_sites])
-    perms, n = permutations(atoms, both, symprec) if len(both) else np.zeros((1, 0), int), len(mobile_sites)
-    name = lattice_name(superlattice(matrix if np.ndim(matrix) == 2 else np.diag(np.broadcast_to(matrix, 3))))
+    perms, n = (
+        permutations(atoms, both, symprec) if len(both) else np.zeros((1, 0), int),
+        len(mobile_sites),
+    )
+    name = lattice_name(
+        superlattice(matrix if np.ndim(matrix) == 2 else np.diag(np.broadcast_to(matrix, 3)))
+    )
     framework = Counter(s for s in symbols.tolist() if s != mobile)
-    return Sites(atoms, name, mobile, mobile_sites, redox_sites, perms[:, :n], perms[:, n:] - n,
-                  math.gcd(*framework.values()))
+    return Sites(
+        atoms,
+        name,
+        mobile,
+        mobile_sites,
+        redox_sites,
+        perms[:, :n],
+        perms[:, n:] - n,
+        math.gcd(*framework.values()),
+    )
 
 
 def lattice_name(lattice):
@@ -106,20 +165,23 @@ def lattice_name(lattice):
 
 
 def ordering_label(atoms, host=None, mobile="Na", redox=REDOX, max_distance=1.0, symprec=1e-2):
-    """The name of the ordering of a frame, relaxed or not: equal for equivalent orderings of a host, different for others.
+    """The name of the ordering of a frame, relaxed or not: equal for equivalent orderings of a
+    host, different for others.
 
-    Every atom is taken to the nearest site of the undecorated host (see `map_onto_host`: order of the atoms, rotation, shift,
-    strain and choice of cell do not matter; mirror images count as one, as they have one energy). The name is the first of
-    all names that the symmetry of the host allows.
+    Every atom is taken to the nearest site of the undecorated host (see `map_onto_host`: order of
+    the atoms, rotation, shift, strain and choice of cell do not matter; mirror images count as one,
+    as they have one energy). The name is the first of all names that the symmetry of the host
+    allows.
 
     Parameters
     ----------
     atoms : ase.Atoms
         With ``arrays["oxi_states"]`` when it holds redox-active elements.
     host : ase.Atoms, optional
-        The crystal with every mobile-ion site filled, or a smaller cell of it; the numbers in the name are those of its sites, so
-        compare names of one host only. By default it is found from the frame (`find_host`), which needs at least one mobile
-        ion in each set of equivalent sites, so give it for a frame such as FePO4.
+        The crystal with every mobile-ion site filled, or a smaller cell of it; the numbers in the
+        name are those of its sites, so compare names of one host only. By default it is found from
+        the frame (`find_host`), which needs at least one mobile ion in each set of equivalent
+        sites, so give it for a frame such as FePO4.
     mobile : str or None
     redox : iterable of str
         Elements whose oxidation states count (a dictionary as in `enumerate_orderings` will do).
@@ -136,18 +198,21 @@ def ordering_label(atoms, host=None, mobile="Na", redox=REDOX, max_distance=1.0,
     Raises
     ------
     InputError
-        When an atom has no site (names it and the distance), oxidation states are missing, or the host cannot be found.
+        When an atom has no site (names it and the distance), oxidation states are missing, or the
+        host cannot be found.
     """
     return _located(atoms, host, mobile, redox, max_distance, symprec)[0]
 
 
 def arrangement(ordering):
-    """The arrangement of the mobile ions in the name of an ordering: x050_na01 of x050_na01_fe02."""
+    """The arrangement of mobile ions in the name of an ordering: x050_na01 of x050_na01_fe02."""
     return ordering.rsplit("_", 1)[0]
 
 
 def orderings_of(frames, mobile="Na"):
-    """``info["ordering"]`` of every frame; where one is missing all are named anew, so that an ordering has one name."""
+    """``info["ordering"]`` of every frame; where one is missing all are named anew, so that an
+    ordering has one name.
+    """
     if not all("ordering" in atoms.info for atoms in frames):
         host = find_host(frames, mobile)
         for atoms in frames:
@@ -162,12 +227,21 @@ def _located(atoms, host, mobile, redox, max_distance, symprec):
     states = _states(atoms, redox)
     host = find_host([atoms], mobile) if host is None else host
     lattice, at = map_onto_host(atoms, host, mobile, max_distance)
-    sites = sites_of(host, None if np.array_equal(lattice, np.eye(3)) else lattice, mobile, redox, symprec)
+    sites = sites_of(
+        host, None if np.array_equal(lattice, np.eye(3)) else lattice, mobile, redox, symprec
+    )
     charge = np.zeros(len(sites.atoms), int)
     charge[at] = states
     filled, charge = np.isin(sites.mobile, at), charge[sites.redox]
-    same = (filled[sites.mobile_perms] == filled).all(axis=1) & (charge[sites.redox_perms] == charge).all(axis=1)
-    return sites.label(filled, charge), len(same) // int(same.sum()), float(filled.sum() / sites.n_units), sites.name
+    same = (filled[sites.mobile_perms] == filled).all(axis=1) & (
+        charge[sites.redox_perms] == charge
+    ).all(axis=1)
+    return (
+        sites.label(filled, charge),
+        len(same) // int(same.sum()),
+        float(filled.sum() / sites.n_units),
+        sites.name,
+    )
 
 
 def _states(atoms, redox):
@@ -175,34 +249,50 @@ def _states(atoms, redox):
     if "oxi_states" not in atoms.arrays:
         if not redox:
             return np.zeros(len(atoms), int)
-        raise InputError(f"{atoms.get_chemical_formula()}: an ordering needs atoms.arrays['oxi_states']; "
-                         "set them by hand, or take them from infer_oxidation_states(atoms).states")
-    states, symbols = np.asarray(atoms.arrays["oxi_states"], float), np.array(atoms.get_chemical_symbols())
+        raise InputError(
+            f"{atoms.get_chemical_formula()}: an ordering needs atoms.arrays['oxi_states']; "
+            "set them by hand, or take them from infer_oxidation_states(atoms).states"
+        )
+    states, symbols = (
+        np.asarray(atoms.arrays["oxi_states"], float),
+        np.array(atoms.get_chemical_symbols()),
+    )
     counts = np.isin(symbols, sorted(redox))
     if len(bad := np.flatnonzero(counts & (states != np.rint(states)))):
-        raise InputError(f"{atoms.get_chemical_formula()}: atom {bad[0]} ({symbols[bad[0]]}) has the oxidation state "
-                         f"{states[bad[0]]:g}; an ordering needs whole numbers, such as infer_oxidation_states(atoms).states")
+        raise InputError(
+            f"{atoms.get_chemical_formula()}: atom {bad[0]} ({symbols[bad[0]]}) has the oxidation "
+            "state "
+            f"{states[bad[0]]:g}; an ordering needs whole numbers, such as "
+            "infer_oxidation_states(atoms).states"
+        )
     require_states(atoms, np.flatnonzero(counts))
     for e in sorted(set(symbols) - redox):
         if len(found := np.unique(states[symbols == e])) > 1:
-            raise InputError(f"{atoms.get_chemical_formula()}: {e} has the oxidation states {', '.join(f'{q:g}' for q in found)}; "
-                             f"name it in redox= for them to count")
+            raise InputError(
+                f"{atoms.get_chemical_formula()}: {e} has the oxidation states "
+                f"{', '.join(f'{q:g}' for q in found)}; "
+                f"name it in redox= for them to count"
+            )
     return np.where(counts, states, 0).astype(int)
 
 
 def undistorted(atoms, host, mobile="Na", max_distance=1.0):
-    """A frame with every atom moved back onto its site of the undecorated host, in the frame's own cell.
+    """A frame with every atom moved back onto its site of the undecorated host, in the frame's own
+    cell.
 
-    What is left of the ordering are the filled sites and the labels: bond lengths no longer tell which ion is which.
+    What is left of the ordering are the filled sites and the labels: bond lengths no longer tell
+    which ion is which.
 
     Parameters
     ----------
     atoms : ase.Atoms
-        Relaxed or not; keeps its cell, the order of its atoms, ``oxi_states`` and ``info``, and loses its labels.
+        Relaxed or not; keeps its cell, the order of its atoms, ``oxi_states`` and ``info``, and
+        loses its labels.
     host : ase.Atoms
         The crystal with every site of the mobile ion filled, such as relaxed NaFePO4.
     mobile, max_distance
-        As in `map_onto_host`; the frame must be of a cell of the host as it stands, or a supercell along its axes.
+        As in `map_onto_host`; the frame must be of a cell of the host as it stands, or a supercell
+        along its axes.
 
     Returns
     -------
@@ -210,21 +300,26 @@ def undistorted(atoms, host, mobile="Na", max_distance=1.0):
     """
     lattice, at = map_onto_host(atoms, host, mobile, max_distance)
     sites, result = supercell(host, lattice), atoms.copy()
-    s = (sites.get_scaled_positions(wrap=False)[at] - atoms.get_scaled_positions(wrap=False))
+    s = sites.get_scaled_positions(wrap=False)[at] - atoms.get_scaled_positions(wrap=False)
     s -= np.round(s)
     if np.linalg.norm((s - s.mean(axis=0)) @ atoms.cell.array, axis=1).max() > 2 * max_distance:
-        raise InputError(f"{atoms.get_chemical_formula()}: the frame is given in another setting than the host; give the host in its axes")
+        raise InputError(
+            f"{atoms.get_chemical_formula()}: the frame is given in another setting than the "
+            "host; give the host in its axes"
+        )
     result.set_scaled_positions(atoms.get_scaled_positions(wrap=False) + s)
     return result
 
 
 def same_ordering(a, b, host=None, mobile="Na", redox=REDOX, max_distance=1.0, symprec=1e-2):
-    """Whether two frames, relaxed or not, hold the same arrangement of mobile ions and the same charge ordering.
+    """Whether two frames, relaxed or not, hold the same arrangement of mobile ions and the same
+    charge ordering.
 
     Parameters
     ----------
     a, b : ase.Atoms
-        With ``arrays["oxi_states"]``. One may be a supercell of the other: the smaller is then repeated.
+        With ``arrays["oxi_states"]``. One may be a supercell of the other: the smaller is then
+        repeated.
     host, mobile, redox, max_distance, symprec
         As in `ordering_label`; the host is by default found from both frames.
 
@@ -236,7 +331,8 @@ def same_ordering(a, b, host=None, mobile="Na", redox=REDOX, max_distance=1.0, s
     Raises
     ------
     InputError
-        As `ordering_label`, and when the cells are different supercells of the host, neither a multiple of the other.
+        As `ordering_label`, and when the cells are different supercells of the host, neither a
+        multiple of the other.
     """
     small, large = sorted((without_vacancies(a), without_vacancies(b)), key=len)
     times = len(large) / max(len(small), 1)
@@ -244,15 +340,22 @@ def same_ordering(a, b, host=None, mobile="Na", redox=REDOX, max_distance=1.0, s
         return False
     if host is None:
         host = find_host([a, b] if times == 1 else [small], mobile)
-    placed = [_located(atoms, host, mobile, redox, max_distance, symprec)
-              for atoms in (large, *(tilings(small, large) if times > 1 else [small]))]
+    placed = [
+        _located(atoms, host, mobile, redox, max_distance, symprec)
+        for atoms in (large, *(tilings(small, large) if times > 1 else [small]))
+    ]
     if not any(found[3] == placed[0][3] for found in placed[1:]):
-        raise InputError(f"{a.get_chemical_formula()} and {b.get_chemical_formula()} have different supercells of the host; "
-                         "to compare them, repeat both to a common cell")
+        raise InputError(
+            f"{a.get_chemical_formula()} and {b.get_chemical_formula()} have different supercells "
+            "of the host; "
+            "to compare them, repeat both to a common cell"
+        )
     return any(found[0] == placed[0][0] for found in placed[1:])
 
 
-def orderings_table(frames, host=None, mobile="Na", redox=REDOX, max_distance=1.0, symprec=1e-2, progress=True):
+def orderings_table(
+    frames, host=None, mobile="Na", redox=REDOX, max_distance=1.0, symprec=1e-2, progress=True
+):
     """The orderings in a list of frames, one row each.
 
     Parameters
@@ -260,20 +363,32 @@ def orderings_table(frames, host=None, mobile="Na", redox=REDOX, max_distance=1.
     frames : list of ase.Atoms
         With ``arrays["oxi_states"]``; energies (eV per cell) where there are any.
     host, mobile, redox, max_distance, symprec
-        As in `ordering_label`; the host is by default found from all frames (then they must be of one cell).
+        As in `ordering_label`; the host is by default found from all frames (then they must be of
+        one cell).
     progress : bool
         A progress bar when it takes more than a few seconds.
 
     Returns
     -------
     pandas.DataFrame
-        Sorted by x and energy: ``ordering`` (the label), ``x`` (mobile ions per formula unit of the framework), ``formula``,
-        ``degeneracy``, ``n_frames``, ``energy_per_fu`` (lowest, eV per formula unit), ``above_lowest`` (meV per formula unit above
-        the lowest ordering of that x), ``lowest_frame`` (its number in `frames`). Energies are NaN where no frame has one.
+        Sorted by x and energy: ``ordering`` (the label), ``x`` (mobile ions per formula unit of the
+        framework), ``formula``, ``degeneracy``, ``n_frames``, ``energy_per_fu`` (lowest, eV per
+        formula unit), ``above_lowest`` (meV per formula unit above the lowest ordering of that x),
+        ``lowest_frame`` (its number in `frames`). Energies are NaN where no frame has one.
     """
     import pandas as pd
     from tqdm.auto import tqdm
-    columns = ["ordering", "x", "formula", "degeneracy", "n_frames", "energy_per_fu", "above_lowest", "lowest_frame"]
+
+    columns = [
+        "ordering",
+        "x",
+        "formula",
+        "degeneracy",
+        "n_frames",
+        "energy_per_fu",
+        "above_lowest",
+        "lowest_frame",
+    ]
     frames, rows = [frames] if isinstance(frames, Atoms) else list(frames), {}
     host = find_host(frames, mobile) if host is None and frames else host
     for i, atoms in enumerate(tqdm(frames, unit=" frames", delay=3, disable=not progress)):
@@ -281,12 +396,29 @@ def orderings_table(frames, host=None, mobile="Na", redox=REDOX, max_distance=1.
             name, degeneracy, x, _ = _located(atoms, host, mobile, redox, max_distance, symprec)
         except InputError as reason:
             raise InputError(f"orderings_table: frame {i}: {reason}") from None
-        energy, n_units = label(atoms, "energy"), math.gcd(*(n for e, n in Counter(atoms.symbols).items() if e != mobile))
+        energy, n_units = (
+            label(atoms, "energy"),
+            math.gcd(*(n for e, n in Counter(atoms.symbols).items() if e != mobile)),
+        )
         energy = np.nan if energy is None else float(energy) / n_units
-        row = rows.setdefault(name, dict(zip(columns, (name, x, atoms.get_chemical_formula(), degeneracy, 0, np.nan, np.nan, i))))
+        row = rows.setdefault(
+            name,
+            dict(
+                zip(
+                    columns,
+                    (name, x, atoms.get_chemical_formula(), degeneracy, 0, np.nan, np.nan, i),
+                )
+            ),
+        )
         row["n_frames"] += 1
-        if energy < row["energy_per_fu"] or (np.isnan(row["energy_per_fu"]) and np.isfinite(energy)):
+        if energy < row["energy_per_fu"] or (
+            np.isnan(row["energy_per_fu"]) and np.isfinite(energy)
+        ):
             row.update(energy_per_fu=energy, lowest_frame=i)
-    table = pd.DataFrame(list(rows.values()), columns=columns).sort_values(["x", "energy_per_fu", "ordering"], ignore_index=True)
-    table["above_lowest"] = 1000 * (table["energy_per_fu"] - table.groupby("x")["energy_per_fu"].transform("min"))
+    table = pd.DataFrame(list(rows.values()), columns=columns).sort_values(
+        ["x", "energy_per_fu", "ordering"], ignore_index=True
+    )
+    table["above_lowest"] = 1000 * (
+        table["energy_per_fu"] - table.groupby("x")["energy_per_fu"].transform("min")
+    )
     return table

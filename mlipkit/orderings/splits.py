@@ -1,4 +1,5 @@
 """Train, validation and test: whole charge orderings, never frames of one trajectory."""
+
 from collections import Counter
 
 import numpy as np
@@ -7,16 +8,20 @@ from mlipkit.files import InputError
 
 
 def split_by_ordering(frames, validation=0.15, test=0.15, seed=0, mobile="Na", group=None):
-    """Give every frame ``info["split"]``: all frames of one Na arrangement and charge ordering go to the same part.
+    """Give every frame ``info["split"]``: all frames of one Na arrangement and charge ordering go
+    to the same part.
 
-    Frames of one relaxation are nearly alike, so a model tested on some after training on others is praised for its memory.
+    Frames of one relaxation are nearly alike, so a model tested on some after training on others is
+    praised for its memory.
 
     Parameters
     ----------
     frames : list of ase.Atoms
-        With ``info["ordering"]``, or with oxidation states, from which `ordering_label` then makes it (and stores it).
+        With ``info["ordering"]``, or with oxidation states, from which `ordering_label` then makes
+        it (and stores it).
     validation, test : float
-        Shares of the frames that these two should reach, as nearly as whole groups allow; each gets at least one group.
+        Shares of the frames that these two should reach, as nearly as whole groups allow; each gets
+        at least one group.
     seed : int
     mobile : str or None
         The mobile ion, for `ordering_label`.
@@ -26,8 +31,8 @@ def split_by_ordering(frames, validation=0.15, test=0.15, seed=0, mobile="Na", g
     Returns
     -------
     list of ase.Atoms
-        The same objects. A group that is the only one of its composition goes to the training part: without an end member
-        no model has a reference.
+        The same objects. A group that is the only one of its composition goes to the training part:
+        without an end member no model has a reference.
 
     Raises
     ------
@@ -35,19 +40,34 @@ def split_by_ordering(frames, validation=0.15, test=0.15, seed=0, mobile="Na", g
         When there are fewer than three groups, or too few that may be held out.
     """
     from mlipkit.orderings.names import orderings_of
+
     names = [group(atoms) for atoms in frames] if group else orderings_of(frames, mobile)
     size = Counter(names)
     if len(size) < 3:
-        raise InputError(f"split_by_ordering: a split needs three groups or more; these {len(frames)} frames are of {len(size)}: "
-                         f"{', '.join(map(str, size))}")
-    composition = {name: atoms.get_chemical_formula(empirical=True) for name, atoms in zip(names, frames)}
+        raise InputError(
+            f"split_by_ordering: a split needs three groups or more; these {len(frames)} frames "
+            f"are of {len(size)}: "
+            f"{', '.join(map(str, size))}"
+        )
+    composition = {
+        name: atoms.get_chemical_formula(empirical=True) for name, atoms in zip(names, frames)
+    }
     alone = {name for name in size if list(composition.values()).count(composition[name]) == 1}
     free = sorted(set(size) - alone) if len(set(size) - alone) >= 2 else sorted(size)
     free = [free[i] for i in np.random.default_rng(seed).permutation(len(free))]
-    wanted = {name: share * len(frames) for name, share in (("test", test), ("validation", validation)) if share}
+    wanted = {
+        name: share * len(frames)
+        for name, share in (("test", test), ("validation", validation))
+        if share
+    }
     part, taken = dict.fromkeys(size, "train"), dict.fromkeys(wanted, 0)
-    for name in (*wanted, *wanted):         # one group each first, then up to their shares; the last group is for training
-        while free and list(part.values()).count("train") > 1 and (not taken[name] or taken[name] + size[free[-1]] / 2 <= wanted[name]):
+    # one group each first, then up to their shares; the last group is for training
+    for name in (*wanted, *wanted):
+        while (
+            free
+            and list(part.values()).count("train") > 1
+            and (not taken[name] or taken[name] + size[free[-1]] / 2 <= wanted[name])
+        ):
             first = not taken[name]
             taken[name] += size[free[-1]]
             part[free.pop()] = name

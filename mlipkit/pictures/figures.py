@@ -1,8 +1,10 @@
-"""What all figures share: colours, symbols and layout; and what can be done to any figure: choose series, join two, export.
+"""What all figures share: colours, symbols and layout; and what can be done to any figure: choose
+series, join two, export.
 
-Colours are those of Okabe and Ito, which colour-blind people can tell apart; every series has a symbol and a dash pattern of its
-own too, which are told apart in grey.
+Colours are those of Okabe and Ito, which colour-blind people can tell apart; every series has a
+symbol and a dash pattern of its own too, which are told apart in grey.
 """
+
 from pathlib import Path
 
 import numpy as np
@@ -11,30 +13,47 @@ from plotly.subplots import make_subplots
 
 from mlipkit.files import write_atomically
 
-VALENCE = {1: "#CC79A7", 2: "#0072B2", 3: "#E69F00", 4: "#009E73", 5: "#D55E00"}      # by oxidation state: blue 2+, orange 3+
-SERIES = {"DFT": ("#333333", "circle"), "pretrained": ("#CC79A7", "square"), "blind": ("#D55E00", "x"), "aware": ("#009E73", "diamond")}
+# by oxidation state: blue 2+, orange 3+
+VALENCE = {1: "#CC79A7", 2: "#0072B2", 3: "#E69F00", 4: "#009E73", 5: "#D55E00"}
+SERIES = {
+    "DFT": ("#333333", "circle"),
+    "pretrained": ("#CC79A7", "square"),
+    "blind": ("#D55E00", "x"),
+    "aware": ("#009E73", "diamond"),
+}
 TITLES = {"chgnet": "CHGNet", "cpainn": "cPaiNN", "mace": "MACE"}
 ARCHITECTURES = {"chgnet": "#0072B2", "cpainn": "#E69F00", "mace": "#009E73"}
-LEVELS = (("#0072B2", "circle"), ("#E69F00", "square"), ("#009E73", "diamond"), ("#CC79A7", "triangle-up"), ("#D55E00", "x"),
-          ("#333333", "star"))
+LEVELS = (
+    ("#0072B2", "circle"),
+    ("#E69F00", "square"),
+    ("#009E73", "diamond"),
+    ("#CC79A7", "triangle-up"),
+    ("#D55E00", "x"),
+    ("#333333", "star"),
+)
 DASHES = {"DFT": "solid", "pretrained": "longdash", "blind": "dot", "aware": "dash"}
-CLOSE_UP = 0.04     # eV per formula unit above the end members: what a close-up of a hull shows
-OTHER = ("#56B4E9", "triangle-up")      # a series of any other name
+CLOSE_UP = 0.04  # eV per formula unit above the end members: what a close-up of a hull shows
+OTHER = ("#56B4E9", "triangle-up")  # a series of any other name
 
 
-LAYOUT = {"template": "simple_white", "font": {"family": "Arial, sans-serif", "size": 13}, "margin": {"l": 70, "r": 16, "t": 40, "b": 56},
-          "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}}
+LAYOUT = {
+    "template": "simple_white",
+    "font": {"family": "Arial, sans-serif", "size": 13},
+    "margin": {"l": 70, "r": 16, "t": 40, "b": 56},
+    "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+}
 
 
 def series_style(name):
-    """Colour and symbol of a series: ``DFT``, or a model such as ``mace_aware``, by whether it is pretrained, blind or aware."""
+    """Colour and symbol of a series: ``DFT``, or a model such as ``mace_aware``, by whether it is
+    pretrained, blind or aware.
+    """
     return SERIES.get(name.rsplit("_", 1)[-1], OTHER)
 
 
 def series_dash(name):
     """Dash pattern of the lines of a series."""
     return DASHES.get(name.rsplit("_", 1)[-1], "longdashdot")
-
 
 
 def choose(figure, names):
@@ -48,12 +67,14 @@ def choose(figure, names):
 
 
 def beside(*figures, widths=None, spacing=0.1):
-    """Figures in a row in one, with one legend: plotly redraws a figure in some 40 ms, whatever changed in it, so one is the fastest.
+    """Figures in a row in one, with one legend: plotly redraws a figure in some 40 ms, whatever
+    changed in it, so one is the fastest.
 
     Parameters
     ----------
     *figures : plotly.graph_objects.Figure
-        Traces of the second are on axes ``x2`` and ``y2``, and so on; the legend is that of the first.
+        Traces of the second are on axes ``x2`` and ``y2``, and so on; the legend is that of the
+        first.
     widths : list of float, optional
         Their shares of the width.
     spacing : float
@@ -71,10 +92,24 @@ def beside(*figures, widths=None, spacing=0.1):
 
 
 def ring(x, y, axes=""):
-    """A layout shape: a circle of fixed size on the screen at a data point; ``axes=2`` for axes ``x2``, ``y2``."""
-    return {"type": "circle", "xref": f"x{axes}", "yref": f"y{axes}", "xsizemode": "pixel", "ysizemode": "pixel",
-            "xanchor": x, "yanchor": y, "x0": -10, "x1": 10, "y0": -10, "y1": 10,
-            "line": {"color": "#000000", "width": 2}, "fillcolor": "rgba(0,0,0,0)"}
+    """A layout shape: a circle of fixed size on the screen at a data point; ``axes=2`` for axes
+    ``x2``, ``y2``.
+    """
+    return {
+        "type": "circle",
+        "xref": f"x{axes}",
+        "yref": f"y{axes}",
+        "xsizemode": "pixel",
+        "ysizemode": "pixel",
+        "xanchor": x,
+        "yanchor": y,
+        "x0": -10,
+        "x1": 10,
+        "y0": -10,
+        "y1": 10,
+        "line": {"color": "#000000", "width": 2},
+        "fillcolor": "rgba(0,0,0,0)",
+    }
 
 
 def padded(values):
@@ -95,24 +130,32 @@ def export(figure, path_stem):
     Returns
     -------
     list of pathlib.Path
-        ``.html`` (whole, works without a network), ``.csv`` (a row per point: number and name of the trace, x, y, text) and
-        ``.png``. A picture needs a Chrome or Chromium (kaleido draws with it); without one a sentence is printed that says so.
+        ``.html`` (whole, works without a network), ``.csv`` (a row per point: number and name of
+        the trace, x, y, text) and ``.png``. A picture needs a Chrome or Chromium (kaleido draws
+        with it); without one a sentence is printed that says so.
     """
     stem = Path(path_stem)
     stem = stem.with_suffix("") if stem.suffix in (".html", ".csv", ".png") else stem
     stem.parent.mkdir(parents=True, exist_ok=True)
-    page, table, picture = (stem.with_name(stem.name + ending) for ending in (".html", ".csv", ".png"))
+    page, table, picture = (
+        stem.with_name(stem.name + ending) for ending in (".html", ".csv", ".png")
+    )
     parts = []
     for k, trace in enumerate(figure.data):
-        columns = {c: getattr(trace, c, None) for c in ("x", "y", "text")}      # a histogram has no y, one text may stand for all points
-        columns = {c: pd.Series(v) for c, v in columns.items() if v is not None and not isinstance(v, str)}
+        # a histogram has no y, one text may stand for all points
+        columns = {c: getattr(trace, c, None) for c in ("x", "y", "text")}
+        columns = {
+            c: pd.Series(v) for c, v in columns.items() if v is not None and not isinstance(v, str)
+        }
         parts.append(pd.DataFrame(columns).assign(trace=k, name=trace.name))
-    numbers = pd.concat(parts or [pd.DataFrame()]).reindex(columns=["trace", "name", "x", "y", "text"])
+    numbers = pd.concat(parts or [pd.DataFrame()]).reindex(
+        columns=["trace", "name", "x", "y", "text"]
+    )
     write_atomically(table, numbers.to_csv(index=False))
     write_atomically(page, figure.to_html(include_plotlyjs=True))
     try:
         picture_bytes = figure.to_image("png", width=900, height=550, scale=2)
-    except Exception as reason:     # kaleido raises errors of its own when there is no browser
+    except Exception as reason:  # kaleido raises errors of its own when there is no browser
         says = (str(reason).strip() or type(reason).__name__).splitlines()[0]
         print(f"{picture.name} was not written (it takes a Chrome or Chromium): {says}")
         return [page, table]

@@ -1,4 +1,7 @@
-"""Figures: data in, plotly figure out. Nothing here knows a widget. Colours, layout and export are in `mlipkit.pictures.figures`."""
+"""Figures: data in, plotly figure out. Nothing here knows a widget. Colours, layout and export are
+in `mlipkit.pictures.figures`.
+"""
+
 import numpy as np
 import plotly.graph_objects as go
 from ase.units import kB
@@ -23,11 +26,18 @@ from mlipkit.pictures.figures import (  # noqa: F401 - mlipkit.pictures.plots gi
     series_style,
 )
 
-# Figures hold lists: a FigureWidget sends an array as a binary buffer, and one that JupyterLab draws late (its cell was out of
-# sight) then comes out empty.
+# Figures hold lists: a FigureWidget sends an array as a binary buffer, and one that JupyterLab
+# draws late (its cell was out of sight) then comes out empty.
 
 
-def parity(label, predicted, text=None, held_out=None, quantity="formation energy (eV/f.u.)", colour_by="kind"):
+def parity(
+    label,
+    predicted,
+    text=None,
+    held_out=None,
+    quantity="formation energy (eV/f.u.)",
+    colour_by="kind",
+):
     """Predicted against DFT, with the diagonal.
 
     Parameters
@@ -43,26 +53,51 @@ def parity(label, predicted, text=None, held_out=None, quantity="formation energ
     quantity : str
         With unit, for the axes.
     colour_by : str
-        ``"kind"`` (blind, aware, pretrained) or, for models such as ``mace_aware`` of several kinds, ``"architecture"``; the
-        symbol always says the kind.
+        ``"kind"`` (blind, aware, pretrained) or, for models such as ``mace_aware`` of several
+        kinds, ``"architecture"``; the symbol always says the kind.
 
     Returns
     -------
     plotly.graph_objects.Figure
         One trace per model, named after it, and last the diagonal.
     """
-    everything = np.concatenate([np.asarray(label, float), *(np.asarray(p, float) for p in predicted.values())])
+    everything = np.concatenate(
+        [np.asarray(label, float), *(np.asarray(p, float) for p in predicted.values())]
+    )
     ends = padded(everything)
     figure = go.Figure()
     for name, values in predicted.items():
         colour, symbol = series_style(name)
         if colour_by == "architecture" and not name.endswith("pretrained"):
             colour = ARCHITECTURES.get(name.rsplit("_", 1)[0], OTHER[0])
-        symbols = symbol if held_out is None else [symbol if full else f"{symbol}-open" for full in held_out]
-        figure.add_scatter(x=list(label), y=list(values), text=text, name=name, mode="markers",
-                           marker={"size": 9, "color": colour, "symbol": symbols, "line": {"width": 1.5, "color": colour}},
-                           hovertemplate="%{text}<br>DFT %{x:.3f}<br>" + name + " %{y:.3f}<extra></extra>")
-    figure.add_scatter(x=ends, y=ends, mode="lines", line={"color": "#999999", "dash": "dash"}, hoverinfo="skip", showlegend=False, name="")
+        symbols = (
+            symbol
+            if held_out is None
+            else [symbol if full else f"{symbol}-open" for full in held_out]
+        )
+        figure.add_scatter(
+            x=list(label),
+            y=list(values),
+            text=text,
+            name=name,
+            mode="markers",
+            marker={
+                "size": 9,
+                "color": colour,
+                "symbol": symbols,
+                "line": {"width": 1.5, "color": colour},
+            },
+            hovertemplate="%{text}<br>DFT %{x:.3f}<br>" + name + " %{y:.3f}<extra></extra>",
+        )
+    figure.add_scatter(
+        x=ends,
+        y=ends,
+        mode="lines",
+        line={"color": "#999999", "dash": "dash"},
+        hoverinfo="skip",
+        showlegend=False,
+        name="",
+    )
     figure.update_layout(LAYOUT, xaxis_title=f"DFT {quantity}", yaxis_title=f"model {quantity}")
     figure.update_xaxes(range=ends)
     figure.update_yaxes(range=ends)
@@ -79,34 +114,79 @@ def hull(tables):
     Parameters
     ----------
     tables : dict of pandas.DataFrame, or one
-        ``{"DFT": ..., "blind": ...}``, each as `mlipkit.hull` returns it; a single table is taken for DFT's.
+        ``{"DFT": ..., "blind": ...}``, each as `mlipkit.hull` returns it; a single table is taken
+        for DFT's.
 
     Returns
     -------
     plotly.graph_objects.Figure
-        Two traces per method, both named after it: the points, and the line through its hull vertices. Symbols and dash patterns
-        tell DFT, blind and aware apart without colour. The y axis spans what is shown; a button zooms to the hull.
+        Two traces per method, both named after it: the points, and the line through its hull
+        vertices. Symbols and dash patterns tell DFT, blind and aware apart without colour. The y
+        axis spans what is shown; a button zooms to the hull.
     """
     figure, tables = go.Figure(), _by_method(tables)
     for name, table in tables.items():
         colour, symbol = series_style(name)
         vertices = table[table["on_hull"]].drop_duplicates("x").sort_values("x")
-        points, line = ({c: t[c].tolist() for c in ("x", "formation_energy", "ordering")} for t in (table, vertices))
+        points, line = (
+            {c: t[c].tolist() for c in ("x", "formation_energy", "ordering")}
+            for t in (table, vertices)
+        )
         # not everywhere has DFT a state that keeps its charges; JSON knows no NaN
-        points["formation_energy"] = [None if np.isnan(e) else e for e in points["formation_energy"]]
-        figure.add_scatter(x=points["x"], y=points["formation_energy"], text=points["ordering"], mode="markers", name=name,
-                           legendgroup=name, marker={"color": colour, "symbol": symbol, "size": 9, "line": {"width": 1, "color": "white"}},
-                           hovertemplate="%{text}<br>x = %{x:.2f}<br>%{y:.4f} eV/f.u.<extra>" + name + "</extra>")
-        figure.add_scatter(x=line["x"], y=line["formation_energy"], mode="lines", name=name, legendgroup=name, showlegend=False,
-                           hoverinfo="skip", line={"color": colour, "width": 2, "dash": series_dash(name)})
-    figure.update_layout(LAYOUT, xaxis_title="x in Na<sub>x</sub>FePO<sub>4</sub>", yaxis_title="formation energy (eV/f.u.)")
+        points["formation_energy"] = [
+            None if np.isnan(e) else e for e in points["formation_energy"]
+        ]
+        figure.add_scatter(
+            x=points["x"],
+            y=points["formation_energy"],
+            text=points["ordering"],
+            mode="markers",
+            name=name,
+            legendgroup=name,
+            marker={
+                "color": colour,
+                "symbol": symbol,
+                "size": 9,
+                "line": {"width": 1, "color": "white"},
+            },
+            hovertemplate="%{text}<br>x = %{x:.2f}<br>%{y:.4f} eV/f.u.<extra>" + name + "</extra>",
+        )
+        figure.add_scatter(
+            x=line["x"],
+            y=line["formation_energy"],
+            mode="lines",
+            name=name,
+            legendgroup=name,
+            showlegend=False,
+            hoverinfo="skip",
+            line={"color": colour, "width": 2, "dash": series_dash(name)},
+        )
+    figure.update_layout(
+        LAYOUT,
+        xaxis_title="x in Na<sub>x</sub>FePO<sub>4</sub>",
+        yaxis_title="formation energy (eV/f.u.)",
+    )
     figure.update_xaxes(range=[-0.05, 1.05], tickvals=[0, 0.25, 0.5, 0.75, 1])
     lowest = min(table["formation_energy"].min() for table in tables.values())
     near = {"yaxis.range": [1.15 * lowest - 0.005, CLOSE_UP], "yaxis.autorange": False}
-    buttons = [{"label": says, "method": "relayout", "args": [axis]} for says, axis in (
-        ("all", {"yaxis.autorange": True}), ("zoom to the hull", near))]
-    figure.update_layout(updatemenus=[{"type": "buttons", "direction": "right", "buttons": buttons, "x": 1, "xanchor": "right", "y": 1.02,
-                                       "yanchor": "bottom", "pad": {"t": 0, "b": 4}}])
+    buttons = [
+        {"label": says, "method": "relayout", "args": [axis]}
+        for says, axis in (("all", {"yaxis.autorange": True}), ("zoom to the hull", near))
+    ]
+    figure.update_layout(
+        updatemenus=[
+            {
+                "type": "buttons",
+                "direction": "right",
+                "buttons": buttons,
+                "x": 1,
+                "xanchor": "right",
+                "y": 1.02,
+                "yanchor": "bottom",
+                "pad": {"t": 0, "b": 4},
+            }
+        ]
+    )
     return figure
 
 
@@ -116,23 +196,37 @@ def voltage(profiles):
     Parameters
     ----------
     profiles : dict of pandas.DataFrame, or one
-        ``{"DFT": ..., "mace_blind": ...}``, each as `mlipkit.voltage_profile` returns it; a single one is taken for DFT's.
+        ``{"DFT": ..., "mace_blind": ...}``, each as `mlipkit.voltage_profile` returns it; a single
+        one is taken for DFT's.
 
     Returns
     -------
     plotly.graph_objects.Figure
-        A trace per method, named after it: both ends of each step; on hover the orderings between which the step lies.
+        A trace per method, named after it: both ends of each step; on hover the orderings between
+        which the step lies.
     """
     figure = go.Figure()
     for name, table in _by_method(profiles).items():
         colour, symbol = series_style(name)
         ends = [(step, step[end]) for step in table.to_dict("records") for end in ("x1", "x2")]
-        figure.add_scatter(x=[x for _, x in ends], y=[s["voltage"] for s, _ in ends], name=name,
-                           text=[f"{s['ordering1']} to {s['ordering2']}, mean of all {s['mean_voltage']:.3f} V" for s, _ in ends],
-                           mode="lines+markers", line={"color": colour, "width": 2, "dash": series_dash(name)},
-                           marker={"color": colour, "symbol": symbol, "size": 9},
-                           hovertemplate="%{y:.3f} V<br>%{text}<extra>" + name + "</extra>")
-    figure.update_layout(LAYOUT, xaxis_title="x in Na<sub>x</sub>FePO<sub>4</sub>", yaxis_title="voltage against Na (V)")
+        figure.add_scatter(
+            x=[x for _, x in ends],
+            y=[s["voltage"] for s, _ in ends],
+            name=name,
+            text=[
+                f"{s['ordering1']} to {s['ordering2']}, mean of all {s['mean_voltage']:.3f} V"
+                for s, _ in ends
+            ],
+            mode="lines+markers",
+            line={"color": colour, "width": 2, "dash": series_dash(name)},
+            marker={"color": colour, "symbol": symbol, "size": 9},
+            hovertemplate="%{y:.3f} V<br>%{text}<extra>" + name + "</extra>",
+        )
+    figure.update_layout(
+        LAYOUT,
+        xaxis_title="x in Na<sub>x</sub>FePO<sub>4</sub>",
+        yaxis_title="voltage against Na (V)",
+    )
     figure.update_xaxes(range=[-0.05, 1.05], tickvals=[0, 0.25, 0.5, 0.75, 1])
     return figure
 
@@ -154,12 +248,28 @@ def entropy(table, part="entropy_electronic"):
     """
     figure = go.Figure()
     for (t, rows), (colour, symbol) in zip(table.groupby("temperature"), LEVELS):
-        figure.add_scatter(x=rows.index.get_level_values("x").tolist(), y=(rows[part] / kB).tolist(), name=f"{t:g} K", mode="lines+markers",
-                           line={"color": colour, "width": 1, "dash": "dot"}, marker={"color": colour, "symbol": symbol, "size": 9})
-    x = np.linspace(0, 1, 101)[1:-1]        # the ends by hand: x ln x goes to 0 there
+        figure.add_scatter(
+            x=rows.index.get_level_values("x").tolist(),
+            y=(rows[part] / kB).tolist(),
+            name=f"{t:g} K",
+            mode="lines+markers",
+            line={"color": colour, "width": 1, "dash": "dot"},
+            marker={"color": colour, "symbol": symbol, "size": 9},
+        )
+    x = np.linspace(0, 1, 101)[1:-1]  # the ends by hand: x ln x goes to 0 there
     ideal = [0, *(-x * np.log(x) - (1 - x) * np.log(1 - x)).tolist(), 0]
-    figure.add_scatter(x=[0, *x.tolist(), 1], y=ideal, name="ideal mixing", mode="lines", line={"color": "#333333", "width": 2})
-    figure.update_layout(LAYOUT, xaxis_title="x in Na<sub>x</sub>FePO<sub>4</sub>", yaxis_title="entropy (k per formula unit)")
+    figure.add_scatter(
+        x=[0, *x.tolist(), 1],
+        y=ideal,
+        name="ideal mixing",
+        mode="lines",
+        line={"color": "#333333", "width": 2},
+    )
+    figure.update_layout(
+        LAYOUT,
+        xaxis_title="x in Na<sub>x</sub>FePO<sub>4</sub>",
+        yaxis_title="entropy (k per formula unit)",
+    )
     return figure
 
 
@@ -169,7 +279,8 @@ def error_by(table, quantity="energy"):
     Parameters
     ----------
     table : pandas.DataFrame
-        As `mlipkit.error_by` returns it; with ``energy_low`` and ``energy_high`` the bars get their intervals.
+        As `mlipkit.error_by` returns it; with ``energy_low`` and ``energy_high`` the bars get their
+        intervals.
     quantity : str
         A column of it: ``"energy"``, ``"forces"``, ``"magmoms"`` or ``"valence_right"``.
 
@@ -182,19 +293,41 @@ def error_by(table, quantity="energy"):
     for name in table.index.unique(0):
         rows = table.loc[name]
         bars = {}
-        if f"{quantity}_low" in rows:       # a group of one ordering has no interval: no line
-            up, down = rows[f"{quantity}_high"] - rows[quantity], rows[quantity] - rows[f"{quantity}_low"]
-            bars = {"type": "data", "symmetric": False, "width": 0, "array": up.fillna(0).tolist(), "arrayminus": down.fillna(0).tolist()}
-        figure.add_bar(x=[f"x = {v:g}" if by == "x" else str(v) for v in rows.index], y=rows[quantity].tolist(), name=name,
-                       error_y=bars, marker=_bar_style(name), hovertemplate="%{x}<br>%{y:.3f}<extra>" + name + "</extra>")
-    titles = {"energy": "energy MAE (meV/atom)", "forces": "force MAE (meV/Å)", "magmoms": "moment MAE (µB)",
-              "valence_right": "valence right (% of sites)"}
+        if f"{quantity}_low" in rows:  # a group of one ordering has no interval: no line
+            up, down = (
+                rows[f"{quantity}_high"] - rows[quantity],
+                rows[quantity] - rows[f"{quantity}_low"],
+            )
+            bars = {
+                "type": "data",
+                "symmetric": False,
+                "width": 0,
+                "array": up.fillna(0).tolist(),
+                "arrayminus": down.fillna(0).tolist(),
+            }
+        figure.add_bar(
+            x=[f"x = {v:g}" if by == "x" else str(v) for v in rows.index],
+            y=rows[quantity].tolist(),
+            name=name,
+            error_y=bars,
+            marker=_bar_style(name),
+            hovertemplate="%{x}<br>%{y:.3f}<extra>" + name + "</extra>",
+        )
+    titles = {
+        "energy": "energy MAE (meV/atom)",
+        "forces": "force MAE (meV/Å)",
+        "magmoms": "moment MAE (µB)",
+        "valence_right": "valence right (% of sites)",
+    }
     figure.update_layout(LAYOUT, yaxis_title=titles[quantity], barmode="group")
     return figure
 
 
 def _bar_style(name):
-    return {"color": ARCHITECTURES.get(name.rsplit("_", 1)[0], OTHER[0]), "pattern": {"shape": "/" if name.endswith("blind") else ""}}
+    return {
+        "color": ARCHITECTURES.get(name.rsplit("_", 1)[0], OTHER[0]),
+        "pattern": {"shape": "/" if name.endswith("blind") else ""},
+    }
 
 
 def by_composition(tables, quantity):
@@ -214,8 +347,12 @@ def by_composition(tables, quantity):
     """
     figure, models = go.Figure(), list(next(iter(tables.values())))
     for name in models:
-        figure.add_bar(x=[f"x = {x:g}" for x in tables], y=[float(row[name]) for row in tables.values()], name=name.replace("_", " "),
-                       marker=_bar_style(name))
+        figure.add_bar(
+            x=[f"x = {x:g}" for x in tables],
+            y=[float(row[name]) for row in tables.values()],
+            name=name.replace("_", " "),
+            marker=_bar_style(name),
+        )
     figure.update_layout(LAYOUT, yaxis_title=quantity, barmode="group")
     return figure
 
@@ -235,7 +372,8 @@ def ladder(frames, energies, arrangement):
     Returns
     -------
     plotly.graph_objects.Figure
-        A trace per ordering, named after it: its level with every method, meV per formula unit (one Fe).
+        A trace per ordering, named after it: its level with every method, meV per formula unit (one
+        Fe).
     """
     here = [i for i, a in enumerate(frames) if a.info["ordering"].startswith(arrangement + "_")]
     columns = {"DFT": [required_label(frames[i], "energy", "plots.ladder") for i in here]}
@@ -244,9 +382,17 @@ def ladder(frames, energies, arrangement):
     for k, i in enumerate(here):
         levels = [1e3 * float(e[k] - min(e)) / n_fe for e in columns.values()]
         colour, symbol = LEVELS[k % len(LEVELS)]
-        figure.add_scatter(x=list(columns), y=levels, name=frames[i].info["ordering"], mode="lines+markers",
-                           marker={"size": 11, "color": colour, "symbol": symbol}, line={"color": colour, "width": 1, "dash": "dot"},
-                           hovertemplate="%{x}<br>%{y:.1f} meV/f.u.<extra>" + frames[i].info["ordering"] + "</extra>")
+        figure.add_scatter(
+            x=list(columns),
+            y=levels,
+            name=frames[i].info["ordering"],
+            mode="lines+markers",
+            marker={"size": 11, "color": colour, "symbol": symbol},
+            line={"color": colour, "width": 1, "dash": "dot"},
+            hovertemplate="%{x}<br>%{y:.1f} meV/f.u.<extra>"
+            + frames[i].info["ordering"]
+            + "</extra>",
+        )
     figure.update_layout(LAYOUT, yaxis_title="above the lowest (meV per formula unit)")
     return figure
 
@@ -262,22 +408,38 @@ def verdict(table):
     Returns
     -------
     plotly.graph_objects.Figure
-        Over the orderings asked for, meV per formula unit above the structure that DFT relaxed for each (the line at 0). Three traces per
-        model, named after it: ``claims``, full; ``DFT, charges as asked``, open; ``DFT, charges as the model has them``, a dash. An
-        ordering without the second: the charges asked for do not stay on that structure.
+        Over the orderings asked for, meV per formula unit above the structure that DFT relaxed for
+        each (the line at 0). Three traces per model, named after it: ``claims``, full; ``DFT,
+        charges as asked``, open; ``DFT, charges as the model has them``, a dash. An ordering
+        without the second: the charges asked for do not stay on that structure.
     """
     figure, names = go.Figure(), sorted(table["ordering"].unique())
-    kinds = (("claimed", "claims", ""), ("as_asked", "DFT, charges as asked", "-open"),
-             ("as_found", "DFT, charges as the model has them", None))
+    kinds = (
+        ("claimed", "claims", ""),
+        ("as_asked", "DFT, charges as asked", "-open"),
+        ("as_found", "DFT, charges as the model has them", None),
+    )
     for model, rows in table.groupby("model"):
         colour, symbol = series_style(model)
         for column, says, style in kinds:
             known = rows[rows[column].notna()]
-            figure.add_scatter(x=known["ordering"].tolist(), y=known[column].tolist(), name=f"{model.replace('_', ' ')} {says}",
-                               mode="markers", legendgroup=model, text=known["verdict"].tolist(),
-                               marker={"color": colour, "size": 11 if style is not None else 16, "line": {"width": 2, "color": colour},
-                                       "symbol": "line-ew-open" if style is None else symbol + style},
-                               hovertemplate="%{x}<br>%{y:.1f} meV/f.u.; seeded as asked: %{text}<extra>" + says + "</extra>")
+            figure.add_scatter(
+                x=known["ordering"].tolist(),
+                y=known[column].tolist(),
+                name=f"{model.replace('_', ' ')} {says}",
+                mode="markers",
+                legendgroup=model,
+                text=known["verdict"].tolist(),
+                marker={
+                    "color": colour,
+                    "size": 11 if style is not None else 16,
+                    "line": {"width": 2, "color": colour},
+                    "symbol": "line-ew-open" if style is None else symbol + style,
+                },
+                hovertemplate="%{x}<br>%{y:.1f} meV/f.u.; seeded as asked: %{text}<extra>"
+                + says
+                + "</extra>",
+            )
     figure.add_hline(y=0, line={"color": SERIES["DFT"][0], "width": 1})
     figure.update_layout(LAYOUT, yaxis_title="above DFT's own structure (meV/f.u.)", height=460)
     figure.update_layout(margin={"b": 120, "t": 90})
@@ -300,11 +462,23 @@ def learning_curve(history):
     """
     figure = go.Figure()
     for name, colour, dash in (("train", "#0072B2", "dot"), ("validation", "#D55E00", "solid")):
-        figure.add_scatter(x=[h["epoch"] + 1 for h in history], y=[h[name] for h in history], name=name, mode="lines+markers",
-                           line={"color": colour, "dash": dash, "width": 2}, marker={"size": 5})
-    figure.update_layout(LAYOUT, xaxis_title="epoch", yaxis_title="loss (errors over their scales)", height=320)
+        figure.add_scatter(
+            x=[h["epoch"] + 1 for h in history],
+            y=[h[name] for h in history],
+            name=name,
+            mode="lines+markers",
+            line={"color": colour, "dash": dash, "width": 2},
+            marker={"size": 5},
+        )
+    figure.update_layout(
+        LAYOUT, xaxis_title="epoch", yaxis_title="loss (errors over their scales)", height=320
+    )
     # plotly's own labels between powers of ten are single digits, a 2 for 20
-    figure.update_yaxes(type="log", tickvals=[factor * 10.0 ** power for power in range(-4, 5) for factor in (1, 2, 5)], tickformat="~g")
+    figure.update_yaxes(
+        type="log",
+        tickvals=[factor * 10.0**power for power in range(-4, 5) for factor in (1, 2, 5)],
+        tickformat="~g",
+    )
     return figure
 
 
@@ -323,24 +497,37 @@ def thresholds(curves, chosen):
     plotly.graph_objects.Figure
     """
     figure = go.Figure()
-    for (name, (x, y)), colour, dash in zip(curves.items(), ("#0072B2", "#009E73", "#D55E00"), ("solid", "dash", "dot")):
-        figure.add_scatter(x=[float(v) for v in x], y=list(y), name=name, mode="lines",
-                           line={"color": colour, "dash": dash, "width": 3, "shape": "hv"})
+    for (name, (x, y)), colour, dash in zip(
+        curves.items(), ("#0072B2", "#009E73", "#D55E00"), ("solid", "dash", "dot")
+    ):
+        figure.add_scatter(
+            x=[float(v) for v in x],
+            y=list(y),
+            name=name,
+            mode="lines",
+            line={"color": colour, "dash": dash, "width": 3, "shape": "hv"},
+        )
     figure.add_vline(x=chosen, line={"color": "#000000", "width": 2})
-    figure.update_layout(LAYOUT, xaxis_title="threshold: an Fe with more than this is called 3+ (µB)", yaxis_title="cells that balance (%)")
+    figure.update_layout(
+        LAYOUT,
+        xaxis_title="threshold: an Fe with more than this is called 3+ (µB)",
+        yaxis_title="cells that balance (%)",
+    )
     figure.update_yaxes(range=[-4, 104])
     return figure
 
 
 def moments(frames, references=None):
-    """Histogram of the moments on the redox sites of frames, by oxidation state, with the references drawn in.
+    """Histogram of the moments on the redox sites of frames, by oxidation state, with the
+    references drawn in.
 
     Parameters
     ----------
     frames : list of ase.Atoms
         With moments and ``arrays["oxi_states"]``.
     references : iterable of mlipkit.Reference, optional
-        By default those that `mlipkit.infer_oxidation_states` takes; a dashed line each, the band is the spread.
+        By default those that `mlipkit.infer_oxidation_states` takes; a dashed line each, the band
+        is the spread.
 
     Returns
     -------
@@ -357,16 +544,42 @@ def moments(frames, references=None):
     low, high = min(map(min, values.values())), max(map(max, values.values()))
     figure = go.Figure()
     for (element, state), found in sorted(values.items()):
-        figure.add_histogram(x=found, name=f"{element}<sup>{state}+</sup>", xbins={"size": 0.02},
-                             marker={"color": VALENCE.get(state, "#777777"), "pattern": {"shape": "/" if state == 3 else ""}})
-    near = [r for r in references if (r.element, r.state) in values and low - 0.3 < r.value < high + 0.3]
+        figure.add_histogram(
+            x=found,
+            name=f"{element}<sup>{state}+</sup>",
+            xbins={"size": 0.02},
+            marker={
+                "color": VALENCE.get(state, "#777777"),
+                "pattern": {"shape": "/" if state == 3 else ""},
+            },
+        )
+    near = [
+        r for r in references if (r.element, r.state) in values and low - 0.3 < r.value < high + 0.3
+    ]
     for r in near:
         colour = VALENCE.get(r.state, "#777777")
-        figure.add_vrect(x0=r.value - r.spread, x1=r.value + r.spread, fillcolor=colour, opacity=0.15, line_width=0)
-        figure.add_vline(x=r.value, line={"color": colour, "dash": "dash", "width": 2},
-                         annotation_text=f"{r.element}{r.state}+ {r.value:.2f}", annotation_position="top")
-    figure.update_layout(LAYOUT, barmode="overlay", xaxis_title="|magnetic moment| (µB)", yaxis_title="number of sites")
-    figure.update_layout(legend={"x": 1, "xanchor": "right", "y": 1, "yanchor": "top", "orientation": "v"})
+        figure.add_vrect(
+            x0=r.value - r.spread,
+            x1=r.value + r.spread,
+            fillcolor=colour,
+            opacity=0.15,
+            line_width=0,
+        )
+        figure.add_vline(
+            x=r.value,
+            line={"color": colour, "dash": "dash", "width": 2},
+            annotation_text=f"{r.element}{r.state}+ {r.value:.2f}",
+            annotation_position="top",
+        )
+    figure.update_layout(
+        LAYOUT,
+        barmode="overlay",
+        xaxis_title="|magnetic moment| (µB)",
+        yaxis_title="number of sites",
+    )
+    figure.update_layout(
+        legend={"x": 1, "xanchor": "right", "y": 1, "yanchor": "top", "orientation": "v"}
+    )
     edges = [low, high, *(r.value - r.spread for r in near), *(r.value + r.spread for r in near)]
     figure.update_xaxes(range=[min(edges) - 0.05, max(edges) + 0.05])
     return figure
@@ -376,7 +589,8 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 
 
 def timeline(relaxation, step=None):
-    """The course of a relaxation: moments of the redox-active sites and energy by step, changes of valence marked.
+    """The course of a relaxation: moments of the redox-active sites and energy by step, changes of
+    valence marked.
 
     Parameters
     ----------
@@ -387,31 +601,70 @@ def timeline(relaxation, step=None):
     Returns
     -------
     plotly.graph_objects.Figure
-        A trace per site (``Fe 2``; it has a symbol and a dash of its own), ``flip`` (when there are any) and ``energy``, the latter
-        on axes ``x2``, ``y2`` below, meV per redox-active site above the lowest. A model without moments shows its energy alone.
+        A trace per site (``Fe 2``; it has a symbol and a dash of its own), ``flip`` (when there are
+        any) and ``energy``, the latter on axes ``x2``, ``y2`` below, meV per redox-active site
+        above the lowest. A model without moments shows its energy alone.
     """
-    steps, energies, moments, flips = list(range(len(relaxation.frames))), relaxation.energies, relaxation.magmoms, relaxation.flips
+    steps, energies, moments, flips = (
+        list(range(len(relaxation.frames))),
+        relaxation.energies,
+        relaxation.magmoms,
+        relaxation.flips,
+    )
     sites = {int(i): f"{relaxation.atoms.symbols[i]} {i}" for i in relaxation.redox_sites}
     figure = make_subplots(2, 1, shared_xaxes=True, vertical_spacing=0.06, row_heights=[0.62, 0.38])
     for k, (i, name) in enumerate(sites.items() if moments is not None else []):
         colour, symbol = LEVELS[k % len(LEVELS)]
-        figure.add_scatter(x=steps, y=np.abs(moments[:, i]).tolist(), name=name, mode="lines+markers",
-                           text=relaxation.states[:, i].tolist(),
-                           line={"color": colour, "dash": DASHES[k % len(DASHES)], "width": 2},
-                           marker={"symbol": symbol, "size": 7, "maxdisplayed": 25},
-                           hovertemplate="step %{x}<br>%{y:.2f} µB: %{text}+<extra>" + name + "</extra>", row=1, col=1)
+        figure.add_scatter(
+            x=steps,
+            y=np.abs(moments[:, i]).tolist(),
+            name=name,
+            mode="lines+markers",
+            text=relaxation.states[:, i].tolist(),
+            line={"color": colour, "dash": DASHES[k % len(DASHES)], "width": 2},
+            marker={"symbol": symbol, "size": 7, "maxdisplayed": 25},
+            hovertemplate="step %{x}<br>%{y:.2f} µB: %{text}+<extra>" + name + "</extra>",
+            row=1,
+            col=1,
+        )
     if len(flips):
         height = [float(abs(moments[f.step, f.site])) for f in flips.itertuples()]
         text = [f"{sites[f.site]}: {f.before}+ to {f.after}+" for f in flips.itertuples()]
-        figure.add_scatter(x=flips["step"].tolist(), y=height, name="flip", mode="markers", text=text,
-                           marker={"symbol": "circle-open", "size": 17, "color": "#000000", "line": {"width": 2}},
-                           hovertemplate="step %{x}<br>%{text}<extra>flip</extra>", row=1, col=1)
-    figure.add_scatter(x=steps, y=(1e3 * (energies - energies.min()) / max(1, len(sites))).tolist(), name="energy", mode="lines+markers",
-                       line={"color": "#333333", "width": 2}, marker={"size": 4}, showlegend=False,
-                       hovertemplate="step %{x}<br>%{y:.1f} meV<extra>energy</extra>", row=2, col=1)
+        figure.add_scatter(
+            x=flips["step"].tolist(),
+            y=height,
+            name="flip",
+            mode="markers",
+            text=text,
+            marker={"symbol": "circle-open", "size": 17, "color": "#000000", "line": {"width": 2}},
+            hovertemplate="step %{x}<br>%{text}<extra>flip</extra>",
+            row=1,
+            col=1,
+        )
+    figure.add_scatter(
+        x=steps,
+        y=(1e3 * (energies - energies.min()) / max(1, len(sites))).tolist(),
+        name="energy",
+        mode="lines+markers",
+        line={"color": "#333333", "width": 2},
+        marker={"size": 4},
+        showlegend=False,
+        hovertemplate="step %{x}<br>%{y:.1f} meV<extra>energy</extra>",
+        row=2,
+        col=1,
+    )
     step = steps[-1] if step is None else step
-    figure.add_shape(type="line", xref="x2", yref="paper", x0=step, x1=step, y0=0, y1=1, opacity=1,
-                     line={"color": "#000000", "dash": "dash", "width": 2})
+    figure.add_shape(
+        type="line",
+        xref="x2",
+        yref="paper",
+        x0=step,
+        x1=step,
+        y0=0,
+        y1=1,
+        opacity=1,
+        line={"color": "#000000", "dash": "dash", "width": 2},
+    )
     figure.update_layout(LAYOUT, height=420)
     margin = 0.3 + 0.02 * len(steps)
     figure.update_xaxes(range=[-margin, len(steps) - 1 + margin])

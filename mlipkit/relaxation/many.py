@@ -1,4 +1,7 @@
-"""Relax many structures with one or several models: side by side, resumable, on one machine or on many."""
+"""Relax many structures with one or several models: side by side, resumable, on one machine or on
+many.
+"""
+
 import hashlib
 import inspect
 import re
@@ -12,26 +15,29 @@ from mlipkit.files import InputError, embedded, manifest
 from mlipkit.frames.labels import label, write_frames
 from mlipkit.relaxation.one import Relaxation, relax
 
-RETRIES = 3     # how often a structure is begun again after the process that worked on it died
+RETRIES = 3  # how often a structure is begun again after the process that worked on it died
 
 
 def relax_many(frames, model, folder=None, processes=None, client=None, progress=True, **options):
-    """Relax structures with a model, or with several, in processes of one thread each or on a Dask cluster.
+    """Relax structures with a model, or with several, in processes of one thread each or on a Dask
+    cluster.
 
     Parameters
     ----------
     frames : list of ase.Atoms
-        As for `relax`. ``info["ordering"]`` or ``info["job"]``, where there is one, goes into the names of the files.
+        As for `relax`. ``info["ordering"]`` or ``info["job"]``, where there is one, goes into the
+        names of the files.
     model : Potential or dict of Potential
         ``{name: potential}`` relaxes every structure with every model.
     folder : str or Path, optional
-        Every relaxed structure is written there, in one step, as extended XYZ with all its frames. A call with the same
-        structures, models and options takes what lies there and does the rest: a campaign that was stopped or killed goes on
-        and loses at most the structures in flight.
+        Every relaxed structure is written there, in one step, as extended XYZ with all its frames.
+        A call with the same structures, models and options takes what lies there and does the rest:
+        a campaign that was stopped or killed goes on and loses at most the structures in flight.
     processes : int, optional
         Processes on this machine, by default one per core this process may use; 1: in this process.
     client : distributed.Client, optional
-        A Dask cluster to work on instead. Its workers need mlipkit; only this process writes to `folder`.
+        A Dask cluster to work on instead. Its workers need mlipkit; only this process writes to
+        `folder`.
     progress : bool
         Show a progress bar over the structures.
     **options
@@ -40,8 +46,9 @@ def relax_many(frames, model, folder=None, processes=None, client=None, progress
     Returns
     -------
     list of Relaxation, or dict of such lists
-        In the order of `frames`; a dict when `model` was one. What could not be relaxed is there too: `Relaxation.reason` says why.
-        After an interrupt, structures that were not finished are None.
+        In the order of `frames`; a dict when `model` was one. What could not be relaxed is there
+        too: `Relaxation.reason` says why. After an interrupt, structures that were not finished are
+        None.
 
     Raises
     ------
@@ -49,11 +56,19 @@ def relax_many(frames, model, folder=None, processes=None, client=None, progress
         When a structure killed its process again and again, naming it.
     """
     from tqdm.auto import tqdm
+
     frames, models = list(frames), model if isinstance(model, dict) else {"": model}
-    settings = {name: p.default for name, p in inspect.signature(relax).parameters.items() if name not in ("atoms", "model", "progress")}
+    settings = {
+        name: p.default
+        for name, p in inspect.signature(relax).parameters.items()
+        if name not in ("atoms", "model", "progress")
+    }
     if unknown := set(options) - set(settings):
-        raise InputError(f"relax_many: no option is called {', '.join(sorted(unknown))}; there are {', '.join(settings)}")
-    options = settings | options        # in the key too: a default that changes makes another job
+        raise InputError(
+            f"relax_many: no option is called {', '.join(sorted(unknown))}; there are "
+            f"{', '.join(settings)}"
+        )
+    options = settings | options  # in the key too: a default that changes makes another job
     folder = None if folder is None else Path(folder)
     prints = {name: _fingerprint(m) for name, m in models.items()}
     results, waiting = {}, {}
@@ -64,15 +79,26 @@ def relax_many(frames, model, folder=None, processes=None, client=None, progress
             if path and path.exists() and (found := _read(path)):
                 results[name, i] = found
             else:
-                waiting.setdefault(key, []).append((name, i))       # the same structure twice is relaxed once
-    with tqdm(total=len(models) * len(frames), initial=len(results), desc="relax_many", disable=not progress) as bar:
+                # the same structure twice is relaxed once
+                waiting.setdefault(key, []).append((name, i))
+    with tqdm(
+        total=len(models) * len(frames),
+        initial=len(results),
+        desc="relax_many",
+        disable=not progress,
+    ) as bar:
         try:
-            jobs = {key: (frames[which[0][1]], models[which[0][0]], options) for key, which in waiting.items()}
+            jobs = {
+                key: (frames[which[0][1]], models[which[0][0]], options)
+                for key, which in waiting.items()
+            }
             for key, result in _run(jobs, processes, client):
-                if folder and label(result.atoms, "energy") is not None:        # what could not begin is told again in no time
+                # what could not begin is told again in no time
+                if folder and label(result.atoms, "energy") is not None:
                     folder.mkdir(parents=True, exist_ok=True)
                     write_relaxations(folder / f"{key}.extxyz", [result])
-                    result = _read(folder / f"{key}.extxyz")        # the numbers are then those of a campaign that was resumed
+                    # the numbers are then those of a campaign that was resumed
+                    result = _read(folder / f"{key}.extxyz")
                 results |= dict.fromkeys(waiting[key], result)
                 bar.update(len(waiting[key]))
         except KeyboardInterrupt:
@@ -92,17 +118,30 @@ def relaxation_table(relaxations):
     Returns
     -------
     pandas.DataFrame
-        ``model``, ``ordering``, ``reason``, ``steps``, ``energy`` (eV per cell), ``max_force`` (eV/Å), ``flips`` (changes of valence
-        between the oxidation states given, or else the start, and the end), ``seconds``.
+        ``model``, ``ordering``, ``reason``, ``steps``, ``energy`` (eV per cell), ``max_force``
+        (eV/Å), ``flips`` (changes of valence between the oxidation states given, or else the start,
+        and the end), ``seconds``.
     """
     import pandas as pd
+
     rows = []
-    for model, results in (relaxations if isinstance(relaxations, dict) else {"": relaxations}).items():
+    for model, results in (
+        relaxations if isinstance(relaxations, dict) else {"": relaxations}
+    ).items():
         for r in results:
             if r is not None:
-                rows.append({"model": model, "ordering": r.atoms.info.get("ordering", r.atoms.get_chemical_formula()), "reason": r.reason,
-                             "steps": len(r.frames) - 1, "energy": r.energies[-1], "max_force": r.max_forces[-1],
-                             "flips": len(r.flipped_sites), "seconds": r.seconds})
+                rows.append(
+                    {
+                        "model": model,
+                        "ordering": r.atoms.info.get("ordering", r.atoms.get_chemical_formula()),
+                        "reason": r.reason,
+                        "steps": len(r.frames) - 1,
+                        "energy": r.energies[-1],
+                        "max_force": r.max_forces[-1],
+                        "flips": len(r.flipped_sites),
+                        "seconds": r.seconds,
+                    }
+                )
     return pd.DataFrame(rows)
 
 
@@ -113,6 +152,7 @@ def _run(jobs, processes, client):
         return
     import joblib
     from joblib.externals.loky.process_executor import BrokenProcessPool
+
     n = min(processes or joblib.cpu_count(), len(jobs))
     if n <= 1:
         for key, job in jobs.items():
@@ -129,18 +169,33 @@ def _run(jobs, processes, client):
         except BrokenProcessPool:
             lives -= 1
             if not lives:
-                raise InputError(f"relax_many: processes died {RETRIES} times (out of memory?); not done: {', '.join(left)}. "
-                                 "Call again with processes=1; what is done is kept in folder") from None
+                raise InputError(
+                    f"relax_many: processes died {RETRIES} times (out of memory?); not done: "
+                    f"{', '.join(left)}. "
+                    "Call again with processes=1; what is done is kept in folder"
+                ) from None
 
 
 def _on_dask(jobs, client):
     from dask.distributed import as_completed
-    shared = {}         # a model goes to the cluster once
+
+    shared = {}  # a model goes to the cluster once
     for _, model, _ in jobs.values():
         if id(model) not in shared:
             shared[id(model)] = client.scatter(model, broadcast=True)
-    futures = [client.submit(_relaxed, key, atoms, shared[id(model)], options, key=f"relax-{key}", pure=False, retries=RETRIES)
-               for key, (atoms, model, options) in jobs.items()]
+    futures = [
+        client.submit(
+            _relaxed,
+            key,
+            atoms,
+            shared[id(model)],
+            options,
+            key=f"relax-{key}",
+            pure=False,
+            retries=RETRIES,
+        )
+        for key, (atoms, model, options) in jobs.items()
+    ]
     try:
         for future in as_completed(futures):
             yield future.result()
@@ -167,11 +222,30 @@ def _fingerprint(model):
 
 def _key(atoms, model, fingerprint, options):
     """Name of a job: what can be read of it, and a hash of all that its result follows from."""
-    digest = hashlib.sha256(repr((fingerprint, sorted(options.items(), key=str), [c.todict() for c in atoms.constraints])).encode())
-    for values in (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, atoms.arrays.get("oxi_states", ())):
+    digest = hashlib.sha256(
+        repr(
+            (fingerprint, sorted(options.items(), key=str), [c.todict() for c in atoms.constraints])
+        ).encode()
+    )
+    for values in (
+        atoms.numbers,
+        atoms.positions,
+        atoms.cell.array,
+        atoms.pbc,
+        atoms.arrays.get("oxi_states", ()),
+    ):
         digest.update(np.ascontiguousarray(values).tobytes())
     name = str(atoms.info.get("ordering") or atoms.info.get("job") or atoms.get_chemical_formula())
-    return "_".join(filter(None, (re.sub(r"[^\w.-]", "-", model), re.sub(r"[^\w.-]", "-", name), digest.hexdigest()[:12])))
+    return "_".join(
+        filter(
+            None,
+            (
+                re.sub(r"[^\w.-]", "-", model),
+                re.sub(r"[^\w.-]", "-", name),
+                digest.hexdigest()[:12],
+            ),
+        )
+    )
 
 
 def write_relaxations(path, relaxations):
@@ -187,7 +261,7 @@ def write_relaxations(path, relaxations):
     frames = []
     for result in relaxations:
         frames += [a.copy() for a in result.frames]
-        for i, (copy, frame) in enumerate(zip(frames[-len(result.frames):], result.frames)):
+        for i, (copy, frame) in enumerate(zip(frames[-len(result.frames) :], result.frames)):
             copy.calc = frame.calc
             if result.states is not None:
                 copy.set_array("inferred_oxi_states", result.states[i])
@@ -212,6 +286,7 @@ def read_relaxations(path):
         When the file cannot be read, or holds frames that are no relaxations.
     """
     from mlipkit.frames.readers import read_frames
+
     runs, relaxations = [], []
     for atoms in read_frames(path, progress=False):
         if atoms.info.get("step") == 0 or not runs:
@@ -220,14 +295,25 @@ def read_relaxations(path):
     for frames in runs:
         states, last = [a.arrays.pop("inferred_oxi_states", None) for a in frames], frames[-1].info
         if not {"reason", "seconds"} <= set(last):
-            raise InputError(f"{path}: frames that are no whole relaxation (one has no reason why it ended); is the file cut off?")
-        relaxations.append(Relaxation(frames, None if states[0] is None else np.array(states), str(last.pop("reason")),
-                                      float(last.pop("seconds"))))
+            raise InputError(
+                f"{path}: frames that are no whole relaxation (one has no reason why it ended); "
+                "is the file cut off?"
+            )
+        relaxations.append(
+            Relaxation(
+                frames,
+                None if states[0] is None else np.array(states),
+                str(last.pop("reason")),
+                float(last.pop("seconds")),
+            )
+        )
     return relaxations
 
 
 def _read(path):
-    """The relaxation in a file; None, with a warning, when it cannot be read, so that it is done again."""
+    """The relaxation in a file; None, with a warning, when it cannot be read, so that it is done
+    again.
+    """
     try:
         return read_relaxations(path)[0]
     except InputError as wrong:
@@ -236,7 +322,8 @@ def _read(path):
 
 
 def load_relaxations(model):
-    """The shipped relaxations of a model: every charge ordering of the embedded set, from the undistorted host.
+    """The shipped relaxations of a model: every charge ordering of the embedded set, from the
+    undistorted host.
 
     Parameters
     ----------
@@ -246,9 +333,10 @@ def load_relaxations(model):
     Returns
     -------
     list of Relaxation
-        In the order of ``end_points(load_dft())``; the cell of each composition is fixed, every atom begins 0.01 Å off its site, to
-        0.05 eV/Å. Positions are rounded to 1e-5 Å, energies to 1e-6 eV; made by ``make results``. ``info["found"]`` of the last
-        frame names the charge ordering that its moments tell.
+        In the order of ``end_points(load_dft())``; the cell of each composition is fixed, every
+        atom begins 0.01 Å off its site, to 0.05 eV/Å. Positions are rounded to 1e-5 Å, energies to
+        1e-6 eV; made by ``make results``. ``info["found"]`` of the last frame names the charge
+        ordering that its moments tell.
 
     Raises
     ------
@@ -257,6 +345,12 @@ def load_relaxations(model):
     """
     name = f"models/relaxations/{model}.extxyz.xz"
     if name not in manifest():
-        there = [entry.split("/")[-1].split(".")[0] for entry in manifest() if entry.startswith("models/relaxations/")]
-        raise InputError(f"load_relaxations: there are none of {model!r}; there are {', '.join(there)}")
+        there = [
+            entry.split("/")[-1].split(".")[0]
+            for entry in manifest()
+            if entry.startswith("models/relaxations/")
+        ]
+        raise InputError(
+            f"load_relaxations: there are none of {model!r}; there are {', '.join(there)}"
+        )
     return read_relaxations(embedded(name))

@@ -1,4 +1,5 @@
 """Relax a structure with a potential, and see at every step which site holds which charge."""
+
 import contextlib
 import itertools
 import time
@@ -12,9 +13,11 @@ from mlipkit.charges.references import redox_sites
 from mlipkit.files import InputError
 from mlipkit.frames.labels import label
 
-CLOSE = 0.5         # Å: no two atoms of a solid or a molecule are nearer (H2: 0.74)
-ALONE = 6.0         # Å: an atom without a neighbour within it interacts with nothing in any of the models
-EXPLODED = 1e3      # eV/Å: no crystal that a model can describe has such a force; it has left what it was trained on
+CLOSE = 0.5  # Å: no two atoms of a solid or a molecule are nearer (H2: 0.74)
+# Å: an atom without a neighbour within it interacts with nothing in any of the models
+ALONE = 6.0
+# eV/Å: no crystal that a model can describe has such a force; it has left what it was trained on
+EXPLODED = 1e3
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,14 +27,18 @@ class Relaxation:
     Attributes
     ----------
     frames : list of ase.Atoms
-        One per step, the start first, with energy, forces, stress and moments of the model (a `SinglePointCalculator`) and
-        ``info["step"]``. ``arrays["oxi_states"]`` are those *given* to the model, where there were any.
+        One per step, the start first, with energy, forces, stress and moments of the model (a
+        `SinglePointCalculator`) and ``info["step"]``. ``arrays["oxi_states"]`` are those *given* to
+        the model, where there were any.
     states : numpy.ndarray of int, shape (n_steps, n_atoms), or None
-        Oxidation states *inferred from the predicted moments* at every step; None when the model predicts no moments.
+        Oxidation states *inferred from the predicted moments* at every step; None when the model
+        predicts no moments.
     reason : str
-        Why it stopped: ``"converged"``, ``"step limit"``, ``"time limit"``, ``"interrupted"``, or what went wrong.
+        Why it stopped: ``"converged"``, ``"step limit"``, ``"time limit"``, ``"interrupted"``, or
+        what went wrong.
     seconds : float
     """
+
     frames: list
     states: np.ndarray | None
     reason: str
@@ -48,7 +55,9 @@ class Relaxation:
 
     @property
     def inferred(self):
-        """The last frame with the oxidation states inferred from its moments in ``arrays["oxi_states"]``."""
+        """The last frame with the oxidation states inferred from its moments in
+        ``arrays["oxi_states"]``.
+        """
         atoms = self.atoms.copy()
         atoms.set_array("oxi_states", self.states[-1])
         return atoms
@@ -61,18 +70,27 @@ class Relaxation:
     @property
     def max_forces(self):
         """Largest force of every step, eV/Å, shape (n_steps,)."""
-        return np.array([np.nan if label(a, "forces") is None else np.linalg.norm(label(a, "forces"), axis=1).max() for a in self.frames])
+        return np.array(
+            [
+                np.nan
+                if label(a, "forces") is None
+                else np.linalg.norm(label(a, "forces"), axis=1).max()
+                for a in self.frames
+            ]
+        )
 
     @property
     def magmoms(self):
-        """Moments of every step, µB, shape (n_steps, n_atoms); None when the model predicts none."""
+        """Moments of every step, µB, shape (n_steps, n_atoms); None where none are predicted."""
         return None if self.states is None else np.array([label(a, "magmoms") for a in self.frames])
 
     @property
     def table(self):
-        """A pandas table, one row per step: ``energy`` (eV per cell), ``max_force`` (eV/Å), and of each redox-active site
-        its moment (``magmom_0`` ..., µB) and oxidation state (``state_0`` ...), by atom index."""
+        """A pandas table, one row per step: ``energy`` (eV per cell), ``max_force`` (eV/Å), and of
+        each redox-active site its moment (``magmom_0`` ..., µB) and oxidation state (``state_0``
+        ...), by atom index."""
         import pandas as pd
+
         columns = {"energy": self.energies, "max_force": self.max_forces}
         if self.states is not None:
             magmoms = self.magmoms
@@ -87,22 +105,32 @@ class Relaxation:
 
     @property
     def flips(self):
-        """Changes of valence as a pandas table: ``site`` (atom index), ``step``, ``before``, ``after``.
+        """Changes of valence as a pandas table: ``site`` (atom index), ``step``, ``before``,
+        ``after``.
 
-        Step 0 is compared with the oxidation states given (``arrays["oxi_states"]`` of the start), if there are any: a model that
-        does not see them may assign others at once.
+        Step 0 is compared with the oxidation states given (``arrays["oxi_states"]`` of the start),
+        if there are any: a model that does not see them may assign others at once.
         """
         import pandas as pd
+
         rows, given = [], self.frames[0].arrays.get("oxi_states")
         if self.states is not None:
             history = self.states if given is None else np.vstack([given, self.states])
-            for step, (before, after) in enumerate(itertools.pairwise(history), start=1 if given is None else 0):
-                rows += [(int(i), step, int(before[i]), int(after[i])) for i in self.redox_sites if before[i] != after[i]]
+            for step, (before, after) in enumerate(
+                itertools.pairwise(history), start=1 if given is None else 0
+            ):
+                rows += [
+                    (int(i), step, int(before[i]), int(after[i]))
+                    for i in self.redox_sites
+                    if before[i] != after[i]
+                ]
         return pd.DataFrame(rows, columns=["site", "step", "before", "after"])
 
     @property
     def flipped_sites(self):
-        """Atoms whose oxidation state at the end is another than given, or than at the start where none was given."""
+        """Atoms whose oxidation state at the end is another than given, or than at the start where
+        none was given.
+        """
         if self.states is None:
             return np.array([], int)
         before = self.frames[0].arrays.get("oxi_states", self.states[0])
@@ -112,11 +140,24 @@ class Relaxation:
         if label(self.atoms, "energy") is None:
             return self.reason
         n = len(self.flipped_sites)
-        return (f"{self.atoms.get_chemical_formula()}: {self.reason} after {len(self.frames) - 1} steps, {self.energies[-1]:.4f} eV, "
-                f"max. force {self.max_forces[-1]:.3f} eV/Å, {n or 'no'} site{'' if n == 1 else 's'} changed valence")
+        return (
+            f"{self.atoms.get_chemical_formula()}: {self.reason} after {len(self.frames) - 1} "
+            f"steps, {self.energies[-1]:.4f} eV, "
+            f"max. force {self.max_forces[-1]:.3f} eV/Å, {n or 'no'} site{'' if n == 1 else 's'} "
+            "changed valence"
+        )
 
 
-def relax(atoms, model, fmax=0.05, steps=300, cell=False, optimizer="LBFGSLineSearch", seconds=None, progress=True):
+def relax(
+    atoms,
+    model,
+    fmax=0.05,
+    steps=300,
+    cell=False,
+    optimizer="LBFGSLineSearch",
+    seconds=None,
+    progress=True,
+):
     """Relax a structure with an ASE optimiser, keeping every step.
 
     Parameters
@@ -126,14 +167,16 @@ def relax(atoms, model, fmax=0.05, steps=300, cell=False, optimizer="LBFGSLineSe
     model : Potential
         As `load_model` or `train` give it.
     fmax : float
-        eV/Å: converged when no force is larger (with `cell`: nor the stress times the volume, as ASE's filters count it).
+        eV/Å: converged when no force is larger (with `cell`: nor the stress times the volume, as
+        ASE's filters count it).
     steps : int
         Limit on the steps.
     cell : bool
         Relax the cell as well (ASE's ``FrechetCellFilter``).
     optimizer : str or class
-        A name in ``ase.optimize`` (``"LBFGS"``, ``"FIRE"``, ``"BFGS"``, ...), ``"PreconLBFGS"``, or an optimiser class. Without a line
-        search LBFGS is a little faster, but can swing to and fro where neighbours pass the cutoff of a model.
+        A name in ``ase.optimize`` (``"LBFGS"``, ``"FIRE"``, ``"BFGS"``, ...), ``"PreconLBFGS"``, or
+        an optimiser class. Without a line search LBFGS is a little faster, but can swing to and fro
+        where neighbours pass the cutoff of a model.
     seconds : float, optional
         Limit on the time, looked at after every step.
     progress : bool
@@ -147,22 +190,27 @@ def relax(atoms, model, fmax=0.05, steps=300, cell=False, optimizer="LBFGSLineSe
     Raises
     ------
     InputError
-        When the structure cannot be relaxed: atoms that overlap or stand alone, an element the model does not know, missing
-        oxidation states, an optimiser that does not exist. A model that goes astray later ends the relaxation; ``reason`` says so.
+        When the structure cannot be relaxed: atoms that overlap or stand alone, an element the
+        model does not know, missing oxidation states, an optimiser that does not exist. A model
+        that goes astray later ends the relaxation; ``reason`` says so.
     """
     from tqdm.auto import tqdm
+
     check_structure(atoms)
     atoms, began = atoms.copy(), time.time()
     atoms.calc = model.calculator()
-    atoms.get_potential_energy()            # what the model cannot describe is said before anything runs
+    # what the model cannot describe is said before anything runs
+    atoms.get_potential_energy()
     frames, states, reason, prepared = [], [], "step limit", _optimizer(optimizer, atoms, cell)
 
     def record():
-        atoms.get_forces()          # of these positions, whatever an optimiser tried last
+        atoms.get_forces()  # of these positions, whatever an optimiser tried last
         p = atoms.calc.results
         frame = atoms.copy()
         frame.info["step"] = len(frames)
-        frame.calc = SinglePointCalculator(frame, **{k: v for k, v in p.items() if k not in ("free_energy", "charges")})
+        frame.calc = SinglePointCalculator(
+            frame, **{k: v for k, v in p.items() if k not in ("free_energy", "charges")}
+        )
         frames.append(frame)
         if "magmoms" in p:
             states.append(_states(frame, p["magmoms"]))
@@ -171,9 +219,14 @@ def relax(atoms, model, fmax=0.05, steps=300, cell=False, optimizer="LBFGSLineSe
         if len(frames) > 1:
             bar.update(1)
         if largest > EXPLODED:
-            raise InputError(f"the model goes astray: a force of {largest:.0f} eV/Å after {len(frames) - 1} steps")
+            raise InputError(
+                f"the model goes astray: a force of {largest:.0f} eV/Å after {len(frames) - 1} "
+                "steps"
+            )
 
-    with tqdm(total=steps, desc=atoms.get_chemical_formula(), disable=not progress, leave=False) as bar:
+    with tqdm(
+        total=steps, desc=atoms.get_chemical_formula(), disable=not progress, leave=False
+    ) as bar:
         try:
             with prepared as run:
                 for done in run.irun(fmax=fmax, steps=steps):
@@ -192,7 +245,9 @@ def relax(atoms, model, fmax=0.05, steps=300, cell=False, optimizer="LBFGSLineSe
 
 
 def _states(frame, magmoms):
-    """Inferred oxidation states; what cannot be told (no redox-active element, no balanced assignment) is 0."""
+    """Inferred oxidation states; what cannot be told (no redox-active element, no balanced
+    assignment) is 0.
+    """
     with contextlib.suppress(InputError):
         return infer_oxidation_states(frame, magmoms=magmoms).states
     return np.zeros(len(frame), int)
@@ -201,27 +256,43 @@ def _states(frame, magmoms):
 def _optimizer(name, atoms, cell):
     import ase.optimize
     from ase.filters import FrechetCellFilter
+
     target = FrechetCellFilter(atoms) if cell else atoms
     if name == "PreconLBFGS":
         from ase.optimize.precon import Exp, PreconLBFGS
+
         return PreconLBFGS(target, precon=Exp(A=3), use_armijo=True, logfile=None)
     kind = getattr(ase.optimize, name, None) if isinstance(name, str) else name
     if kind is None or not callable(kind):
-        raise InputError(f"relax: there is no optimiser {name!r} in ase.optimize; there are LBFGS, BFGS, FIRE, PreconLBFGS and others")
+        raise InputError(
+            f"relax: there is no optimiser {name!r} in ase.optimize; there are LBFGS, BFGS, FIRE, "
+            "PreconLBFGS and others"
+        )
     return kind(target, logfile=None)
 
 
 def check_structure(atoms):
-    """Raise an InputError, with atom indices, when atoms overlap or one is out of reach of all others."""
+    """Raise an InputError, with atom indices, when atoms overlap or one is out of reach of all
+    others.
+    """
     from mlipkit.models.potential import check_cell, neighbours
+
     check_cell(atoms)
     what = atoms.get_chemical_formula()
     i, j, shift = neighbours(atoms, ALONE)
     if len(atoms) > 1 and len(alone := np.setdiff1d(np.arange(len(atoms)), i)):
-        raise InputError(f"{what}: atom {alone[0]} ({atoms.symbols[alone[0]]}) has no neighbour within {ALONE:g} Å; is the cell right, "
-                         "or an atom out of place?")
-    distance = np.linalg.norm(atoms.positions[j] + shift @ atoms.cell.array - atoms.positions[i], axis=1)
+        raise InputError(
+            f"{what}: atom {alone[0]} ({atoms.symbols[alone[0]]}) has no neighbour within "
+            f"{ALONE:g} Å; is the cell right, "
+            "or an atom out of place?"
+        )
+    distance = np.linalg.norm(
+        atoms.positions[j] + shift @ atoms.cell.array - atoms.positions[i], axis=1
+    )
     if len(distance) and distance.min() < CLOSE:
         k = distance.argmin()
-        raise InputError(f"{what}: atoms {i[k]} ({atoms.symbols[i[k]]}) and {j[k]} ({atoms.symbols[j[k]]}) are {distance[k]:.2f} Å apart; "
-                         "is one there twice, or the cell wrong?")
+        raise InputError(
+            f"{what}: atoms {i[k]} ({atoms.symbols[i[k]]}) and {j[k]} ({atoms.symbols[j[k]]}) are "
+            f"{distance[k]:.2f} Å apart; "
+            "is one there twice, or the cell wrong?"
+        )

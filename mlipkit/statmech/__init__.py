@@ -2,8 +2,12 @@
 
 Energies come in as numbers; no potential is called from here.
 """
+
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
-    "entropy": ["charge_entropy", "entropy_table"],
-})
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "entropy": ["charge_entropy", "entropy_table"],
+    },
+)

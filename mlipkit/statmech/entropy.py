@@ -1,4 +1,5 @@
 """Entropy of charge and ion order, from enumerated orderings."""
+
 import math
 from collections import Counter
 
@@ -9,12 +10,15 @@ from mlipkit.analysis.thermo import along_the_line, formula_units
 from mlipkit.files import InputError
 
 
-def charge_entropy(energies, degeneracies, temperature, arrangements=None, n_formula_units=1, n_orders=None):
-    """Canonical ensemble of enumerated charge orderings, and what part of its entropy is electronic.
+def charge_entropy(
+    energies, degeneracies, temperature, arrangements=None, n_formula_units=1, n_orders=None
+):
+    """Canonical ensemble of enumerated charge orderings, and what part of its entropy is
+    electronic.
 
-    Z = sum g exp(-E / kT), F = -kT ln Z, U = sum p E, S = (U - F) / T. With arrangements of the mobile ion,
-    S(ion, e) = S(ion) + sum p(ion) S(e | ion), the chain rule; the second term is the electronic part: Zhou, Maxisch and Ceder,
-    Phys. Rev. Lett. 97, 155704 (2006).
+    Z = sum g exp(-E / kT), F = -kT ln Z, U = sum p E, S = (U - F) / T. With arrangements of the
+    mobile ion, S(ion, e) = S(ion) + sum p(ion) S(e | ion), the chain rule; the second term is the
+    electronic part: Zhou, Maxisch and Ceder, Phys. Rev. Lett. 97, 155704 (2006).
 
     Parameters
     ----------
@@ -25,34 +29,43 @@ def charge_entropy(energies, degeneracies, temperature, arrangements=None, n_for
     temperature : float
         K, above zero.
     arrangements : list, length n_states, optional
-        Name of the (symmetry-distinct) arrangement of the mobile ion that a state belongs to. By default there is one only,
-        and all of the entropy is electronic.
+        Name of the (symmetry-distinct) arrangement of the mobile ion that a state belongs to. By
+        default there is one only, and all of the entropy is electronic.
     n_formula_units : int
         Of the cell; results are per formula unit.
     n_orders : int, optional
-        How many charge orderings (not reduced by symmetry) one arrangement has; the degeneracies of an arrangement over this is
-        the number of its equivalents. Needed with `arrangements`.
+        How many charge orderings (not reduced by symmetry) one arrangement has; the degeneracies of
+        an arrangement over this is the number of its equivalents. Needed with `arrangements`.
 
     Returns
     -------
     dict
-        ``free_energy``, ``energy`` (eV per formula unit), ``entropy``, ``entropy_ion`` and ``entropy_electronic`` (eV/K per
-        formula unit), ``log_z`` (dimensionless, of the cell, energies counted from the lowest state).
+        ``free_energy``, ``energy`` (eV per formula unit), ``entropy``, ``entropy_ion`` and
+        ``entropy_electronic`` (eV/K per formula unit), ``log_z`` (dimensionless, of the cell,
+        energies counted from the lowest state).
 
     Raises
     ------
     InputError
-        When a number is missing, not finite or not positive, or when the orderings of an arrangement are not complete.
+        When a number is missing, not finite or not positive, or when the orderings of an
+        arrangement are not complete.
     """
     e, g = np.asarray(energies, float), np.asarray(degeneracies, float)
     if e.ndim != 1 or not len(e) or e.shape != g.shape:
-        raise InputError(f"charge_entropy needs one degeneracy for each energy; got {e.size} energies and {g.size} degeneracies")
+        raise InputError(
+            f"charge_entropy needs one degeneracy for each energy; got {e.size} energies and "
+            f"{g.size} degeneracies"
+        )
     if not np.isfinite(e).all() or not (np.isfinite(g) & (g > 0)).all():
-        raise InputError("charge_entropy: an energy is not finite, or a degeneracy is not a positive number")
+        raise InputError(
+            "charge_entropy: an energy is not finite, or a degeneracy is not a positive number"
+        )
     if not 0 < temperature < math.inf:
         raise InputError(f"charge_entropy: the temperature must be above 0 K, not {temperature}")
     if n_formula_units < 1:
-        raise InputError(f"charge_entropy: a cell holds one formula unit or more, not {n_formula_units}")
+        raise InputError(
+            f"charge_entropy: a cell holds one formula unit or more, not {n_formula_units}"
+        )
     log_weight = np.log(g) - (e - e.min()) / (kB * temperature)
     log_z = float(np.logaddexp.reduce(log_weight))
     p = np.exp(log_weight - log_z)
@@ -63,24 +76,39 @@ def charge_entropy(energies, degeneracies, temperature, arrangements=None, n_for
             here = [a == name for a in arrangements]
             equivalents = g[here].sum() / (n_orders or math.nan)
             if not np.isclose(equivalents, round(equivalents) if equivalents >= 0.5 else math.nan):
-                raise InputError(f"charge_entropy: the degeneracies of {name} add up to {g[here].sum():g}, which is no multiple of "
-                                 f"{n_orders}, the charge orderings of one arrangement (n_orders): some are missing")
+                raise InputError(
+                    f"charge_entropy: the degeneracies of {name} add up to {g[here].sum():g}, "
+                    "which is no multiple of "
+                    f"{n_orders}, the charge orderings of one arrangement (n_orders): some are "
+                    "missing"
+                )
             if (share := float(p[here].sum())) > 0:
                 ion -= kB * share * math.log(share / equivalents)
     total = (energy - free) / temperature
-    return {k: v / n_formula_units for k, v in {"free_energy": free, "energy": energy, "entropy": total, "entropy_ion": ion,
-                                                "entropy_electronic": total - ion}.items()} | {"log_z": log_z}
+    return {
+        k: v / n_formula_units
+        for k, v in {
+            "free_energy": free,
+            "energy": energy,
+            "entropy": total,
+            "entropy_ion": ion,
+            "entropy_electronic": total - ion,
+        }.items()
+    } | {"log_z": log_z}
 
 
-def entropy_table(frames, energies=None, temperatures=(300, 450, 600, 750, 900), mobile="Na", redox="Fe"):
+def entropy_table(
+    frames, energies=None, temperatures=(300, 450, 600, 750, 900), mobile="Na", redox="Fe"
+):
     """`charge_entropy` of every composition, at several temperatures.
 
     Parameters
     ----------
     frames : list of ase.Atoms
-        One per charge ordering (`end_points`): ``info["ordering"]`` as `ordering_label` names them (composition, arrangement of the
-        ions, charges), ``info["degeneracy"]``, and ``arrays["oxi_states"]``; every ordering of the cell, if the numbers
-        are to be entropies of the material.
+        One per charge ordering (`end_points`): ``info["ordering"]`` as `ordering_label` names them
+        (composition, arrangement of the ions, charges), ``info["degeneracy"]``, and
+        ``arrays["oxi_states"]``; every ordering of the cell, if the numbers are to be entropies of
+        the material.
     energies : array_like, shape (n_frames,), optional
         eV per cell; by default the labels.
     temperatures : iterable of float
@@ -91,10 +119,11 @@ def entropy_table(frames, energies=None, temperatures=(300, 450, 600, 750, 900),
     Returns
     -------
     pandas.DataFrame
-        Index ``x`` and ``temperature`` (K); ``states`` (sum of the degeneracies) out of ``all_states`` that the cell
-        has, ``free_energy``, ``energy`` (eV per formula unit),
-        ``entropy``, ``entropy_ion``, ``entropy_electronic`` and ``entropy_ideal`` (eV/K per formula unit). The latter is the
-        limit of free mixing of charges in an infinite crystal, -k [y ln y + (1 - y) ln(1 - y)] over the oxidation states.
+        Index ``x`` and ``temperature`` (K); ``states`` (sum of the degeneracies) out of
+        ``all_states`` that the cell has, ``free_energy``, ``energy`` (eV per formula unit),
+        ``entropy``, ``entropy_ion``, ``entropy_electronic`` and ``entropy_ideal`` (eV/K per formula
+        unit). The latter is the limit of free mixing of charges in an infinite crystal, -k [y ln y
+        + (1 - y) ln(1 - y)] over the oxidation states.
 
     Raises
     ------
@@ -102,24 +131,41 @@ def entropy_table(frames, energies=None, temperatures=(300, 450, 600, 750, 900),
         As `charge_entropy`, or when a frame lacks its ordering, degeneracy or oxidation states.
     """
     import pandas as pd
+
     x, e = along_the_line(frames, energies, mobile, redox)
     n = formula_units(frames, redox)
     for i, a in enumerate(frames):
-        if lacks := [k for k in ("ordering", "degeneracy") if k not in a.info] + ["oxi_states"] * ("oxi_states" not in a.arrays):
-            raise InputError(f"entropy_table: frame {i} ({a.get_chemical_formula()}) has no {' and no '.join(lacks)}")
-    states = [tuple(sorted(Counter(a.arrays["oxi_states"][np.isin(a.symbols, redox)].tolist()).values())) for a in frames]
+        if lacks := [k for k in ("ordering", "degeneracy") if k not in a.info] + ["oxi_states"] * (
+            "oxi_states" not in a.arrays
+        ):
+            raise InputError(
+                f"entropy_table: frame {i} ({a.get_chemical_formula()}) has no "
+                f"{' and no '.join(lacks)}"
+            )
+    states = [
+        tuple(sorted(Counter(a.arrays["oxi_states"][np.isin(a.symbols, redox)].tolist()).values()))
+        for a in frames
+    ]
     rows = {}
     for value in sorted(set(x.round(6))):
         here = np.flatnonzero(np.isclose(x, value, atol=1e-6))
         if len({(n[i], states[i]) for i in here}) > 1:
-            raise InputError(f"entropy_table: the frames at x = {value:g} are of cells of different size or charge")
+            raise InputError(
+                f"entropy_table: the frames at x = {value:g} are of cells of different size or "
+                "charge"
+            )
         units, counts = int(n[here[0]]), states[here[0]]
-        names = ["_".join(frames[i].info["ordering"].split("_")[:2]) for i in here]      # x050_na01_fe02 and such
+        # x050_na01_fe02 and such
+        names = ["_".join(frames[i].info["ordering"].split("_")[:2]) for i in here]
         g, shares = [frames[i].info["degeneracy"] for i in here], np.array(counts) / units
         orders = math.factorial(units) // math.prod(map(math.factorial, counts))
         for temperature in temperatures:
             found = charge_entropy(e[here] * units, g, temperature, names, units, orders)
             del found["log_z"]
-            rows[value, temperature] = {"states": sum(g), "all_states": math.comb(units, round(value * units)) * orders, **found,
-                                        "entropy_ideal": float(-kB * shares @ np.log(shares))}
+            rows[value, temperature] = {
+                "states": sum(g),
+                "all_states": math.comb(units, round(value * units)) * orders,
+                **found,
+                "entropy_ideal": float(-kB * shares @ np.log(shares)),
+            }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["x", "temperature"])

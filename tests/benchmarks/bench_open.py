@@ -2,10 +2,12 @@
 
     python tests/benchmarks/bench_open.py [number of frames, by default 93141 as in the parent data]
 
-The file is made from the embedded frames, perturbed, with a Bader column more. CPU seconds and seconds on the clock; each
-step in a fresh Python, imports included; peak memory is the resident set of that Python, memory maps included. ASE's whole
-run is timed unless it would take over five minutes; then a tenth of the file is, and the time scaled.
+The file is made from the embedded frames, perturbed, with a Bader column more. CPU seconds and
+seconds on the clock; each step in a fresh Python, imports included; peak memory is the resident set
+of that Python, memory maps included. ASE's whole run is timed unless it would take over five
+minutes; then a tenth of the file is, and the time scaled.
 """
+
 import subprocess
 import sys
 import tempfile
@@ -25,7 +27,9 @@ OPEN = "from mlipkit.frames.store import open_frames; frames = open_frames({!r},
 
 
 def write_huge(path, n_frames, rng):
-    """Perturbed copies of the embedded frames; written by hand, since ASE's writer would take longer than the rest."""
+    """Perturbed copies of the embedded frames; written by hand, since ASE's writer would take
+    longer than the rest.
+    """
     with open(path, "w") as file:
         embedded = mk.load_dft()
         for k in range(n_frames):
@@ -35,24 +39,41 @@ def write_huge(path, n_frames, rng):
             real[:, 4:7] += atoms.get_forces()
             real[:, 7] += atoms.get_magnetic_moments()
             lattice = " ".join(map(str, atoms.cell.array.ravel()))
-            stress = " ".join(map(str, (rng.normal(scale=1e-4, size=9) + atoms.get_stress(voigt=False).ravel()).tolist()))
+            stress = " ".join(
+                map(
+                    str,
+                    (
+                        rng.normal(scale=1e-4, size=9) + atoms.get_stress(voigt=False).ravel()
+                    ).tolist(),
+                )
+            )
             energy = atoms.get_potential_energy() + rng.normal()
-            file.write(f'{n}\nLattice="{lattice}" Properties=species:S:1:pos:R:3:bader_charge:R:1:forces:R:3:magmoms:R:1 '
-                       f'energy={energy} free_energy={energy} stress="{stress}" magmom={real[:, 7].sum()} number={k} '
-                       f'config=job_{k % 977} pbc="T T T"\n')
+            file.write(
+                f'{n}\nLattice="{lattice}" '
+                "Properties=species:S:1:pos:R:3:bader_charge:R:1:forces:R:3:magmoms:R:1 "
+                f'energy={energy} free_energy={energy} stress="{stress}" '
+                f"magmom={real[:, 7].sum()} number={k} "
+                f'config=job_{k % 977} pbc="T T T"\n'
+            )
             for symbol, row in zip(atoms.symbols, real.tolist()):
                 file.write(f"{symbol:2s} " + " ".join([f"{x:16.8f}" for x in row]) + "\n")
 
 
 def measured(code):
-    run = subprocess.run([sys.executable, "-c", TIMED.format(code)], capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", TIMED.format(code)], capture_output=True, text=True, check=True
+    )
     wall, cpu, memory, n = map(float, run.stdout.split())
     return wall, cpu, memory, int(n)
 
 
 def main(n_frames):
     with tempfile.TemporaryDirectory() as folder:
-        path, part, cache = str(Path(folder, "huge.extxyz")), str(Path(folder, "part.extxyz")), str(Path(folder, "cache"))
+        path, part, cache = (
+            str(Path(folder, "huge.extxyz")),
+            str(Path(folder, "part.extxyz")),
+            str(Path(folder, "cache")),
+        )
         write_huge(path, n_frames, np.random.default_rng(1))
         write_huge(part, n_frames // 10, np.random.default_rng(1))
         print(f"{n_frames} frames, {Path(path).stat().st_size / 1e6:.0f} MB of text")
@@ -69,14 +90,21 @@ def main(n_frames):
 
         opened = OPEN.format(path, cache)
         for what, code in [
-            ("first open", opened), ("reopen", opened), ("reopen and table", opened + "; frames.table"),
-            ("reopen, table again filtered, 1000 frames", opened + "; [a for a in frames[frames.table['max_force'] < 1][:1000]]"),
+            ("first open", opened),
+            ("reopen", opened),
+            ("reopen and table", opened + "; frames.table"),
+            (
+                "reopen, table again filtered, 1000 frames",
+                opened + "; [a for a in frames[frames.table['max_force'] < 1][:1000]]",
+            ),
             ("reopen and every frame as ase.Atoms", opened + "\nfor atoms in frames: pass"),
         ]:
             own_wall, own_cpu, memory, n = measured(code)
             assert n == n_frames
-            print(f"{what:44s} {own_wall:8.2f} s ({own_cpu:.2f} s CPU), {memory:.2f} GB, "
-                  f"{wall / own_wall:.1f}x as fast as ASE ({cpu / own_cpu:.1f}x by CPU time)")
+            print(
+                f"{what:44s} {own_wall:8.2f} s ({own_cpu:.2f} s CPU), {memory:.2f} GB, "
+                f"{wall / own_wall:.1f}x as fast as ASE ({cpu / own_cpu:.1f}x by CPU time)"
+            )
         converted = next(Path(cache).glob("*.h5"))
         print(f"HDF5 file: {converted.stat().st_size / 1e6:.0f} MB")
 

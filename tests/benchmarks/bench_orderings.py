@@ -1,10 +1,12 @@
-"""All charge orderings of one Na arrangement in the 24-formula-unit olivine cell (1x3x2, 168 atoms): time and memory.
+"""All charge orderings of one Na arrangement in the 24-formula-unit olivine cell (1x3x2, 168
+atoms): time and memory.
 
     python tests/benchmarks/bench_orderings.py
 
-Beside it what a person would otherwise write for x = 5/6: itertools.combinations and the least image under the same permutations.
-Each line is a fresh Python, so that its peak memory is its own.
+Beside it what a person would otherwise write for x = 5/6: itertools.combinations and the least
+image under the same permutations. Each line is a fresh Python, so that its peak memory is its own.
 """
+
 import itertools
 import math
 import resource
@@ -20,30 +22,46 @@ def arrangement(n_na, pick):
     import olivine
 
     from mlipkit.orderings.enumeration import enumerate_orderings
+
     host = olivine.host(1.0)
     start = time.perf_counter()
-    arrangements = list(enumerate_orderings(host, redox={}, n_mobile=n_na, supercell=(1, 3, 2), progress=False))
+    arrangements = list(
+        enumerate_orderings(host, redox={}, n_mobile=n_na, supercell=(1, 3, 2), progress=False)
+    )
     seconds = time.perf_counter() - start
     return host, pick(arrangements, key=lambda o: o.degeneracy), len(arrangements), seconds
 
 
 def ours(n_na, pick):
     from mlipkit.orderings.enumeration import count_orderings, enumerate_orderings
+
     host, chosen, n, seconds = arrangement(n_na, pick)
-    print(f"x = {n_na}/24, {'most symmetric' if pick is min else 'least symmetric'} of {n} Na arrangements (found in {seconds:.2f} s; "
-          f"{48 // chosen.degeneracy} operations)", end=": ")
+    print(
+        f"x = {n_na}/24, {'most symmetric' if pick is min else 'least symmetric'} of {n} Na "
+        f"arrangements (found in {seconds:.2f} s; "
+        f"{48 // chosen.degeneracy} operations)",
+        end=": ",
+    )
     given = dict(host=host, supercell=(1, 3, 2), mobile_sites=chosen.mobile_sites)
     start = time.perf_counter()
-    orderings = list(enumerate_orderings(**given, progress=False))      # held, all of them: the worst case for memory
-    seconds, memory = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    # held, all of them: the worst case for memory
+    orderings = list(enumerate_orderings(**given, progress=False))
+    seconds, memory = (
+        time.perf_counter() - start,
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    )
     assert sum(o.degeneracy for o in orderings) == math.comb(24, n_na)
     assert len(orderings) == count_orderings(**given)["orderings"].item()
-    print(f"{math.comb(24, n_na)} charge orderings, {len(orderings)} distinct (as Burnside says), {seconds:.2f} s, peak {memory:.2f} GB")
+    print(
+        f"{math.comb(24, n_na)} charge orderings, {len(orderings)} distinct (as Burnside says), "
+        f"{seconds:.2f} s, peak {memory:.2f} GB"
+    )
 
 
 def plain(n_na):
     from mlipkit.orderings.enumeration import enumerate_orderings
     from mlipkit.orderings.hosts import permutations, supercell
+
     host, chosen, *_ = arrangement(n_na, min)
     start = time.perf_counter()
     big = supercell(host, (1, 3, 2))
@@ -57,10 +75,18 @@ def plain(n_na):
         seen[least] = seen.get(least, 0) + 1
     theirs = time.perf_counter() - start
     start = time.perf_counter()
-    found = sum(1 for _ in enumerate_orderings(host, supercell=(1, 3, 2), mobile_sites=chosen.mobile_sites, progress=False))
+    found = sum(
+        1
+        for _ in enumerate_orderings(
+            host, supercell=(1, 3, 2), mobile_sites=chosen.mobile_sites, progress=False
+        )
+    )
     mine = time.perf_counter() - start
     assert found == len(seen)
-    print(f"x = {n_na}/24, most symmetric: plain Python {theirs:.2f} s, enumerate_orderings {mine:.3f} s, ratio {theirs / mine:.0f}")
+    print(
+        f"x = {n_na}/24, most symmetric: plain Python {theirs:.2f} s, enumerate_orderings "
+        f"{mine:.3f} s, ratio {theirs / mine:.0f}"
+    )
 
 
 def naming():
@@ -68,6 +94,7 @@ def naming():
 
     import mlipkit as mk
     from mlipkit.orderings.names import ordering_label
+
     host, frames = olivine.host(1.0), mk.load_dft()
     big = [a.repeat((1, 3, 2)) for a in frames[5::20]]
     for name, some in (("28 atoms", frames), ("168 atoms", big)):
@@ -75,11 +102,21 @@ def naming():
         start = time.perf_counter()
         for atoms in some:
             ordering_label(atoms, host)
-        print(f"ordering_label, frames of {name}: {1000 * (time.perf_counter() - start) / len(some):.0f} ms each")
+        print(
+            f"ordering_label, frames of {name}: "
+            f"{1000 * (time.perf_counter() - start) / len(some):.0f} ms each"
+        )
 
 
-CALLS = {"5/6, symmetric": lambda: ours(20, min), "5/6": lambda: ours(20, max), "2/3, symmetric": lambda: ours(16, min),
-         "2/3": lambda: ours(16, max), "5/6, plain": lambda: plain(20), "2/3, plain": lambda: plain(16), "naming": naming}
+CALLS = {
+    "5/6, symmetric": lambda: ours(20, min),
+    "5/6": lambda: ours(20, max),
+    "2/3, symmetric": lambda: ours(16, min),
+    "2/3": lambda: ours(16, max),
+    "5/6, plain": lambda: plain(20),
+    "2/3, plain": lambda: plain(16),
+    "naming": naming,
+}
 if len(sys.argv) > 1:
     CALLS[sys.argv[1]]()
 else:

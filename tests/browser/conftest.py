@@ -1,4 +1,5 @@
 """Chromium, JupyterLab on the notebooks, and a notebook opened in it."""
+
 import os
 import shutil
 
@@ -19,6 +20,7 @@ def browser():
         message = "no chromium here (Debian: apt-get install chromium; or set CHROMIUM)"
         pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
     from playwright.sync_api import sync_playwright
+
     with sync_playwright() as p:
         chromium = p.chromium.launch(executable_path=chromium_path(), args=FLAGS)
         yield chromium
@@ -31,7 +33,10 @@ def lab(tmp_path_factory):
     for path in (ROOT / "notebooks").glob("*.ipynb"):
         shutil.copy(path, folder)
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(PLAYER)], metadata=kernel), folder / "player.ipynb")
+    nbformat.write(
+        nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(PLAYER)], metadata=kernel),
+        folder / "player.ipynb",
+    )
     with jupyterlab(folder) as url:
         yield url
 
@@ -43,6 +48,7 @@ def open_notebook(browser, lab):
     def open_it(name):
         opened.append(Notebook(browser, lab, name))
         return opened[-1]
+
     yield open_it
     for notebook in opened:
         notebook.close()

@@ -1,4 +1,7 @@
-"""What a person sees: every notebook opened in JupyterLab in headless Chromium. Screenshots go to screenshots/."""
+"""What a person sees: every notebook opened in JupyterLab in headless Chromium. Screenshots go to
+screenshots/.
+"""
+
 import io
 import json
 
@@ -21,8 +24,10 @@ def pixels(element):
 
 
 def share_of(image, colour, tolerance=70):
-    """Share of pixels whose hue is near a colour (shading changes the brightness, so compare directions)."""
-    rgb = np.array([int(colour[k:k + 2], 16) for k in (1, 3, 5)], float)
+    """Share of pixels whose hue is near a colour (shading changes the brightness, so compare
+    directions).
+    """
+    rgb = np.array([int(colour[k : k + 2], 16) for k in (1, 3, 5)], float)
     norm = np.linalg.norm(image, axis=-1) + 1e-9
     cosine = image @ rgb / norm / np.linalg.norm(rgb)
     return ((cosine > 0.97) & (norm > tolerance)).mean()
@@ -38,16 +43,22 @@ def test_notebook_runs_and_shows(open_notebook, name):
     canvases = notebook.page.query_selector_all(".jp-OutputArea canvas")
     views = [c for c in canvases if (c.bounding_box() or {}).get("height", 0) > 100]
     text = (ROOT / "notebooks" / name).read_text()
-    assert len(views) == text.count("mk.show(") + text.count("mk.explore(") + text.count("mk.upload(") + text.count("mk.play("), "one 3D canvas per view"
+    assert len(views) == text.count("mk.show(") + text.count("mk.explore(") + text.count(
+        "mk.upload("
+    ) + text.count("mk.play("), "one 3D canvas per view"
     for view in views:
         view.scroll_into_view_if_needed()
         notebook.page.wait_for_timeout(1500)
         image = pixels(view)
         assert (image < 245).any(axis=-1).mean() > 0.02 and image.std() > 10, "a blank canvas"
-        assert share_of(image, VALENCE[2]) + share_of(image, VALENCE[3]) > 0.002, "no Fe in its colour"
+        assert share_of(image, VALENCE[2]) + share_of(image, VALENCE[3]) > 0.002, (
+            "no Fe in its colour"
+        )
     for k, plot in enumerate(notebook.page.query_selector_all(".js-plotly-plot")):
         plot.scroll_into_view_if_needed()
-        assert pixels(plot).std() > 5 and plot.evaluate("g => g.data.length") > 0, f"plot {k} is blank"
+        assert pixels(plot).std() > 5 and plot.evaluate("g => g.data.length") > 0, (
+            f"plot {k} is blank"
+        )
     assert notebook.console == []
     for k, area in enumerate(notebook.page.query_selector_all(".jp-Cell-outputWrapper")):
         box = area.bounding_box()
@@ -70,7 +81,10 @@ def open_explorer(open_notebook):
 
 
 def click_button(notebook, label):
-    notebook.page.evaluate("""(label) => [...document.querySelectorAll('.mlipkit-explorer button')].find(b => b.innerText.trim() === label).click()""", label)
+    notebook.page.evaluate(
+        """(label) => [...document.querySelectorAll('.mlipkit-explorer button')].find(b => b.innerText.trim() === label).click()""",
+        label,
+    )
 
 
 TRACES = "() => [...document.querySelectorAll('.mlipkit-explorer .js-plotly-plot')].map(g => g.data.filter(t => t.visible !== false && t.name).map(t => t.name))"
@@ -82,18 +96,27 @@ def test_explorer_answers_to_clicks(open_notebook):
     assert page.evaluate(TRACES) == [["DFT"] * 2 + ["chgnet_blind"] * 4]
     times = []
     for k in range(8):
-        times.append(page.evaluate("""async (model) => {
+        times.append(
+            page.evaluate(
+                """async (model) => {
             const plots = [...document.querySelectorAll('.mlipkit-explorer .js-plotly-plot')];
             const button = [...document.querySelectorAll('.mlipkit-explorer button')].find(b => b.innerText.trim() === 'charge-' + model);
             const drawn = Promise.all(plots.map(p => new Promise(done => p.once('plotly_afterplot', done))));
-            const began = performance.now(); button.click(); await drawn; return performance.now() - began }""", ["aware", "blind"][k % 2]))
+            const began = performance.now(); button.click(); await drawn; return performance.now() - began }""",
+                ["aware", "blind"][k % 2],
+            )
+        )
         page.wait_for_timeout(700)
-    print(f"toggle to redrawn plots: median {np.median(times):.0f} ms, of {[round(t) for t in times]}")
+    print(
+        f"toggle to redrawn plots: median {np.median(times):.0f} ms, of {[round(t) for t in times]}"
+    )
     assert page.evaluate(TRACES) == [["DFT"] * 2 + ["chgnet_blind"] * 4]
     click_button(notebook, "charge-aware")
     page.wait_for_timeout(1500)
     assert page.evaluate(TRACES) == [["DFT"] * 2 + ["chgnet_aware"] * 4]
-    page.select_option(".mlipkit-explorer .widget-dropdown:has-text('architecture') select", label="MACE")
+    page.select_option(
+        ".mlipkit-explorer .widget-dropdown:has-text('architecture') select", label="MACE"
+    )
     page.wait_for_timeout(1500)
     assert page.evaluate(TRACES) == [["DFT"] * 2 + ["mace_aware"] * 4]
 
@@ -103,9 +126,12 @@ def test_explorer_answers_to_clicks(open_notebook):
     atoms = next(a for a in mk.end_points(mk.load_dft()) if a.info["ordering"] == "x050_na01_fe02")
     right = 0
     for i in np.flatnonzero(atoms.symbols == "Fe"):
-        x, y = page.evaluate("""(i) => { const s = window.nglStage, a = s.compList[0].structure.getAtomProxy(i);
+        x, y = page.evaluate(
+            """(i) => { const s = window.nglStage, a = s.compList[0].structure.getAtomProxy(i);
             const v = a.positionToVector3(), p = s.viewerControls.getPositionOnCanvas(v), r = s.viewer.renderer.domElement.getBoundingClientRect();
-            return [r.left + p.x, r.bottom - p.y] }""", int(i))
+            return [r.left + p.x, r.bottom - p.y] }""",
+            int(i),
+        )
         page.mouse.move(x, y)
         page.wait_for_timeout(300)
         page.mouse.click(x, y)
@@ -116,7 +142,8 @@ def test_explorer_answers_to_clicks(open_notebook):
             assert f"picked atom {i}" in page.inner_text(".mlipkit-explorer")
     assert right >= 3, "an atom in front may hide one Fe, no more"
 
-    # a click on a point of the hull shows its structure (at x = 0 all models are at 0, so no other ordering can lie on top)
+    # a click on a point of the hull shows its structure (at x = 0 all models are at 0, so no other
+    # ordering can lie on top)
     target = page.evaluate("""() => { const g = document.querySelector('.mlipkit-explorer .js-plotly-plot'), t = g.data[0];
         const k = t.text.findIndex(n => n === 'x000_na-_fe0123'), a = g._fullLayout.xaxis, b = g._fullLayout.yaxis, r = g.getBoundingClientRect();
         return [r.left + a._offset + a.d2p(t.x[k]), r.top + b._offset + b.d2p(t.y[k])] }""")
@@ -130,7 +157,8 @@ def test_explorer_answers_to_clicks(open_notebook):
     explorer.screenshot(path=str(ROOT / "screenshots" / "explorer_x000.png"))
 
 
-# what the browser has drawn: the model's levels in the ladder's window, the vertices of its hull, the halos
+# what the browser has drawn: the model's levels in the ladder's window, the vertices of its hull,
+# the halos
 DRAWN = """() => { const g = document.querySelector('.mlipkit-explorer .js-plotly-plot'), shown = g.data.filter(t => t.visible !== false);
     const series = shown.map(t => t.name).find(n => n && n !== 'DFT'), [low, high] = g.layout.xaxis2.range;
     const ladder = shown.find(t => t.name === series && t.xaxis === 'x2'), line = shown.find(t => t.name === series && t.mode === 'lines' && t.xaxis !== 'x2');
@@ -140,36 +168,62 @@ DRAWN = """() => { const g = document.querySelector('.mlipkit-explorer .js-plotl
 
 
 def test_the_toggle_shows_the_papers_result(open_notebook):
-    """Relaxed by the model, blind and aware: charges kept, spread of the ladder and vertices of the hull are those of the shipped tables."""
+    """Relaxed by the model, blind and aware: charges kept, spread of the ladder and vertices of the
+    hull are those of the shipped tables.
+    """
     notebook, page, explorer = open_explorer(open_notebook)
     notebook.python("app.structure._execute_js_code('window.nglStage = this.stage', keep=False)")
-    page.wait_for_function("window.nglStage && window.nglStage.getComponentsByName('marks').list.length === 1")
+    page.wait_for_function(
+        "window.nglStage && window.nglStage.getComponentsByName('marks').list.length === 1"
+    )
     table, ends = mk.load_geometries().query("geometry == 'relaxed'"), mk.end_points(mk.load_dft())
     red = {}
     for kind in ("blind", "aware"):
         click_button(notebook, f"charge-{kind}")
         rows = table[table["model"] == f"chgnet_{kind}"]
         kept = int(rows[~rows["ordering"].str.startswith(("x000", "x100"))]["kept"].sum())
-        page.wait_for_function(f"document.querySelector('.mlipkit-explorer').innerText.includes('charges kept in {kept} of 14 mixed orderings')")
-        page.wait_for_function(f"window.nglStage.getComponentsByName('marks').list.length === {int(kind == 'blind')}")
+        page.wait_for_function(
+            "document.querySelector('.mlipkit-explorer').innerText.includes('charges kept in "
+            f"{kept} of 14 mixed orderings')"
+        )
+        page.wait_for_function(
+            f"window.nglStage.getComponentsByName('marks').list.length === {int(kind == 'blind')}"
+        )
         page.wait_for_timeout(1500)
-        drawn, levels = page.evaluate(DRAWN), rows[rows["ordering"].str.startswith("x050_na01")]["energy"]
-        assert drawn["series"] == f"chgnet_{kind}" and drawn["window"] == pytest.approx(250 * np.ptp(levels), abs=0.01)
+        drawn, levels = (
+            page.evaluate(DRAWN),
+            rows[rows["ordering"].str.startswith("x050_na01")]["energy"],
+        )
+        assert drawn["series"] == f"chgnet_{kind}" and drawn["window"] == pytest.approx(
+            250 * np.ptp(levels), abs=0.01
+        )
         hull = mk.hull(ends, rows["energy"].tolist())
         assert drawn["vertices"] == sorted(set(hull[hull["on_hull"]]["x"]))
-        became = [n for n in ("asked 3+, became 2+", "asked 2+, became 3+") if n in explorer.inner_text()]
+        became = [
+            n for n in ("asked 3+, became 2+", "asked 2+, became 3+") if n in explorer.inner_text()
+        ]
         assert len(became) == (2 if kind == "blind" else 0)
         page.mouse.move(5, 5)
         image = pixels(page.query_selector(".mlipkit-explorer canvas"))
-        red[kind] = ((image[..., 0] > image[..., 1] + 60) & (abs(image[..., 1] - image[..., 2]) < 25)).mean()
-        explorer.screenshot(path=str(ROOT / "screenshots" / f"explorer_{kind}.png"))         # `make screenshot` copies them into the README
+        red[kind] = (
+            (image[..., 0] > image[..., 1] + 60) & (abs(image[..., 1] - image[..., 2]) < 25)
+        ).mean()
+        # `make screenshot` copies them into the README
+        explorer.screenshot(path=str(ROOT / "screenshots" / f"explorer_{kind}.png"))
     assert kept == 14 and red["blind"] > 0.004 > 10 * red["aware"]
 
     # its relaxation plays to the end
     page.click(".mlipkit-explorer .widget-play button:visible >> nth=0")
     last = int(notebook.python("print(app.state.last)"))
-    page.wait_for_function("document.querySelector('.mlipkit-explorer .mlipkit-steps').innerText.trim().endsWith('1')")        # it has begun anew
-    page.wait_for_function(f"document.querySelector('.mlipkit-explorer .mlipkit-steps').innerText.trim().endsWith('{last}')", timeout=60_000)
+    # it has begun anew
+    page.wait_for_function(
+        "document.querySelector('.mlipkit-explorer .mlipkit-steps').innerText.trim().endsWith('1')"
+    )
+    page.wait_for_function(
+        "document.querySelector('.mlipkit-explorer "
+        f".mlipkit-steps').innerText.trim().endsWith('{last}')",
+        timeout=60_000,
+    )
     assert notebook.python("print(app.state.step)") == "None"
     assert notebook.errors() == [] and notebook.console == []
 
@@ -185,20 +239,41 @@ print(json.dumps({"visible": [t.visible is not False for t in app.figure.data], 
 
 
 def test_fast_clicks_leave_nothing_behind(open_notebook):
-    """Bursts of clicks: in the end traces, rings and axes in the browser are those of the last choice."""
+    """Bursts of clicks: in the end traces, rings and axes in the browser are those of the last
+    choice.
+    """
     notebook, page, _ = open_explorer(open_notebook)
-    labels, rng = ["charge-blind", "charge-aware", "undistorted host", "relaxed by DFT", "relaxed by the model", "x = 0.25", "x = 0.5", "x = 0.75"], np.random.default_rng(0)
+    labels, rng = (
+        [
+            "charge-blind",
+            "charge-aware",
+            "undistorted host",
+            "relaxed by DFT",
+            "relaxed by the model",
+            "x = 0.25",
+            "x = 0.5",
+            "x = 0.75",
+        ],
+        np.random.default_rng(0),
+    )
     for _ in range(8):
         burst = [[str(rng.choice(labels)), int(rng.choice([0, 0, 20, 60, 120]))] for _ in range(6)]
-        page.evaluate("""async (burst) => { for (const [label, ms] of burst) {
+        page.evaluate(
+            """async (burst) => { for (const [label, ms] of burst) {
             [...document.querySelectorAll('.mlipkit-explorer button')].find(b => b.innerText.trim() === label).click();
-            if (ms) await new Promise(done => setTimeout(done, ms)); } }""", burst)
-        page.wait_for_function("window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'")
+            if (ms) await new Promise(done => setTimeout(done, ms)); } }""",
+            burst,
+        )
+        page.wait_for_function(
+            "window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'"
+        )
         page.wait_for_timeout(2000)
         there, here = page.evaluate(IN_BROWSER), json.loads(notebook.python(IN_PYTHON))
         assert there["visible"] == there["full"] == here["visible"], burst
         assert set(there["drawn"]) == set(np.flatnonzero(here["visible"])), burst
-        assert np.array(there["rings"]) == pytest.approx(np.array(here["rings"])) and there["ring_count"] == len(here["rings"]), burst
+        assert np.array(there["rings"]) == pytest.approx(np.array(here["rings"])) and there[
+            "ring_count"
+        ] == len(here["rings"]), burst
         assert there["range"] == pytest.approx(here["range"]), burst
     assert notebook.errors() == [] and notebook.console == []
 
@@ -238,6 +313,7 @@ def test_drop_down_of_architectures_changes_the_figure(open_notebook):
 def test_a_file_dropped_in_is_read_and_shown(open_notebook, tmp_path):
     """An OUTCAR, and a file that is no calculation."""
     from make_vasp import write_outcar
+
     atoms = next(a for a in mk.end_points(mk.load_dft()) if a.info["ordering"] == "x050_na01_fe02")
     write_outcar(tmp_path / "OUTCAR", [atoms])
     (tmp_path / "notes.txt").write_text("not a calculation")
@@ -259,4 +335,6 @@ def test_a_file_dropped_in_is_read_and_shown(open_notebook, tmp_path):
             image = pixels(canvas)
             assert share_of(image, VALENCE[2]) > 0.002 and share_of(image, VALENCE[3]) > 0.002
             app.screenshot(path=str(ROOT / "screenshots" / "upload.png"))
-    assert app.query_selector("canvas") is None and notebook.errors() == [] and notebook.console == []
+    assert (
+        app.query_selector("canvas") is None and notebook.errors() == [] and notebook.console == []
+    )

@@ -1,4 +1,5 @@
 """Files that may be compressed, told by their first bytes and not by their name."""
+
 import bz2
 import gzip
 import lzma
@@ -23,13 +24,17 @@ def open_bytes(path):
 
 
 def open_text(path):
-    """Open a text file, compressed or not, for reading lines with any line ends; what is not UTF-8 is replaced, a BOM skipped."""
+    """Open a text file, compressed or not, for reading lines with any line ends; what is not UTF-8
+    is replaced, a BOM skipped.
+    """
     return _opener(path)(path, "rt", encoding="utf-8-sig", errors="replace")
 
 
 @contextmanager
 def uncompressed(path):
-    """The path itself, or that of an uncompressed copy, which is gone afterwards; for libraries that want a path."""
+    """The path itself, or that of an uncompressed copy, which is gone afterwards; for libraries
+    that want a path.
+    """
     if _opener(path) is open:
         yield Path(path)
         return

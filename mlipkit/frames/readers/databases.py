@@ -1,4 +1,5 @@
 """ASE databases, ASE trajectories, and JSON in the style of CHGNet (MPtrj)."""
+
 import json
 import sqlite3
 from urllib.parse import quote
@@ -14,8 +15,11 @@ from mlipkit.frames.readers.vasp import KBAR
 
 
 def iter_traj(path):
-    """Frames of an ASE trajectory (ASE's ulm format; the pickles of before 2015 are refused, for they can run code)."""
+    """Frames of an ASE trajectory (ASE's ulm format; the pickles of before 2015 are refused, for
+    they can run code).
+    """
     from ase.io.trajectory import TrajectoryReader
+
     with uncompressed(path) as plain:
         _check_traj(path, plain)
         with TrajectoryReader(str(plain)) as trajectory:
@@ -28,17 +32,28 @@ def _check_traj(path, plain):
         file.seek(32)
         n_items = int.from_bytes(file.read(8), "little")
     if not magic.startswith(b"- of Ulm"):
-        raise InputError(f"{path}: is not an ASE trajectory" + (
-            " of today's format but a pickle, which is never read because it can run code; convert it where it comes from, with "
-            "`python -m ase.io.trajectory FILE`" if b"Pickle" in magic else " (it does not start with '- of Ulm')"))
+        raise InputError(
+            f"{path}: is not an ASE trajectory"
+            + (
+                " of today's format but a pickle, which is never read because it can run code; "
+                "convert it where it comes from, with "
+                "`python -m ase.io.trajectory FILE`"
+                if b"Pickle" in magic
+                else " (it does not start with '- of Ulm')"
+            )
+        )
     if 8 * n_items > size:
-        raise InputError(f"{path}: announces {n_items} frames, more than {size} bytes can hold; it is damaged or cut off")
+        raise InputError(
+            f"{path}: announces {n_items} frames, more than {size} bytes can hold; it is damaged "
+            "or cut off"
+        )
 
 
 def iter_db(path):
     """Frames of an ASE database (SQLite or JSON), opened for reading only.
 
-    ``key_value_pairs`` go to ``info``; of ``data``, arrays with a row per atom go to ``arrays``, the rest to ``info``.
+    ``key_value_pairs`` go to ``info``; of ``data``, arrays with a row per atom go to ``arrays``,
+    the rest to ``info``.
     """
     with uncompressed(path) as plain:
         yield from map(_frame_of_row, _open_db(path, plain.resolve()).select())
@@ -46,12 +61,18 @@ def iter_db(path):
 
 def _open_db(path, plain):
     from ase.db import connect
+
     with open(plain, "rb") as file:
         head = file.read(20)
     if head.startswith(b"SQLite format 3\0"):
         db = connect(plain, type="db", use_lock_file=False)
-        # ASE opens for writing and adds its tables to a file without them. A file left in WAL mode is only readable as immutable
-        mode = "immutable=1" if 2 in head[18:20] and not plain.with_name(plain.name + "-wal").exists() else "mode=ro"
+        # ASE opens for writing and adds its tables to a file without them. A file left in WAL mode
+        # is only readable as immutable
+        mode = (
+            "immutable=1"
+            if 2 in head[18:20] and not plain.with_name(plain.name + "-wal").exists()
+            else "mode=ro"
+        )
         db._connect = lambda: sqlite3.connect(f"file:{quote(str(plain))}?{mode}", uri=True)
         return db
     if head.lstrip().startswith(b"{"):
@@ -65,36 +86,51 @@ def _frame_of_row(row):
     rows_of_atoms = (len(atoms), int((atoms.numbers != 0).sum()))
     results = {}
     for key, value in (row.data or {}).items():
-        array = np.asarray(value) if isinstance(value, np.ndarray) or (isinstance(value, list) and _is_plain(value)) else None
-        if array is None or array.dtype.kind not in "ifb" or array.ndim not in (1, 2) or len(array) not in rows_of_atoms:
+        array = (
+            np.asarray(value)
+            if isinstance(value, np.ndarray) or (isinstance(value, list) and _is_plain(value))
+            else None
+        )
+        if (
+            array is None
+            or array.dtype.kind not in "ifb"
+            or array.ndim not in (1, 2)
+            or len(array) not in rows_of_atoms
+        ):
             atoms.info.setdefault(key, value)
         elif key in ("forces", "magmoms"):
             results[key] = array
         elif key not in atoms.arrays:
-            if len(array) < len(atoms):         # without the vacancies, as labels may be
+            if len(array) < len(atoms):  # without the vacancies, as labels may be
                 full = np.zeros((len(atoms), *array.shape[1:]), array.dtype)
                 full[atoms.numbers != 0] = array
                 array = full
             atoms.set_array(key, array)
-    if results:                                 # labels of the calculator itself come first
-        atoms.calc = SinglePointCalculator(atoms, **{**results, **getattr(atoms.calc, "results", {})})
+    if results:  # labels of the calculator itself come first
+        atoms.calc = SinglePointCalculator(
+            atoms, **{**results, **getattr(atoms.calc, "results", {})}
+        )
     return atoms
 
 
 def _is_plain(values):
     """Whether a list is one of numbers or of rows of three; `np.asarray` raises on ragged ones."""
-    return all(isinstance(v, int | float) for v in values) or all(isinstance(v, list) and len(v) == 3 for v in values)
+    return all(isinstance(v, int | float) for v in values) or all(
+        isinstance(v, list) and len(v) == 3 for v in values
+    )
 
 
 def iter_json(path):
     """Frames of a JSON file: an ASE database, or records in the style of CHGNet.
 
-    Records may lie at any depth (MPtrj: material → frame → record), in a list, or be one record of lists. A record holds
-    ``structure`` (pymatgen) and, where known, ``uncorrected_total_energy``, ``energy``, ``energy_per_atom`` or
-    ``corrected_total_energy`` (eV; the first of these becomes ``energy``, all but ``energy`` stay in ``info``), ``force`` (eV/Å),
-    ``stress`` (kbar with VASP's sign, as CHGNet's data loader takes it: -0.1 makes GPa of it) and ``magmom`` (µB; else that
-    of the sites). The keys on the way to a record are kept as ``info["mp_id"]`` and ``info["graph_id"]``. A
-    ``ComputedStructureEntry`` of pymatgen is such a record too: its ``energy`` is that of before the ``correction``.
+    Records may lie at any depth (MPtrj: material → frame → record), in a list, or be one record of
+    lists. A record holds ``structure`` (pymatgen) and, where known, ``uncorrected_total_energy``,
+    ``energy``, ``energy_per_atom`` or ``corrected_total_energy`` (eV; the first of these becomes
+    ``energy``, all but ``energy`` stay in ``info``), ``force`` (eV/Å), ``stress`` (kbar with VASP's
+    sign, as CHGNet's data loader takes it: -0.1 makes GPa of it) and ``magmom`` (µB; else that of
+    the sites). The keys on the way to a record are kept as ``info["mp_id"]`` and
+    ``info["graph_id"]``. A ``ComputedStructureEntry`` of pymatgen is such a record too: its
+    ``energy`` is that of before the ``correction``.
 
     Objects are built from their numbers, never from class names found in the file.
     """
@@ -108,13 +144,17 @@ def iter_json(path):
         found = True
         yield _chgnet_frame(record, keys, f"{path}: frame {i}")
     if not found:
-        raise InputError(f"{path}: this JSON holds neither an ASE database nor records with a 'structure' (CHGNet style)")
+        raise InputError(
+            f"{path}: this JSON holds neither an ASE database nor records with a 'structure' "
+            "(CHGNet style)"
+        )
 
 
 def _records(data, source, keys=()):
     if isinstance(data, dict) and isinstance(data.get("structure"), list):
         columns = {key: values for key, values in data.items() if isinstance(values, list)}
-        lengths = {key: len(values) for key, values in columns.items() if values}      # [] for a label that no frame has
+        # [] for a label that no frame has
+        lengths = {key: len(values) for key, values in columns.items() if values}
         if len(set(lengths.values())) > 1:
             raise InputError(f"{source}: the lists of this JSON differ in length: {lengths}")
         for i in range(len(data["structure"])):
@@ -130,12 +170,21 @@ def _chgnet_frame(record, keys, source):
     atoms = _atoms_of_structure(record["structure"], source)
     n, labels = len(atoms), {}
     names = ("uncorrected_total_energy", "energy", "energy_per_atom", "corrected_total_energy")
-    atoms.info = {name: value for name, value in record.items() if isinstance(value, str | int | float | bool) and name != "energy"}
+    atoms.info = {
+        name: value
+        for name, value in record.items()
+        if isinstance(value, str | int | float | bool) and name != "energy"
+    }
     atoms.info.update(zip(("mp_id", "graph_id") if len(keys) > 1 else ("graph_id",), keys))
     for name in names:
         if "energy" not in labels and record.get(name) is not None:
             labels["energy"] = float(record[name]) * (n if name == "energy_per_atom" else 1)
-    for key, label in (("force", "forces"), ("forces", "forces"), ("magmom", "magmoms"), ("magmoms", "magmoms")):
+    for key, label in (
+        ("force", "forces"),
+        ("forces", "forces"),
+        ("magmom", "magmoms"),
+        ("magmoms", "magmoms"),
+    ):
         if record.get(key) is not None:
             labels[label] = np.array(record[key], float)
     if "magmoms" not in labels and "magmom" in atoms.arrays:
@@ -151,24 +200,36 @@ def _chgnet_frame(record, keys, source):
 
 
 def _atoms_of_structure(structure, source):
-    """`ase.Atoms` of a pymatgen Structure as a dict (`Structure.from_dict` would import classes named in site properties)."""
-    if isinstance(structure, str):          # some writers store JSON within JSON
+    """`ase.Atoms` of a pymatgen Structure as a dict (`Structure.from_dict` would import classes
+    named in site properties).
+    """
+    if isinstance(structure, str):  # some writers store JSON within JSON
         structure = json.loads(structure)
     try:
         lattice, sites = np.array(structure["lattice"]["matrix"], float), structure["sites"]
         species = [site["species"] for site in sites]
         scaled = np.array([site["abc"] for site in sites], float)
     except (KeyError, TypeError, ValueError) as reason:
-        raise InputError(f"{source}: 'structure' is not a pymatgen Structure as a dict (lattice matrix, sites with species and abc): "
-                         f"{reason!r}") from None
-    mixed = next((i for i, s in enumerate(species) if len(s) != 1 or s[0].get("occu", 1) != 1), None)
+        raise InputError(
+            f"{source}: 'structure' is not a pymatgen Structure as a dict (lattice matrix, sites "
+            "with species and abc): "
+            f"{reason!r}"
+        ) from None
+    mixed = next(
+        (i for i, s in enumerate(species) if len(s) != 1 or s[0].get("occu", 1) != 1), None
+    )
     if mixed is not None:
-        raise InputError(f"{source}: atom {mixed} is partially occupied; only ordered structures have DFT labels")
-    symbols = [s[0]["element"].rstrip("0123456789+-") for s in species]     # "X0+" is pymatgen's vacancy
+        raise InputError(
+            f"{source}: atom {mixed} is partially occupied; only ordered structures have DFT labels"
+        )
+    # "X0+" is pymatgen's vacancy
+    symbols = [s[0]["element"].rstrip("0123456789+-") for s in species]
     unknown = next((s for s in symbols if s not in atomic_numbers), None)
     if unknown is not None:
         raise InputError(f"{source}: {unknown!r} is not an element")
-    atoms = Atoms(symbols, cell=lattice, scaled_positions=scaled, pbc=structure["lattice"].get("pbc", True))
+    atoms = Atoms(
+        symbols, cell=lattice, scaled_positions=scaled, pbc=structure["lattice"].get("pbc", True)
+    )
     states = [s[0].get("oxidation_state") for s in species]
     if None not in states and all(state == int(state) for state in states):
         atoms.set_array("oxi_states", np.array(states, int))
