@@ -22,9 +22,9 @@ _before = dict(os.environ)
 # it tells of accelerators that are not there
 with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
     warnings.simplefilter("ignore")
-    # isort: skip - before e3nn, which does not import on its own here
+    from mace.modules import ScaleShiftMACE, interaction_classes  # isort: skip - before e3nn
+
     from e3nn import o3
-    from mace.modules import ScaleShiftMACE, interaction_classes
 if "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD" not in _before:
     os.environ.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)
 warnings.filterwarnings(
