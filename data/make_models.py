@@ -28,7 +28,6 @@ from mlipkit.analysis.errors import (
     compare_models,
     error_table,
     order_scores,
-    prediction_rows,
     seed_table,
 )
 from mlipkit.files import data_folder, describe, write_atomically
@@ -227,8 +226,8 @@ def measured(potential, frames):
     test = [a for a in well_converged(frames) if a.info["split"] == "test"]
     relaxing = along_relaxations(test)
     displaced = [a for a in test if not along_relaxations([a])]
-    result = error_table(relaxing, pd.DataFrame(rows("", potential, relaxing)))
-    off = error_table(displaced, pd.DataFrame(rows("", potential, displaced)))
+    result = error_table(relaxing, rows("new", potential, relaxing))
+    off = error_table(displaced, rows("new", potential, displaced))
     result |= {f"{k}_displaced": off[k] for k in ("n", "energy", "forces", "valence_right")}
     ends = mk.end_points(frames)
     undistorted, starts = nudged_starts(ends)
@@ -274,13 +273,7 @@ def nudged_starts(ends):
 
 def rows(model, potential, frames):
     """Predictions of one model, as load_predictions() returns them."""
-    for atoms, row in zip(frames, prediction_rows(potential, frames)):
-        yield {
-            "model": model,
-            "job": atoms.info["job"],
-            "step": atoms.info["step"],
-            **{k: round(v, 5) for k, v in row.items()},
-        }
+    return mk.predict(frames, {model: potential}, progress=False).round(5)
 
 
 def shipped():
@@ -293,7 +286,7 @@ def shipped():
 
 def predict():
     frames, untouched = mk.load_dft(), adapter("chgnet").pretrained()
-    published = pd.DataFrame(rows("chgnet_pretrained", untouched, frames))
+    published = rows("chgnet_pretrained", untouched, frames)
     published["energy"] = align_energies(
         frames,
         published["energy"],
@@ -303,7 +296,7 @@ def predict():
     potentials = [
         (model, mk.import_checkpoint(FOLDER / f"{stem}.safetensors")) for model, stem in found
     ]
-    table = pd.concat([published, *(pd.DataFrame(rows(*pair, frames)) for pair in potentials)])
+    table = pd.concat([published, *(rows(*pair, frames) for pair in potentials)])
     relaxing = along_relaxations(frames)
     compared = {
         split: compare_models(relaxing, table, split) for split in ("train", "validation", "test")

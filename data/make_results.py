@@ -26,6 +26,7 @@ sys.path[:0] = [str(HERE), str(HERE / "dft")]
 from collect import write_manifest
 from make_models import nudged_starts, shipped, write_readme
 
+from mlipkit.analysis.predictions import frame_key
 from mlipkit.orderings.names import arrangement, ordering_label
 
 RELAXATIONS = HERE / "models" / "relaxations"
@@ -122,6 +123,7 @@ def geometries(ends, found):
                         "ordering": asked.info["ordering"],
                         "job": asked.info["job"],
                         "step": asked.info["step"],
+                        "frame": frame_key(asked),
                         "found": mk.ordering_label(decorated, host, max_distance=1.5),
                         "energy": round(atoms.get_potential_energy(), 5),
                         **{

@@ -2,11 +2,15 @@
 
 import numpy as np
 
+from mlipkit.analysis.predictions import predict, predictions_for
+from mlipkit.charges.compounds import compound_of
 from mlipkit.charges.oxidation import infer_oxidation_states
 from mlipkit.charges.references import redox_sites
 from mlipkit.files import InputError
 from mlipkit.frames.labels import required_label, required_ordering, well_converged
+from mlipkit.models.foreign import as_potentials
 from mlipkit.orderings.names import arrangement
+from mlipkit.orderings.naming import named
 
 ERRORS = ["energy", "forces", "magmoms", "valence_right"]
 TIE = 2e-4  # eV per cell: below it, energies in single precision are equal
@@ -16,8 +20,8 @@ def align_energies(frames, energies, reference=None):
     """Take out what a different energy reference makes of a model's energies.
 
     A model trained on another code or functional differs from the labels by an energy per atom of
-    each element, which cancels in every formation energy. Along NaxFePO4 that is two numbers (one
-    per formula unit, one per Na); they are fitted by least squares.
+    each element, which cancels in every formation energy. Along one compound that is two numbers
+    (one per formula unit, one per mobile ion); they are fitted by least squares.
 
     Parameters
     ----------
@@ -35,7 +39,9 @@ def align_energies(frames, energies, reference=None):
         Shifted energies, eV per cell.
     """
     energies = np.asarray(energies, float)
-    count = np.array([[(a.symbols == s).sum() for s in ("Fe", "Na")] for a in frames], float)
+    compound = compound_of(frames)
+    count = [(compound.units(a), (a.symbols == compound.mobile).sum()) for a in frames]
+    count = np.array(count, float)
     labels = np.array([required_label(a, "energy", "align_energies") for a in frames], float)
     use = np.ones(len(frames), bool) if reference is None else np.asarray(reference, bool)
     return energies + count @ np.linalg.lstsq(count[use], (labels - energies)[use], rcond=None)[0]
@@ -146,10 +152,10 @@ def error_by(frames, predictions, by="x", level=None):
     Parameters
     ----------
     frames : list of ase.Atoms
-        With labels, ``arrays["oxi_states"]``, ``info["job"]`` and ``info["step"]``, and
-        ``info["x"]``, ``info["ordering"]``.
+        With labels and ``arrays["oxi_states"]``, named by `name_orderings` (or here, where they are
+        not).
     predictions : pandas.DataFrame
-        As `mlipkit.load_predictions` gives them.
+        As `mlipkit.predict` or `mlipkit.load_predictions` gives them.
     by : str
         ``"x"``, ``"ordering"``, ``"kind"`` (relax, final, rattled, strained, ...: ``info["kind"]``
         without its number), ``"site"`` (the redox-active atoms by their number in the cell) or
@@ -174,13 +180,9 @@ def error_by(frames, predictions, by="x", level=None):
     kinds = ("x", "ordering", "kind", "site", "state")
     if by not in kinds:
         raise InputError(f"error_by: by must be one of {', '.join(kinds)}, not {by!r}")
-    if not len(frames) or any(
-        "ordering" not in a.info or by not in (*a.info, "site", "state") for a in frames
-    ):
-        raise InputError(
-            "error_by: needs frames with info['ordering']"
-            + (f" and info['{by}']" if by in ("x", "kind") else "")
-        )
+    frames = named(frames)
+    if by == "kind" and any("kind" not in a.info for a in frames):
+        raise InputError("error_by: needs frames with info['kind'] to sort them by it")
     parts = {}
     for model, rows in predictions_for(frames, predictions).items():
         for key, part in frame_errors(frames, rows, sites=by in ("site", "state")).groupby(by):
@@ -260,7 +262,7 @@ def score(potentials, frames):
     Parameters
     ----------
     potentials : dict
-        ``{name: potential}``, as `load_model` and `train` give them.
+        ``{name: model}``, as `load_model` and `train` give them, or ASE calculators.
     frames : list of ase.Atoms
         With energies, forces, moments and ``arrays["oxi_states"]``; held out of training, if the
         numbers are to mean anything.
@@ -272,28 +274,19 @@ def score(potentials, frames):
     """
     import pandas as pd
 
-    rows = {
-        name: error_table(frames, pd.DataFrame(prediction_rows(p, frames)))
-        for name, p in potentials.items()
-    }
+    from mlipkit.models.potential import as_list
+
+    frames, potentials = as_list(frames, "score"), as_potentials(potentials, "score")
+    for atoms in frames:
+        required_label(atoms, "forces", "an error of forces")
+    table = predict(frames, potentials, progress=False)
+    found = {name: table[table["model"] == name] for name in potentials}
+    rows = {name: error_table(frames, part) for name, part in found.items()}
     return pd.DataFrame(rows).T.rename_axis("model")
 
 
-def prediction_rows(potential, frames):
-    """What `error_table` needs of the predictions of a potential, a dict per frame."""
-    for atoms, p in zip(frames, potential.predict(frames)):
-        redox = [] if p.magmoms is None else p.magmoms[redox_sites(atoms)]
-        yield {
-            "energy": p.energy,
-            "force_mae": float(
-                np.abs(p.forces - required_label(atoms, "forces", "an error of forces")).mean()
-            ),
-            **{f"magmom_{i}": float(m) for i, m in enumerate(redox)},
-        }
-
-
 def order_scores(frames, energies, counts=None):
-    """Whether a model puts charge orderings of one Na arrangement into the order of DFT.
+    """Whether a model puts the charge orderings of an arrangement of ions into the order of DFT.
 
     Parameters
     ----------
@@ -422,51 +415,6 @@ def _mean_and_spread(values, digits):
     )
 
 
-def predictions_for(frames, predictions):
-    """The rows of a table of predictions that belong to frames, model by model.
-
-    Parameters
-    ----------
-    frames : list of ase.Atoms
-        With ``info["job"]`` and ``info["step"]``.
-    predictions : pandas.DataFrame
-        As `mlipkit.load_predictions` gives them.
-
-    Returns
-    -------
-    dict of pandas.DataFrame
-        By model, in the order of the frames.
-
-    Raises
-    ------
-    InputError
-        Naming model, job and step, when a prediction is missing.
-    """
-    for i, atoms in enumerate(frames):
-        if not {"job", "step"} <= set(atoms.info):
-            raise InputError(
-                f"frame {i} ({atoms.get_chemical_formula()}) has no info['job'] and info['step'], "
-                "by which the predictions of "
-                "the embedded set are found; for frames of your own there is score({'name': "
-                "model}, frames)"
-            )
-    table, keys = (
-        predictions.set_index(["model", "job", "step"]),
-        [(a.info["job"], a.info["step"]) for a in frames],
-    )
-    result = {}
-    for model in predictions["model"].unique():
-        wanted = [(model, *key) for key in keys]
-        if missing := [key for key in wanted if key not in table.index]:
-            raise InputError(
-                "no prediction of {} for job {}, step {}; predict again (make models)".format(
-                    *missing[0]
-                )
-            )
-        result[model] = table.loc[wanted]
-    return result
-
-
 def compare_models(frames, predictions, split="test", level=None):
     """One row of `error_table` per model, on the frames of one split.
 
@@ -475,9 +423,9 @@ def compare_models(frames, predictions, split="test", level=None):
     Parameters
     ----------
     frames : list of ase.Atoms
-        As `mlipkit.load_dft` gives them.
+        With ``info["split"]``, which `mlipkit.name_orderings` writes.
     predictions : pandas.DataFrame
-        As `mlipkit.load_predictions` gives them.
+        As `mlipkit.predict` or `mlipkit.load_predictions` gives them.
     split : str
         ``"train"``, ``"validation"`` or ``"test"``.
     level : float, optional

@@ -10,6 +10,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "compounds": ["Compound", "compound", "group_by_compound"],
         "references": ["Reference", "reference_table"],
         "oxidation": [
             "OxidationStates",

@@ -4,6 +4,8 @@ Every architecture takes it without surgery: the model sees Ga where the crystal
 never do: `from_proxies` restores the real elements.
 """
 
+import functools
+import math
 import warnings
 
 import numpy as np
@@ -14,6 +16,17 @@ from mlipkit.frames.labels import decode_proxies
 
 # as in the published record (doi 10.11583/DTU.31812499); others use Rh or Tc
 PROXIES = {("Fe", 3): "Ga"}
+
+
+# Ions of one valence that may stand for another ion of the same charge
+STAND_INS = {
+    1: ("Ag", "Tl", "Rb", "Cs"),
+    2: ("Zn", "Mg", "Cd", "Ca", "Sr", "Ba"),
+    3: ("Ga", "Al", "Sc", "In", "Y", "La"),
+    4: ("Ge", "Ti", "Sn", "Hf", "Zr"),
+    5: ("Sb", "Nb", "Ta"),
+    6: ("Te", "W", "Mo"),
+}
 
 
 def to_proxies(atoms, proxies=None):
@@ -113,3 +126,59 @@ def from_proxies(atoms, proxies=None):
     """
     proxies = PROXIES if proxies is None else proxies
     return decode_proxies(atoms, {proxy: ion for ion, proxy in proxies.items()})
+
+
+def choose_proxies(redox, elements):
+    """A proxy map for a compound: every state of a metal but its lowest gets a stand-in.
+
+    Of the ions of one valence (`STAND_INS`) with the charge of the state, of which the frames hold
+    none, the one of the nearest radius: Shannon, Acta Cryst. A 32, 751 (1976), octahedral and high
+    spin where known, by pymatgen.
+
+    Parameters
+    ----------
+    redox : dict
+        ``{element: states}``.
+    elements : iterable of str
+        Of the frames; none of them may be a proxy.
+
+    Returns
+    -------
+    dict
+        ``{(element, state): proxy}``.
+
+    Raises
+    ------
+    InputError
+        When no element is left for an ion.
+    """
+    taken, proxies = {*elements, *redox}, {}
+    for element, states in redox.items():
+        for state in states[1:]:
+            free = [e for e in STAND_INS.get(state, ()) if e not in taken]
+            if not free:
+                raise InputError(
+                    f"no element is left to stand for {element}{state}+: give proxies="
+                    f"{{({element!r}, {state}): ...}}, an element that the frames do not hold"
+                )
+            radius = shannon_radius(element, state)
+            distance = {e: abs(shannon_radius(e, state) - radius) for e in free}
+            proxies[element, state] = min(free, key=distance.get)
+            taken.add(proxies[element, state])
+    return proxies
+
+
+@functools.cache
+def shannon_radius(element, state):
+    """Radius of an ion, Å: octahedral, high spin where there are two; NaN where it is not known."""
+    from pymatgen.core import Species
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # another spin or coordination than asked for
+        for coordination in ("VI", "IV", "VIII"):
+            for spin in ("High Spin", "", "Low Spin"):
+                try:
+                    return Species(element, state).get_shannon_radius(coordination, spin)
+                except KeyError:
+                    continue
+    return math.nan

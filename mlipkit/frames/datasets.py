@@ -33,6 +33,7 @@ RECORDS = {
     "polyanion": ("10.11583/DTU.27202446", 27202446, None, {}),
     "polyanion-extra": ("10.11583/DTU.27411681", 27411681, None, {}),
 }
+COMPOUND = "NaxFePO4"  # of the embedded sets
 FRAME_FILES = re.compile(r"\.(extxyz|xyz|db|traj|json)(\.(gz|xz|bz2))?$", re.IGNORECASE)
 # of a download; PAUSE s longer after each failure, TIMEOUT s without a byte
 RETRIES, PAUSE, TIMEOUT = 5, 2.0, 30.0
@@ -180,6 +181,7 @@ def _embedded(file):
         info = atoms.info
         _, na, fe = info.pop("tag").split("_")
         atoms.info = {
+            "compound": COMPOUND,
             "x": float(info["x"]),
             "na_sites": _sites(na),
             "fe3_sites": _sites(fe),

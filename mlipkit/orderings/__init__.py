@@ -11,7 +11,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "enumeration": ["enumerate_orderings", "count_orderings"],
         "host_search": ["find_host"],
-        "names": ["ordering_label", "same_ordering", "orderings_table", "undistorted"],
+        "naming": ["name_orderings", "orderings_table"],
+        "names": ["ordering_label", "same_ordering", "undistorted"],
         "splits": ["split_by_ordering"],
     },
 )

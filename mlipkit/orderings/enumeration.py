@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from ase import Atoms
 
+from mlipkit.charges.compounds import Compound, compound_of
 from mlipkit.charges.oxidation import FIXED, OXYANION, oxyanion_states
 from mlipkit.files import InputError
 from mlipkit.orderings.hosts import map_onto_host
-from mlipkit.orderings.names import REDOX, Sites, lattice_name, ordering_label, sites_of
+from mlipkit.orderings.names import Sites, counting, lattice_name, located, sites_of
 
 CHUNK = 1 << 16  # configurations looked at together
 BITS = 64
@@ -81,12 +82,8 @@ class Ordering:
     def label(self):
         sites = self._problem.sites
         if sites.name and not self._problem.first_of_its_shape:
-            return ordering_label(
-                self._decorated(),
-                self._problem.host,
-                sites.mobile_element,
-                {*REDOX, *self._problem.redox},
-            )
+            problem = self._problem
+            return located(self._decorated(), problem.host, problem.compound).ordering
         return sites.label(self._filled, self.oxi_states)
 
     def __str__(self):
@@ -134,6 +131,7 @@ class _Problem:
     fixed: dict  # {element: charge}, the mobile ion included
     charges: dict  # {number of mobile ions: what the redox sites have to sum to}
     given: int | None  # code of the arrangement asked for
+    compound: Compound
 
     @functools.cached_property
     def first_of_its_shape(self):
@@ -144,16 +142,17 @@ class _Problem:
         return self.sites.name == lattice_name(lattice)
 
 
-def _problem(host, mobile, redox, n_mobile, supercell, mobile_sites, fixed, total_charge, symprec):
-    redox = {e: tuple(sorted({int(q) for q in states})) for e, states in dict(redox or {}).items()}
+def _problem(host, compound, n_mobile, supercell, mobile_sites, fixed, total_charge, symprec):
+    redox = {} if compound is None else compound.redox
     symbols = set(host.get_chemical_symbols())
-    if absent := sorted(e for e in redox if e not in symbols or not redox[e] or e == mobile):
+    if absent := sorted(e for e in redox if e not in symbols):
         raise InputError(
-            f"redox={redox}: the host {host.get_chemical_formula()} needs {', '.join(absent)} "
-            "with at least one state, "
-            "and the mobile ion cannot be one of them"
+            f"redox={redox}: the host {host.get_chemical_formula()} has no {', '.join(absent)}"
         )
-    sites = sites_of(host, supercell, mobile, {*REDOX, *redox} if redox else (), symprec)
+    compound = compound_of([host], compound, host)
+    mobile, redox = compound.mobile, compound.redox
+    sites = sites_of(host, supercell, mobile, counting(compound) if redox else (), symprec)
+    fixed = {**(compound.fixed or {}), **(fixed or {})}
     charge_of = _fixed_charges(host, set(redox), fixed) if redox else {}
     options = tuple(redox.get(e) or (charge_of[e],) for e in sites.elements)
     bits = max((len(o) - 1 for o in options), default=1).bit_length() or 1
@@ -198,14 +197,14 @@ def _problem(host, mobile, redox, n_mobile, supercell, mobile_sites, fixed, tota
             f"{total_charge:g}: the redox sites "
             f"would have to sum to {asked}{', ...' if len(charges) > 4 else ''}, and can to {low} "
             f"to {high}; "
-            "check redox= and fixed="
+            "check compound.redox and fixed="
         )
     if max(_ways(options)[0].values()) > 2**62:
         raise InputError(
             f"{sites.atoms.get_chemical_formula()} has too many charge orderings to go through; "
             "take a smaller supercell"
         )
-    return _Problem(host, sites, redox, options, bits, charge_of, reachable, given)
+    return _Problem(host, sites, redox, options, bits, charge_of, reachable, given, compound)
 
 
 def _fixed_charges(host, redox, given):
@@ -224,12 +223,13 @@ def _fixed_charges(host, redox, given):
             )
         if len(found) > 1:
             raise InputError(
-                f"{e} has the oxidation states {sorted(found)} in the host: name it in redox= or "
-                f"give fixed={{'{e}': ...}}"
+                f"{e} has the oxidation states {sorted(found)} in the host: name it in "
+                f"compound.redox or give fixed={{'{e}': ...}}"
             )
         if not found and e not in FIXED:
             raise InputError(
-                f"which charge does {e} have? Give fixed={{'{e}': ...}}, or name it in redox="
+                f"which charge does {e} have? Give fixed={{'{e}': ...}}, or "
+                "name it in compound.redox"
             )
         charges[e] = found.pop() if found else FIXED[e]
     if odd := [
@@ -329,8 +329,7 @@ def _distinct(chunks, tables):
 
 def enumerate_orderings(
     host,
-    mobile="Na",
-    redox={"Fe": (2, 3)},  # noqa: B006
+    compound=None,
     n_mobile=None,
     supercell=None,
     mobile_sites=None,
@@ -353,11 +352,10 @@ def enumerate_orderings(
     host : ase.Atoms
         The crystal with every site of the mobile ion filled, made exactly symmetric (`find_host`
         does).
-    mobile : str or None
-        The element whose sites may be empty; None for charge orderings only.
-    redox : dict
-        ``{element: its oxidation states}``, of any number of elements and states. Empty:
-        arrangements only, whatever their charge.
+    compound : Compound, optional
+        By default found from the host, its metals with all their usual states. The sites of
+        ``mobile`` may be empty (None: charge orderings only); ``redox`` has any number of metals
+        and states (empty: arrangements only, whatever their charge).
     n_mobile : int or iterable of int, optional
         Mobile ions in the cell, by default every number from none to all that a charge ordering can
         balance.
@@ -388,9 +386,7 @@ def enumerate_orderings(
         sites (32 with three or four states).
     """
     return _orderings(
-        _problem(
-            host, mobile, redox, n_mobile, supercell, mobile_sites, fixed, total_charge, symprec
-        ),
+        _problem(host, compound, n_mobile, supercell, mobile_sites, fixed, total_charge, symprec),
         progress,
     )
 
@@ -430,8 +426,7 @@ def _configurations(problem):
 
 def count_orderings(
     host,
-    mobile="Na",
-    redox={"Fe": (2, 3)},  # noqa: B006
+    compound=None,
     n_mobile=None,
     supercell=None,
     mobile_sites=None,
@@ -446,7 +441,7 @@ def count_orderings(
 
     Parameters
     ----------
-    host, mobile, redox, n_mobile, supercell, mobile_sites, fixed, total_charge, symprec
+    host, compound, n_mobile, supercell, mobile_sites, fixed, total_charge, symprec
         As in `enumerate_orderings`.
 
     Returns
@@ -458,7 +453,7 @@ def count_orderings(
     import pandas as pd
 
     problem = _problem(
-        host, mobile, redox, n_mobile, supercell, mobile_sites, fixed, total_charge, symprec
+        host, compound, n_mobile, supercell, mobile_sites, fixed, total_charge, symprec
     )
     sites, total = problem.sites, _configurations(problem)
     n_sites, unchanged, n_ops = len(sites.mobile), dict.fromkeys(total, 0), 0

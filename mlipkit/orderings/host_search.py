@@ -9,6 +9,7 @@ import numpy as np
 from ase import Atoms
 from ase.cell import Cell
 
+from mlipkit.charges.compounds import mobile_of
 from mlipkit.files import InputError
 from mlipkit.orderings.hosts import (
     ANGLES,
@@ -24,7 +25,7 @@ from mlipkit.orderings.hosts import (
 WAVES = np.array([[0.71, -0.29, 0.43], [0.37, 0.83, -0.61], [0.53, 0.47, 0.97]])
 
 
-def find_host(frames, mobile="Na", tolerance=0.9):
+def find_host(frames, compound=None, tolerance=0.9):
     """The host behind frames that have one cell: their framework made symmetric, with every site on
     which a mobile ion was seen.
 
@@ -37,7 +38,8 @@ def find_host(frames, mobile="Na", tolerance=0.9):
     ----------
     frames : list of ase.Atoms
         Relaxed or not; the one with the most mobile ions is made symmetric.
-    mobile : str or None
+    compound : Compound, optional
+        By default found from the frames.
     tolerance : float
         Å. Operations are taken that move no framework atom farther than this from the place of
         another.
@@ -53,6 +55,9 @@ def find_host(frames, mobile="Na", tolerance=0.9):
         When no frame holds a mobile ion, or the frames are not of one crystal and cell.
     """
     frames = [without_vacancies(a) for a in ([frames] if isinstance(frames, Atoms) else frames)]
+    if not frames:
+        raise InputError("find_host: no frame was given")
+    mobile = mobile_of(frames, compound)
     fullest = max(frames, key=lambda a: int((a.symbols == mobile).sum()), default=None)
     if fullest is None or (mobile and mobile not in fullest.symbols):
         raise InputError(

@@ -412,7 +412,7 @@ def best_fit(atoms, host, mobile, quick=True):
     )
 
 
-def map_onto_host(atoms, host, mobile="Na", max_distance=FAR):
+def map_onto_host(atoms, host, mobile, max_distance=FAR):
     """Which site of the undecorated host each atom of a (relaxed) frame sits on.
 
     The frame may be rotated, mirrored, shifted, strained (15 % in a length, 10° in an angle), given

@@ -14,14 +14,17 @@ names that symmetry allows it is the first, so equivalent orderings have one nam
 
 import functools
 import math
+import re
 from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
 
+from mlipkit.charges.compounds import REDOX, compound_of, mobile_of
+from mlipkit.charges.oxidation import FIXED
 from mlipkit.files import InputError
-from mlipkit.frames.labels import label, require_states
+from mlipkit.frames.labels import require_states
 from mlipkit.orderings.host_search import find_host
 from mlipkit.orderings.hosts import (
     map_onto_host,
@@ -31,9 +34,6 @@ from mlipkit.orderings.hosts import (
     tilings,
     without_vacancies,
 )
-
-# elements whose oxidation states count in a name
-REDOX = ("V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu")
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,14 +118,10 @@ def _cached_sites(numbers, positions, cell, matrix, mobile, redox, symprec):
         cell=np.frombuffer(cell).reshape(3, 3),
         pbc=True,
     )
-    matrix = (
-        np.eye(3, dtype=int)
-        if matrix is None
-        else np.array(matrix).reshape(3, 3)
-        if len(matrix) == 9
-        else matrix
-    )
-    atoms = supercell(host, matrix)
+    if matrix is not None and len(matrix) == 9:
+        matrix = np.array(matrix).reshape(3, 3)
+    whole = np.eye(3, dtype=int) if matrix is None else matrix
+    atoms = supercell(host, whole)
     symbols = np.array(atoms.get_chemical_symbols())
     mobile_sites, redox_sites = (
         np.flatnonzero(symbols == mobile),
@@ -134,8 +130,7 @@ def _cached_sites(numbers, positions, cell, matrix, mobile, redox, symprec):
     if mobile and not len(mobile_sites):
         raise InputError(
             f"the host {host.get_chemical_formula()} has no {mobile}; the host is the crystal "
-            f"with every {mobile} site "
-            "filled (or say mobile=None)"
+            f"with every {mobile} site filled (or say compound=mk.Compound(mobile=None, ...))"
         )
     both = np.concatenate([mobile_sites, redox_sites])
     perms, n = (
@@ -143,19 +138,19 @@ def _cached_sites(numbers, positions, cell, matrix, mobile, redox, symprec):
         len(mobile_sites),
     )
     name = lattice_name(
-        superlattice(matrix if np.ndim(matrix) == 2 else np.diag(np.broadcast_to(matrix, 3)))
+        superlattice(whole if np.ndim(whole) == 2 else np.diag(np.broadcast_to(whole, 3)))
     )
-    framework = Counter(s for s in symbols.tolist() if s != mobile)
-    return Sites(
-        atoms,
-        name,
-        mobile,
-        mobile_sites,
-        redox_sites,
-        perms[:, :n],
-        perms[:, n:] - n,
-        math.gcd(*framework.values()),
-    )
+    perms, others = perms[:, :n], perms[:, n:] - n
+    if matrix is None:
+        framework = Counter(s for s in symbols.tolist() if s != mobile)
+        # Mn2O4, not MnO2, where the sites of Li are half as many as the Mn
+        n_units = math.gcd(
+            *framework.values(), *np.unique(perms.min(axis=0), return_counts=True)[1]
+        )
+    else:
+        one = sites_of(host, None, mobile, redox, symprec)
+        n_units = one.n_units * (len(atoms) // len(one.atoms))
+    return Sites(atoms, name, mobile, mobile_sites, redox_sites, perms, others, int(n_units))
 
 
 def lattice_name(lattice):
@@ -164,7 +159,7 @@ def lattice_name(lattice):
     return "" if name == "1x1x1" else f"_{name}"
 
 
-def ordering_label(atoms, host=None, mobile="Na", redox=REDOX, max_distance=1.0, symprec=1e-2):
+def ordering_label(atoms, host=None, compound=None, max_distance=1.0, symprec=1e-2):
     """The name of the ordering of a frame, relaxed or not: equal for equivalent orderings of a
     host, different for others.
 
@@ -182,9 +177,9 @@ def ordering_label(atoms, host=None, mobile="Na", redox=REDOX, max_distance=1.0,
         name are those of its sites, so compare names of one host only. By default it is found from
         the frame (`find_host`), which needs at least one mobile ion in each set of equivalent
         sites, so give it for a frame such as FePO4.
-    mobile : str or None
-    redox : iterable of str
-        Elements whose oxidation states count (a dictionary as in `enumerate_orderings` will do).
+    compound : Compound, optional
+        By default found from the frame and the host. The states of its redox metals count in the
+        name, and those of every other metal with a reference moment.
     max_distance : float
         Å that an atom may be away from its site.
     symprec : float
@@ -201,47 +196,54 @@ def ordering_label(atoms, host=None, mobile="Na", redox=REDOX, max_distance=1.0,
         When an atom has no site (names it and the distance), oxidation states are missing, or the
         host cannot be found.
     """
-    return _located(atoms, host, mobile, redox, max_distance, symprec)[0]
+    compound = compound_of([atoms], compound, host)
+    return located(atoms, host, compound, max_distance, symprec).ordering
 
 
 def arrangement(ordering):
     """The arrangement of mobile ions in the name of an ordering: x050_na01 of x050_na01_fe02."""
-    return ordering.rsplit("_", 1)[0]
+    parts = ordering.split("_")
+    return "_".join([parts[0], *(part for part in parts[1:] if not _of_a_metal(part))])
 
 
-def orderings_of(frames, mobile="Na"):
-    """``info["ordering"]`` of every frame; where one is missing all are named anew, so that an
-    ordering has one name.
-    """
-    if not all("ordering" in atoms.info for atoms in frames):
-        host = find_host(frames, mobile)
-        for atoms in frames:
-            atoms.info["ordering"] = ordering_label(atoms, host, mobile)
-    return [atoms.info["ordering"] for atoms in frames]
+def _of_a_metal(part):
+    element = re.match("[a-z]*?(?=[0-9.-]|$)", part)[0].capitalize() or "?"
+    return element in REDOX or FIXED.get(element, 0) > 2
 
 
-def _located(atoms, host, mobile, redox, max_distance, symprec):
-    """Label, degeneracy, mobile ions per formula unit, and the superlattice's part of the label."""
-    atoms = without_vacancies(atoms)
-    redox = {e for e in redox if e in atoms.symbols}
+@dataclass(frozen=True)
+class Place:
+    """What the host says of a frame."""
+
+    ordering: str
+    degeneracy: int
+    x: float  # mobile ions per formula unit
+    lattice: str  # the part of the name that tells the supercell
+    n_units: int
+
+
+def counting(compound):
+    """Elements whose oxidation states count in a name."""
+    return {*REDOX, *compound.redox}
+
+
+def located(atoms, host, compound, max_distance=1.0, symprec=1e-2):
+    """Name, degeneracy and x of a frame; the host is found from the frame where it is None."""
+    atoms, mobile = without_vacancies(atoms), compound.mobile
+    redox = {e for e in counting(compound) if e in atoms.symbols}
     states = _states(atoms, redox)
-    host = find_host([atoms], mobile) if host is None else host
+    host = find_host([atoms], compound) if host is None else host
     lattice, at = map_onto_host(atoms, host, mobile, max_distance)
-    sites = sites_of(
-        host, None if np.array_equal(lattice, np.eye(3)) else lattice, mobile, redox, symprec
-    )
+    matrix = None if np.array_equal(lattice, np.eye(3)) else lattice
+    sites = sites_of(host, matrix, mobile, redox, symprec)
     charge = np.zeros(len(sites.atoms), int)
     charge[at] = states
     filled, charge = np.isin(sites.mobile, at), charge[sites.redox]
-    same = (filled[sites.mobile_perms] == filled).all(axis=1) & (
-        charge[sites.redox_perms] == charge
-    ).all(axis=1)
-    return (
-        sites.label(filled, charge),
-        len(same) // int(same.sum()),
-        float(filled.sum() / sites.n_units),
-        sites.name,
-    )
+    same = (filled[sites.mobile_perms] == filled).all(axis=1)
+    same &= (charge[sites.redox_perms] == charge).all(axis=1)
+    x = float(filled.sum() / sites.n_units)
+    degeneracy = len(same) // int(same.sum())
+    return Place(sites.label(filled, charge), degeneracy, x, sites.name, sites.n_units)
 
 
 def _states(atoms, redox):
@@ -271,12 +273,12 @@ def _states(atoms, redox):
             raise InputError(
                 f"{atoms.get_chemical_formula()}: {e} has the oxidation states "
                 f"{', '.join(f'{q:g}' for q in found)}; "
-                f"name it in redox= for them to count"
+                f"name it in compound=mk.Compound(redox=...) for them to count"
             )
     return np.where(counts, states, 0).astype(int)
 
 
-def undistorted(atoms, host, mobile="Na", max_distance=1.0):
+def undistorted(atoms, host, compound=None, max_distance=1.0):
     """A frame with every atom moved back onto its site of the undecorated host, in the frame's own
     cell.
 
@@ -290,7 +292,9 @@ def undistorted(atoms, host, mobile="Na", max_distance=1.0):
         loses its labels.
     host : ase.Atoms
         The crystal with every site of the mobile ion filled, such as relaxed NaFePO4.
-    mobile, max_distance
+    compound : Compound, optional
+        By default found from the frame and the host.
+    max_distance
         As in `map_onto_host`; the frame must be of a cell of the host as it stands, or a supercell
         along its axes.
 
@@ -298,6 +302,7 @@ def undistorted(atoms, host, mobile="Na", max_distance=1.0):
     -------
     ase.Atoms
     """
+    mobile = mobile_of([atoms], compound, host)
     lattice, at = map_onto_host(atoms, host, mobile, max_distance)
     sites, result = supercell(host, lattice), atoms.copy()
     s = sites.get_scaled_positions(wrap=False)[at] - atoms.get_scaled_positions(wrap=False)
@@ -311,7 +316,7 @@ def undistorted(atoms, host, mobile="Na", max_distance=1.0):
     return result
 
 
-def same_ordering(a, b, host=None, mobile="Na", redox=REDOX, max_distance=1.0, symprec=1e-2):
+def same_ordering(a, b, host=None, compound=None, max_distance=1.0, symprec=1e-2):
     """Whether two frames, relaxed or not, hold the same arrangement of mobile ions and the same
     charge ordering.
 
@@ -320,7 +325,7 @@ def same_ordering(a, b, host=None, mobile="Na", redox=REDOX, max_distance=1.0, s
     a, b : ase.Atoms
         With ``arrays["oxi_states"]``. One may be a supercell of the other: the smaller is then
         repeated.
-    host, mobile, redox, max_distance, symprec
+    host, compound, max_distance, symprec
         As in `ordering_label`; the host is by default found from both frames.
 
     Returns
@@ -338,87 +343,17 @@ def same_ordering(a, b, host=None, mobile="Na", redox=REDOX, max_distance=1.0, s
     times = len(large) / max(len(small), 1)
     if {e: times * n for e, n in Counter(small.symbols).items()} != Counter(large.symbols):
         return False
+    compound = compound_of([a, b], compound, host)
     if host is None:
-        host = find_host([a, b] if times == 1 else [small], mobile)
-    placed = [
-        _located(atoms, host, mobile, redox, max_distance, symprec)
-        for atoms in (large, *(tilings(small, large) if times > 1 else [small]))
+        host = find_host([a, b] if times == 1 else [small], compound)
+    others = tilings(small, large) if times > 1 else [small]
+    first, *placed = [
+        located(atoms, host, compound, max_distance, symprec) for atoms in (large, *others)
     ]
-    if not any(found[3] == placed[0][3] for found in placed[1:]):
+    if not any(found.lattice == first.lattice for found in placed):
         raise InputError(
             f"{a.get_chemical_formula()} and {b.get_chemical_formula()} have different supercells "
             "of the host; "
             "to compare them, repeat both to a common cell"
         )
-    return any(found[0] == placed[0][0] for found in placed[1:])
-
-
-def orderings_table(
-    frames, host=None, mobile="Na", redox=REDOX, max_distance=1.0, symprec=1e-2, progress=True
-):
-    """The orderings in a list of frames, one row each.
-
-    Parameters
-    ----------
-    frames : list of ase.Atoms
-        With ``arrays["oxi_states"]``; energies (eV per cell) where there are any.
-    host, mobile, redox, max_distance, symprec
-        As in `ordering_label`; the host is by default found from all frames (then they must be of
-        one cell).
-    progress : bool
-        A progress bar when it takes more than a few seconds.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Sorted by x and energy: ``ordering`` (the label), ``x`` (mobile ions per formula unit of the
-        framework), ``formula``, ``degeneracy``, ``n_frames``, ``energy_per_fu`` (lowest, eV per
-        formula unit), ``above_lowest`` (meV per formula unit above the lowest ordering of that x),
-        ``lowest_frame`` (its number in `frames`). Energies are NaN where no frame has one.
-    """
-    import pandas as pd
-    from tqdm.auto import tqdm
-
-    columns = [
-        "ordering",
-        "x",
-        "formula",
-        "degeneracy",
-        "n_frames",
-        "energy_per_fu",
-        "above_lowest",
-        "lowest_frame",
-    ]
-    frames, rows = [frames] if isinstance(frames, Atoms) else list(frames), {}
-    host = find_host(frames, mobile) if host is None and frames else host
-    for i, atoms in enumerate(tqdm(frames, unit=" frames", delay=3, disable=not progress)):
-        try:
-            name, degeneracy, x, _ = _located(atoms, host, mobile, redox, max_distance, symprec)
-        except InputError as reason:
-            raise InputError(f"orderings_table: frame {i}: {reason}") from None
-        energy, n_units = (
-            label(atoms, "energy"),
-            math.gcd(*(n for e, n in Counter(atoms.symbols).items() if e != mobile)),
-        )
-        energy = np.nan if energy is None else float(energy) / n_units
-        row = rows.setdefault(
-            name,
-            dict(
-                zip(
-                    columns,
-                    (name, x, atoms.get_chemical_formula(), degeneracy, 0, np.nan, np.nan, i),
-                )
-            ),
-        )
-        row["n_frames"] += 1
-        if energy < row["energy_per_fu"] or (
-            np.isnan(row["energy_per_fu"]) and np.isfinite(energy)
-        ):
-            row.update(energy_per_fu=energy, lowest_frame=i)
-    table = pd.DataFrame(list(rows.values()), columns=columns).sort_values(
-        ["x", "energy_per_fu", "ordering"], ignore_index=True
-    )
-    table["above_lowest"] = 1000 * (
-        table["energy_per_fu"] - table.groupby("x")["energy_per_fu"].transform("min")
-    )
-    return table
+    return any(found.ordering == first.ordering for found in placed)

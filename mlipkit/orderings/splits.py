@@ -7,7 +7,7 @@ import numpy as np
 from mlipkit.files import InputError
 
 
-def split_by_ordering(frames, validation=0.15, test=0.15, seed=0, mobile="Na", group=None):
+def split_by_ordering(frames, validation=0.15, test=0.15, seed=0, compound=None, group=None):
     """Give every frame ``info["split"]``: all frames of one Na arrangement and charge ordering go
     to the same part.
 
@@ -23,8 +23,8 @@ def split_by_ordering(frames, validation=0.15, test=0.15, seed=0, mobile="Na", g
         Shares of the frames that these two should reach, as nearly as whole groups allow; each gets
         at least one group.
     seed : int
-    mobile : str or None
-        The mobile ion, for `ordering_label`.
+    compound : Compound, optional
+        For frames without a name, see `name_orderings`.
     group : callable, optional
         Another name for the group of a frame: ``lambda atoms: atoms.info["material"]``.
 
@@ -39,9 +39,12 @@ def split_by_ordering(frames, validation=0.15, test=0.15, seed=0, mobile="Na", g
     InputError
         When there are fewer than three groups, or too few that may be held out.
     """
-    from mlipkit.orderings.names import orderings_of
+    from mlipkit.orderings.naming import named
 
-    names = [group(atoms) for atoms in frames] if group else orderings_of(frames, mobile)
+    if group is None and not all("ordering" in atoms.info for atoms in frames):
+        named(frames, compound)
+    group = group or (lambda atoms: atoms.info["ordering"])
+    names = [group(atoms) for atoms in frames]
     size = Counter(names)
     if len(size) < 3:
         raise InputError(

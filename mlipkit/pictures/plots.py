@@ -7,8 +7,11 @@ import plotly.graph_objects as go
 from ase.units import kB
 from plotly.subplots import make_subplots
 
+from mlipkit.charges.compounds import compound_of
 from mlipkit.charges.references import references_for
+from mlipkit.files import InputError
 from mlipkit.frames.labels import required_label
+from mlipkit.orderings.names import arrangement as of_ordering
 from mlipkit.pictures.figures import (  # noqa: F401 - mlipkit.pictures.plots gives them all
     ARCHITECTURES,
     CLOSE_UP,
@@ -163,10 +166,10 @@ def hull(tables):
         )
     figure.update_layout(
         LAYOUT,
-        xaxis_title="x in Na<sub>x</sub>FePO<sub>4</sub>",
+        xaxis_title=_x_title(tables),
         yaxis_title="formation energy (eV/f.u.)",
     )
-    figure.update_xaxes(range=[-0.05, 1.05], tickvals=[0, 0.25, 0.5, 0.75, 1])
+    _x_axis(figure, np.concatenate([t["x"] for t in tables.values()]))
     lowest = min(table["formation_energy"].min() for table in tables.values())
     near = {"yaxis.range": [1.15 * lowest - 0.005, CLOSE_UP], "yaxis.autorange": False}
     buttons = [
@@ -190,6 +193,26 @@ def hull(tables):
     return figure
 
 
+def _said(tables, key, default):
+    """What tables of one compound say of it in their ``attrs``."""
+    known = [table.attrs[key] for table in tables.values() if table.attrs.get(key)]
+    return known[0] if known else default
+
+
+def _x_title(tables):
+    compound = _said(tables, "compound", None)
+    return f"x in {compound}" if compound else "x"
+
+
+def _x_axis(figure, values):
+    """The range of the data with a margin, a tick at each composition where they are few."""
+    values = sorted({round(float(v), 6) for v in values})
+    margin = 0.05 * (values[-1] - values[0] or 1)
+    figure.update_xaxes(range=[values[0] - margin, values[-1] + margin])
+    if len(values) <= 9:
+        figure.update_xaxes(tickvals=values, ticktext=[f"{v:.3g}" for v in values])
+
+
 def voltage(profiles):
     """Voltage over composition, a staircase per method.
 
@@ -206,7 +229,8 @@ def voltage(profiles):
         which the step lies.
     """
     figure = go.Figure()
-    for name, table in _by_method(profiles).items():
+    tables = _by_method(profiles)
+    for name, table in tables.items():
         colour, symbol = series_style(name)
         ends = [(step, step[end]) for step in table.to_dict("records") for end in ("x1", "x2")]
         figure.add_scatter(
@@ -224,11 +248,22 @@ def voltage(profiles):
         )
     figure.update_layout(
         LAYOUT,
-        xaxis_title="x in Na<sub>x</sub>FePO<sub>4</sub>",
-        yaxis_title="voltage against Na (V)",
+        xaxis_title=_x_title(tables),
+        yaxis_title=f"voltage against {_said(tables, 'mobile', 'the metal')} (V)",
     )
-    figure.update_xaxes(range=[-0.05, 1.05], tickvals=[0, 0.25, 0.5, 0.75, 1])
+    _x_axis(figure, np.concatenate([np.r_[t["x1"], t["x2"]] for t in tables.values()]))
     return figure
+
+
+def _ideal_mixing(table):
+    """x and the entropy of free mixing (k): a smooth curve where one metal mixes two states."""
+    rows = table["entropy_ideal"].groupby("x").first() / kB
+    x = np.linspace(0, 1, 101)[1:-1]  # the ends by hand: x ln x goes to 0 there
+    smooth = [0, *(-x * np.log(x) - (1 - x) * np.log(1 - x)).tolist(), 0]
+    x = [0, *x.tolist(), 1]
+    if np.allclose(np.interp(rows.index, x, smooth), rows, atol=1e-3):
+        return x, smooth
+    return rows.index.tolist(), rows.tolist()
 
 
 def entropy(table, part="entropy_electronic"):
@@ -256,10 +291,9 @@ def entropy(table, part="entropy_electronic"):
             line={"color": colour, "width": 1, "dash": "dot"},
             marker={"color": colour, "symbol": symbol, "size": 9},
         )
-    x = np.linspace(0, 1, 101)[1:-1]  # the ends by hand: x ln x goes to 0 there
-    ideal = [0, *(-x * np.log(x) - (1 - x) * np.log(1 - x)).tolist(), 0]
+    x, ideal = _ideal_mixing(table)
     figure.add_scatter(
-        x=[0, *x.tolist(), 1],
+        x=x,
         y=ideal,
         name="ideal mixing",
         mode="lines",
@@ -267,7 +301,7 @@ def entropy(table, part="entropy_electronic"):
     )
     figure.update_layout(
         LAYOUT,
-        xaxis_title="x in Na<sub>x</sub>FePO<sub>4</sub>",
+        xaxis_title=_x_title({"": table}),
         yaxis_title="entropy (k per formula unit)",
     )
     return figure
@@ -372,15 +406,21 @@ def ladder(frames, energies, arrangement):
     Returns
     -------
     plotly.graph_objects.Figure
-        A trace per ordering, named after it: its level with every method, meV per formula unit (one
-        Fe).
+        A trace per ordering, named after it: its level with every method, meV per formula unit.
     """
-    here = [i for i, a in enumerate(frames) if a.info["ordering"].startswith(arrangement + "_")]
+    here = [i for i, a in enumerate(frames) if of_ordering(a.info["ordering"]) == arrangement]
+    if not here:
+        there = sorted({of_ordering(a.info["ordering"]) for a in frames})
+        raise InputError(
+            f"plots.ladder: no frame has the arrangement {arrangement!r}; there is "
+            f"{', '.join(there[:20])}"
+        )
     columns = {"DFT": [required_label(frames[i], "energy", "plots.ladder") for i in here]}
     columns |= {model: [e[i] for i in here] for model, e in energies.items()}
-    n_fe, figure = (frames[here[0]].symbols == "Fe").sum(), go.Figure()
+    figure, one = go.Figure(), [frames[i] for i in here]
+    units = compound_of(one).units(one[0])
     for k, i in enumerate(here):
-        levels = [1e3 * float(e[k] - min(e)) / n_fe for e in columns.values()]
+        levels = [1e3 * float(e[k] - min(e)) / units for e in columns.values()]
         colour, symbol = LEVELS[k % len(LEVELS)]
         figure.add_scatter(
             x=list(columns),

@@ -13,6 +13,7 @@ import numpy as np
 
 from mlipkit.files import InputError, embedded, manifest
 from mlipkit.frames.labels import label, write_frames
+from mlipkit.models.foreign import CalculatorPotential, as_potential, as_potentials
 from mlipkit.relaxation.one import Relaxation, relax
 
 RETRIES = 3  # how often a structure is begun again after the process that worked on it died
@@ -27,8 +28,8 @@ def relax_many(frames, model, folder=None, processes=None, client=None, progress
     frames : list of ase.Atoms
         As for `relax`. ``info["ordering"]`` or ``info["job"]``, where there is one, goes into the
         names of the files.
-    model : Potential or dict of Potential
-        ``{name: potential}`` relaxes every structure with every model.
+    model : Potential, ASE calculator, or a dict of them
+        ``{name: model}`` relaxes every structure with every model.
     folder : str or Path, optional
         Every relaxed structure is written there, in one step, as extended XYZ with all its frames.
         A call with the same structures, models and options takes what lies there and does the rest:
@@ -57,7 +58,13 @@ def relax_many(frames, model, folder=None, processes=None, client=None, progress
     """
     from tqdm.auto import tqdm
 
-    frames, models = list(frames), model if isinstance(model, dict) else {"": model}
+    from mlipkit.models.potential import as_list
+
+    frames = as_list(frames, "relax_many")
+    several = isinstance(model, dict)
+    models = (
+        as_potentials(model, "relax_many") if several else {"": as_potential(model, "relax_many")}
+    )
     settings = {
         name: p.default
         for name, p in inspect.signature(relax).parameters.items()
@@ -104,7 +111,7 @@ def relax_many(frames, model, folder=None, processes=None, client=None, progress
         except KeyboardInterrupt:
             pass
     lists = {name: [results.get((name, i)) for i in range(len(frames))] for name in models}
-    return lists if isinstance(model, dict) else lists[""]
+    return lists if several else lists[""]
 
 
 def relaxation_table(relaxations):
@@ -206,17 +213,19 @@ def _on_dask(jobs, client):
 
 def _relaxed(key, atoms, model, options):
     """What runs in a worker. Bad input is a result, so that it ends no campaign."""
-    began = time.time()
+    began = time.monotonic()
     try:
         return key, relax(atoms, model, progress=False, **options)
     except InputError as wrong:
-        return key, Relaxation([atoms.copy()], None, str(wrong), time.time() - began)
+        return key, Relaxation([atoms.copy()], None, str(wrong), time.monotonic() - began)
 
 
 def _fingerprint(model):
+    if isinstance(model, CalculatorPotential):
+        return model.fingerprint()
     digest = hashlib.sha256(repr(sorted(model.proxies.items())).encode())
     for name, tensor in model.network.state_dict().items():
-        digest.update(name.encode() + tensor.detach().numpy().tobytes())
+        digest.update(name.encode() + tensor.detach().cpu().numpy().tobytes())
     return digest.hexdigest()
 
 

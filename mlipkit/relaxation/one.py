@@ -12,11 +12,13 @@ from mlipkit.charges.oxidation import infer_oxidation_states
 from mlipkit.charges.references import redox_sites
 from mlipkit.files import InputError
 from mlipkit.frames.labels import label
+from mlipkit.models.foreign import as_potential, asked
 
 CLOSE = 0.5  # Å: no two atoms of a solid or a molecule are nearer (H2: 0.74)
 # Å: an atom without a neighbour within it interacts with nothing in any of the models
 ALONE = 6.0
 # eV/Å: no crystal that a model can describe has such a force; it has left what it was trained on
+KEPT = "energy", "forces", "stress", "magmoms"
 EXPLODED = 1e3
 
 
@@ -164,8 +166,8 @@ def relax(
     ----------
     atoms : ase.Atoms
         Not changed. With ``arrays["oxi_states"]`` for a charge-aware model. Constraints are kept.
-    model : Potential
-        As `load_model` or `train` give it.
+    model : Potential or ase.calculators.calculator.Calculator
+        As `load_model` or `train` give it; any ASE calculator is taken as a charge-blind model.
     fmax : float
         eV/Å: converged when no force is larger (with `cell`: nor the stress times the volume, as
         ASE's filters count it).
@@ -196,11 +198,12 @@ def relax(
     """
     from tqdm.auto import tqdm
 
+    model = as_potential(model, "relax")
     check_structure(atoms)
-    atoms, began = atoms.copy(), time.time()
-    atoms.calc = model.calculator()
+    atoms, began = atoms.copy(), time.monotonic()
     # what the model cannot describe is said before anything runs
-    atoms.get_potential_energy()
+    atoms.calc = model.calculator()
+    asked(atoms, atoms.get_potential_energy)
     frames, states, reason, prepared = [], [], "step limit", _optimizer(optimizer, atoms, cell)
 
     def record():
@@ -208,9 +211,7 @@ def relax(
         p = atoms.calc.results
         frame = atoms.copy()
         frame.info["step"] = len(frames)
-        frame.calc = SinglePointCalculator(
-            frame, **{k: v for k, v in p.items() if k not in ("free_energy", "charges")}
-        )
+        frame.calc = SinglePointCalculator(frame, **{k: p[k] for k in KEPT if k in p})
         frames.append(frame)
         if "magmoms" in p:
             states.append(_states(frame, p["magmoms"]))
@@ -234,14 +235,16 @@ def relax(
                         record()
                     if done:
                         reason = "converged"
-                    elif seconds is not None and time.time() - began > seconds:
+                    elif seconds is not None and time.monotonic() - began > seconds:
                         reason = "time limit"
                         break
         except KeyboardInterrupt:
             reason = "interrupted"
         except (InputError, ArithmeticError, np.linalg.LinAlgError, RuntimeError) as wrong:
             reason = str(wrong)
-    return Relaxation(frames, np.array(states) if states else None, reason, time.time() - began)
+    return Relaxation(
+        frames, np.array(states) if states else None, reason, time.monotonic() - began
+    )
 
 
 def _states(frame, magmoms):

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mlipkit.charges.compounds import compound_of
 from mlipkit.files import InputError
 from mlipkit.orderings.enumeration import count_orderings, enumerate_orderings
-from mlipkit.orderings.names import REDOX, ordering_label, sites_of
+from mlipkit.orderings.names import counting, located, sites_of
 from mlipkit.relaxation.many import relax_many
 from mlipkit.statmech.pairs import PairExpansion
 
@@ -66,8 +67,7 @@ def search_charge_ordering(
     host,
     model,
     n_mobile=None,
-    mobile="Na",
-    redox={"Fe": (2, 3)},  # noqa: B006
+    compound=None,
     supercell=None,
     mobile_sites=None,
     fixed=None,
@@ -98,7 +98,7 @@ def search_charge_ordering(
     model : Potential
         Charge-aware, or charge-blind to see what that one finds: on the undistorted host it cannot
         tell charge orderings apart.
-    n_mobile, mobile, redox, supercell, mobile_sites, fixed
+    n_mobile, compound, supercell, mobile_sites, fixed
         As for `enumerate_orderings`; one composition: `n_mobile` must be one number unless
         `mobile_sites` say it.
     keep : int
@@ -134,10 +134,11 @@ def search_charge_ordering(
     """
     import pandas as pd
 
+    compound = compound_of([host], compound, host)
+    mobile = compound.mobile
     setup = {
         "host": host,
-        "mobile": mobile,
-        "redox": redox,
+        "compound": compound,
         "supercell": supercell,
         "mobile_sites": mobile_sites,
         "fixed": fixed,
@@ -149,11 +150,10 @@ def search_charge_ordering(
             "n_mobile, the number of "
             f"{mobile} in the cell, or mobile_sites"
         )
-    if not redox:
+    if not compound.redox:
         raise InputError(
             "search_charge_ordering: name the elements that change their charge and their states, "
-            "such as "
-            "redox={'Fe': (2, 3)}"
+            "such as compound=mk.Compound(mobile, {'Mn': (2, 3)})"
         )
     if keep < 1:
         raise InputError(
@@ -229,8 +229,9 @@ class _Cells:
 
     def __init__(self, setup, model, progress):
         self.setup, self.model, self.progress, self.known = setup, model, progress, {}
+        compound = setup["compound"]
         self.sites = sites_of(
-            setup["host"], setup["supercell"], setup["mobile"], {*REDOX, *setup["redox"]}, 1e-2
+            setup["host"], setup["supercell"], compound.mobile, counting(compound), 1e-2
         )
         self.expansion = PairExpansion(self.sites)
         self.n_sample = max(SAMPLE, PER_COEFFICIENT * self.expansion.n_coefficients)
@@ -241,7 +242,7 @@ class _Cells:
             dict(zip(one.get_chemical_symbols(), one.arrays["oxi_states"])),
         )
         self.options = [
-            sorted(set(setup["redox"].get(e, (self.charges[e],)))) for e in self.sites.elements
+            sorted(set(compound.redox.get(e, (self.charges[e],)))) for e in self.sites.elements
         ]
 
     def configuration(self, ordering):
@@ -373,9 +374,7 @@ def _walk(cells, movable, steps, temperature, rng, progress):
 
 
 def _label(atoms, setup, **tolerance):
-    return ordering_label(
-        atoms, setup["host"], setup["mobile"], {*REDOX, *setup["redox"]}, **tolerance
-    )
+    return located(atoms, setup["host"], setup["compound"], **tolerance).ordering
 
 
 def _found(relaxation, setup):

@@ -6,8 +6,12 @@ from collections import Counter
 import numpy as np
 from ase.units import kB
 
-from mlipkit.analysis.thermo import along_the_line, formula_units
+from mlipkit.analysis.thermo import along_the_line
+from mlipkit.charges.compounds import compound_of
 from mlipkit.files import InputError
+from mlipkit.orderings.host_search import find_host
+from mlipkit.orderings.names import arrangement
+from mlipkit.orderings.naming import named
 
 
 def charge_entropy(
@@ -97,24 +101,21 @@ def charge_entropy(
     } | {"log_z": log_z}
 
 
-def entropy_table(
-    frames, energies=None, temperatures=(300, 450, 600, 750, 900), mobile="Na", redox="Fe"
-):
+def entropy_table(frames, energies=None, temperatures=(300, 450, 600, 750, 900), compound=None):
     """`charge_entropy` of every composition, at several temperatures.
 
     Parameters
     ----------
     frames : list of ase.Atoms
-        One per charge ordering (`end_points`): ``info["ordering"]`` as `ordering_label` names them
-        (composition, arrangement of the ions, charges), ``info["degeneracy"]``, and
-        ``arrays["oxi_states"]``; every ordering of the cell, if the numbers are to be entropies of
-        the material.
+        One per charge ordering (`end_points`), with ``arrays["oxi_states"]``, named by
+        `name_orderings` (or here, where they are not); every ordering of the cell, if the numbers
+        are to be entropies of the material.
     energies : array_like, shape (n_frames,), optional
         eV per cell; by default the labels.
     temperatures : iterable of float
         K.
-    mobile, redox
-        As for `formation_energies`.
+    compound : Compound, optional
+        By default found from the frames.
 
     Returns
     -------
@@ -122,50 +123,80 @@ def entropy_table(
         Index ``x`` and ``temperature`` (K); ``states`` (sum of the degeneracies) out of
         ``all_states`` that the cell has, ``free_energy``, ``energy`` (eV per formula unit),
         ``entropy``, ``entropy_ion``, ``entropy_electronic`` and ``entropy_ideal`` (eV/K per formula
-        unit). The latter is the limit of free mixing of charges in an infinite crystal, -k [y ln y
-        + (1 - y) ln(1 - y)] over the oxidation states.
+        unit). The latter is the limit of free mixing of charges in an infinite crystal, -k sum y
+        ln y over the oxidation states of each metal, with the charges of the lowest state.
 
     Raises
     ------
     InputError
-        As `charge_entropy`, or when a frame lacks its ordering, degeneracy or oxidation states.
+        As `charge_entropy`, or when a frame lacks its oxidation states.
     """
     import pandas as pd
 
-    x, e = along_the_line(frames, energies, mobile, redox)
-    n = formula_units(frames, redox)
+    compound = compound_of(frames, compound)
     for i, a in enumerate(frames):
-        if lacks := [k for k in ("ordering", "degeneracy") if k not in a.info] + ["oxi_states"] * (
-            "oxi_states" not in a.arrays
-        ):
+        if "oxi_states" not in a.arrays:
             raise InputError(
-                f"entropy_table: frame {i} ({a.get_chemical_formula()}) has no "
-                f"{' and no '.join(lacks)}"
+                f"entropy_table: frame {i} ({a.get_chemical_formula()}) has no oxi_states"
             )
-    states = [
-        tuple(sorted(Counter(a.arrays["oxi_states"][np.isin(a.symbols, redox)].tolist()).values()))
-        for a in frames
-    ]
-    rows = {}
+    frames = named(frames, compound)
+    x, e = along_the_line(frames, energies, compound)
+    n = [compound.units(a) for a in frames]
+    charges, rows = [_charges(a, compound) for a in frames], {}
+    host = find_host(frames, compound) if compound.mobile else None
     for value in sorted(set(x.round(6))):
         here = np.flatnonzero(np.isclose(x, value, atol=1e-6))
-        if len({(n[i], states[i]) for i in here}) > 1:
+        totals = {sum(q * k for (_, q), k in charges[i]) for i in here}
+        if len({n[i] for i in here}) > 1 or len(totals) > 1:
             raise InputError(
                 f"entropy_table: the frames at x = {value:g} are of cells of different size or "
                 "charge"
             )
-        units, counts = int(n[here[0]]), states[here[0]]
-        # x050_na01_fe02 and such
-        names = ["_".join(frames[i].info["ordering"].split("_")[:2]) for i in here]
-        g, shares = [frames[i].info["degeneracy"] for i in here], np.array(counts) / units
-        orders = math.factorial(units) // math.prod(map(math.factorial, counts))
+        units = round(n[here[0]])
+        names = [arrangement(frames[i].info["ordering"]) for i in here]
+        g = [frames[i].info["degeneracy"] for i in here]
+        orders = sum(_orders(kinds) for kinds in {charges[i] for i in here})
+        sites = 0 if host is None else _n_sites(host, compound, units)
+        ideal = -kB * sum(
+            k / units * math.log(k / m) for k, m in _shares(charges[here[e[here].argmin()]])
+        )
         for temperature in temperatures:
             found = charge_entropy(e[here] * units, g, temperature, names, units, orders)
             del found["log_z"]
             rows[value, temperature] = {
                 "states": sum(g),
-                "all_states": math.comb(units, round(value * units)) * orders,
+                "all_states": math.comb(sites, round(value * units)) * orders,
                 **found,
-                "entropy_ideal": float(-kB * shares @ np.log(shares)),
+                "entropy_ideal": ideal,
             }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["x", "temperature"])
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis(["x", "temperature"])
+    table.attrs["compound"] = compound.html
+    return table
+
+
+def _charges(atoms, compound):
+    """((metal, state), number) of a frame, sorted."""
+    pairs = zip(atoms.get_chemical_symbols(), atoms.arrays["oxi_states"].tolist())
+    return tuple(sorted(Counter(pair for pair in pairs if pair[0] in compound.redox).items()))
+
+
+def _shares(charges):
+    """(number of a metal in a state, number of that metal) of what `_charges` counts."""
+    metals = Counter()
+    for (metal, _), k in charges:
+        metals[metal] += k
+    return [(k, metals[metal]) for (metal, _), k in charges]
+
+
+def _orders(charges):
+    """In how many ways the states can be put on the sites of their metals."""
+    metals = dict.fromkeys((metal for (metal, _), _ in charges), 1)
+    for metal in metals:
+        counts = [k for (element, _), k in charges if element == metal]
+        metals[metal] = math.factorial(sum(counts)) // math.prod(map(math.factorial, counts))
+    return math.prod(metals.values())
+
+
+def _n_sites(host, compound, units):
+    """Sites of the mobile ion in a cell of so many formula units."""
+    return round((host.symbols == compound.mobile).sum() / compound.units(host) * units)

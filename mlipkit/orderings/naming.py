@@ -1,0 +1,240 @@
+"""Write onto frames which ordering each of them has, or list the orderings of frames in a table."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+
+from mlipkit.charges.compounds import Compound, group_by_compound
+from mlipkit.charges.oxidation import infer_oxidation_states
+from mlipkit.files import InputError
+from mlipkit.frames.labels import label
+from mlipkit.orderings.host_search import find_host
+from mlipkit.orderings.hosts import best_fit, reduced, without_vacancies
+from mlipkit.orderings.names import located
+
+ALIKE = 1.5  # Å that an atom of one crystal may be away from its place in another frame of it
+NAMED = "ordering", "x", "degeneracy", "compound"
+
+
+@dataclass(frozen=True, eq=False)
+class Crystal:
+    """Frames of one compound on one host."""
+
+    compound: Compound
+    host: Atoms
+    members: list
+    title: str
+
+
+def name_orderings(
+    frames,
+    host=None,
+    compound=None,
+    validation=0.15,
+    test=0.15,
+    seed=0,
+    max_distance=1.0,
+    progress=True,
+):
+    """Write onto every frame which ordering of which compound it is, and to which split it belongs.
+
+    Everything that compares orderings builds on it: errors by ordering, the order of energies,
+    entropy. Frames of several compounds are grouped by their framework, and those of one framework
+    by their crystal; an ordering is named within its own, and where there are several the name
+    begins with the compound (``LixMnPO4:x050_li01_mn02``).
+
+    Parameters
+    ----------
+    frames : list of ase.Atoms
+        With ``arrays["oxi_states"]``, or with moments, from which they are then inferred and
+        written onto the frames.
+    host : ase.Atoms, optional
+        As in `ordering_label`; by default found from the frames, those of the smallest cell first.
+    compound : Compound, optional
+    validation, test, seed
+        As in `split_by_ordering`. A split that is there already in all frames is kept, and with
+        fewer than three orderings there is none.
+    max_distance : float
+        Å that an atom may be away from its site.
+    progress : bool
+        A progress bar when it takes more than a few seconds.
+
+    Returns
+    -------
+    list of ase.Atoms
+        The same objects, with ``info["compound"]`` (``"LixMnPO4"``), ``info["ordering"]``,
+        ``info["x"]`` (mobile ions per formula unit), ``info["degeneracy"]`` and
+        ``info["split"]``.
+
+    Raises
+    ------
+    InputError
+        Naming the frame: when its oxidation states are not known, or an atom has no site.
+    """
+    from mlipkit.orderings.splits import split_by_ordering
+
+    frames = _listed(frames, "name_orderings")
+    for i, atoms in enumerate(frames):
+        _give_states(atoms, i, compound)
+    _write_names(frames, host, compound, max_distance, progress)
+    known = all("split" in atoms.info for atoms in frames)
+    if not known and len({atoms.info["ordering"] for atoms in frames}) >= 3:
+        split_by_ordering(frames, validation, test, seed)
+    return frames
+
+
+def named(frames, compound=None):
+    """Frames that have a name each; where one has none all are named, so that an ordering has one
+    name.
+    """
+    frames = _listed(frames, "naming orderings")
+    if not all(key in atoms.info for atoms in frames for key in NAMED[:3]):
+        _write_names(frames, None, compound, 1.0, True)
+    return frames
+
+
+def orderings_table(
+    frames, host=None, compound=None, max_distance=1.0, symprec=1e-2, progress=True
+):
+    """The orderings in a list of frames, one row each.
+
+    Parameters
+    ----------
+    frames : list of ase.Atoms
+        With ``arrays["oxi_states"]``; energies (eV per cell) where there are any. Several
+        compounds are listed one after the other.
+    host, compound, max_distance, symprec
+        As in `ordering_label`; the host is by default found from all frames.
+    progress : bool
+        A progress bar when it takes more than a few seconds.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Sorted by compound, x and energy: ``ordering`` (the label), ``x`` (mobile ions per formula
+        unit of the framework), ``formula``, ``degeneracy``, ``n_frames``, ``energy_per_fu``
+        (lowest, eV per formula unit), ``above_lowest`` (meV per formula unit above the lowest
+        ordering of that x), ``lowest_frame`` (its number in `frames`), ``compound``. Energies are
+        NaN where no frame has one.
+    """
+    import pandas as pd
+
+    columns = "ordering x formula degeneracy n_frames energy_per_fu above_lowest lowest_frame"
+    columns = [*columns.split(), "compound"]
+    frames, rows = [frames] if isinstance(frames, Atoms) else list(frames), {}
+    if not frames:
+        return pd.DataFrame(columns=columns)
+    for i, crystal, place in _places(frames, host, compound, max_distance, symprec, progress):
+        atoms, key = frames[i], (crystal.title, place.ordering)
+        energy = label(atoms, "energy")
+        energy = np.nan if energy is None else float(energy) / place.n_units
+        start = {"ordering": place.ordering, "x": place.x, "degeneracy": place.degeneracy}
+        start |= {"formula": atoms.get_chemical_formula(), "compound": crystal.title}
+        start |= {"n_frames": 0, "energy_per_fu": np.nan, "lowest_frame": i}
+        row = rows.setdefault(key, start)
+        row["n_frames"] += 1
+        first = np.isnan(row["energy_per_fu"]) and np.isfinite(energy)
+        if first or energy < row["energy_per_fu"]:
+            row.update(energy_per_fu=energy, lowest_frame=i)
+    table = pd.DataFrame(list(rows.values()), columns=columns)
+    table = table.sort_values(["compound", "x", "energy_per_fu", "ordering"], ignore_index=True)
+    lowest = table.groupby(["compound", "x"])["energy_per_fu"].transform("min")
+    table["above_lowest"] = 1000 * (table["energy_per_fu"] - lowest)
+    return table
+
+
+def _listed(frames, where):
+    frames = [frames] if isinstance(frames, Atoms) else list(frames)
+    if not frames or not all(isinstance(atoms, Atoms) for atoms in frames):
+        raise InputError(f"{where} takes frames (ase.Atoms), one or more in a list")
+    return frames
+
+
+def _give_states(atoms, i, compound):
+    """Infer the oxidation states of a frame that has none."""
+    if "oxi_states" in atoms.arrays:
+        return
+    options = {} if compound is None else {"references": compound.references}
+    options |= {} if compound is None else {"fixed": compound.fixed}
+    try:
+        atoms.set_array("oxi_states", infer_oxidation_states(atoms, **options).states)
+    except InputError as reason:
+        raise InputError(f"name_orderings: frame {i}: {reason}") from None
+
+
+def _write_names(frames, host, compound, max_distance, progress):
+    for i, crystal, place in _places(frames, host, compound, max_distance, 1e-2, progress):
+        prefix = "" if len(crystal.members) == len(frames) else f"{crystal.title}:"
+        frames[i].info |= {"ordering": prefix + place.ordering, "compound": crystal.title}
+        frames[i].info |= {"x": place.x, "degeneracy": place.degeneracy}
+
+
+def _places(frames, host, compound, max_distance, symprec, progress):
+    """(number of the frame, its crystal, its place) of every frame."""
+    from tqdm.auto import tqdm
+
+    crystals = _crystals(frames, host, compound)
+    with tqdm(total=len(frames), unit=" frames", delay=3, disable=not progress) as bar:
+        for crystal in crystals:
+            for i in crystal.members:
+                try:
+                    place = located(
+                        frames[i], crystal.host, crystal.compound, max_distance, symprec
+                    )
+                except InputError as reason:
+                    raise InputError(f"frame {i}: {reason}") from None
+                yield i, crystal, place
+                bar.update()
+
+
+def _crystals(frames, host, compound):
+    crystals = []
+    for found, members in group_by_compound(frames, compound):
+        if host is not None:
+            crystals.append(Crystal(found, host, members, found.formula))
+            continue
+        left, several = members, []
+        while left:
+            whole, mine = _one_crystal(frames, left, found)
+            several.append((whole, mine))
+            left = [i for i in left if i not in set(mine)]
+        for n, (whole, mine) in enumerate(several, start=1):
+            title = found.formula + (f" ({n})" if n > 1 else "")
+            crystals.append(Crystal(found, whole, mine, title))
+    return crystals
+
+
+def _one_crystal(frames, members, compound):
+    """The host of the smallest and fullest frame, and the frames that lie on it."""
+    size = {i: len(frames[i]) - _n_mobile(frames[i], compound) for i in members}
+    smallest = [i for i in members if size[i] == min(size.values())]
+    try:
+        host = find_host([frames[i] for i in smallest], compound)
+        mine = smallest
+    except InputError:
+        seed = max(smallest, key=lambda i: _n_mobile(frames[i], compound))
+        mine = [i for i in smallest if i == seed or _alike(frames[i], frames[seed], compound)]
+        host = find_host([frames[i] for i in mine], compound)
+    larger = [i for i in members if i not in set(smallest)]
+    return host, mine + [i for i in larger if _alike(frames[i], host, compound)]
+
+
+def _n_mobile(atoms, compound):
+    return int((atoms.symbols == compound.mobile).sum())
+
+
+def _alike(atoms, other, compound):
+    """Whether the framework of a frame lies on that of another."""
+    atoms, other = (without_vacancies(a) for a in (atoms, other))
+    mine, theirs = (
+        reduced(a[a.symbols != compound.mobile], "frame")
+        if compound.mobile
+        else reduced(a, "frame")
+        for a in (atoms, other)
+    )
+    try:
+        _, (_, _, _, _, vectors) = best_fit(mine, theirs, None)
+    except InputError:
+        return False
+    return bool(np.linalg.norm(vectors, axis=1).max() < ALIKE)
