@@ -233,7 +233,7 @@ def test_disk_full_on_the_way(server, tmp_path, content):
     """
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
-        "from mlipkit import datasets\ntry: datasets.load_dft('electronic-entropy', "
+        "from mlipkit.frames import datasets\ntry: datasets.load_dft('electronic-entropy', "
         "files='train.xyz', progress=False)\n"
         "except datasets.InputError as reason: print(reason)"
     )

@@ -58,7 +58,7 @@ def test_atoms_carry_what_the_model_predicts(state):
 
 
 def test_missing_predictions_are_named(frames):
-    with pytest.raises(mk.InputError, match="no prediction of chgnet_pretrained for job x000"):
+    with pytest.raises(mk.InputError, match="no prediction of chgnet_pretrained for frame 0 .x000"):
         mk.ExplorerState(frames, mk.load_predictions().query("job != 'x000_na-_fe0123'"))
     with pytest.raises(
         mk.InputError, match="no predictions of chgnet_aware, chgnet_blind, cpainn_aware"

@@ -20,7 +20,8 @@ import mlipkit.orderings.hosts
 from mlipkit.orderings.enumeration import count_orderings, enumerate_orderings
 from mlipkit.orderings.host_search import find_host
 from mlipkit.orderings.hosts import map_onto_host, permutations, supercell, superlattice
-from mlipkit.orderings.names import ordering_label, orderings_table, same_ordering
+from mlipkit.orderings.names import ordering_label, same_ordering
+from mlipkit.orderings.naming import orderings_table
 
 HOST = olivine.host(1.0)
 ALL = list(enumerate_orderings(HOST))
@@ -33,7 +34,8 @@ LAYERED = crystal(
     cellpar=[3.02, 3.02, 16.1, 90, 90, 120],
     primitive_cell=True,
 )  # alpha-NaFeO2, rhombohedral
-FE34 = {"Fe": (3, 4)}
+NAFE = mk.Compound("Na", {"Fe": (2, 3)})
+FE34 = mk.Compound("Na", {"Fe": (3, 4)})
 
 
 def mixed_metals():
@@ -80,22 +82,27 @@ def test_atoms_of_an_ordering():
 CASES = {
     "olivine": dict(host=HOST),
     "olivine 1x2x1": dict(host=HOST, supercell=(1, 2, 1), n_mobile=[0, 1, 2, 3, 8]),
-    "Fe and Mn": dict(host=mixed_metals(), redox={"Fe": (2, 3), "Mn": (2, 3)}),
-    "Mn with three states": dict(host=mixed_metals(), redox={"Fe": (2, 3), "Mn": (2, 3, 4)}),
+    "Fe and Mn": dict(
+        host=mixed_metals(), compound=mk.Compound("Na", {"Fe": (2, 3), "Mn": (2, 3)})
+    ),
+    "Mn with three states": dict(
+        host=mixed_metals(), compound=mk.Compound("Na", {"Fe": (2, 3), "Mn": (2, 3, 4)})
+    ),
     "Mn fixed": dict(host=mixed_metals(), fixed={"Mn": 2}),
     "charged": dict(host=HOST, total_charge=-1),
-    "layered": dict(host=LAYERED, supercell=(2, 2, 1), redox=FE34),
-    "layered, skewed": dict(host=LAYERED, supercell=[[1, 1, -1], [0, 2, 0], [0, 0, 2]], redox=FE34),
-    "arrangements": dict(host=LAYERED, supercell=(2, 2, 2), redox={}),
-    "no mobile ion": dict(host=HOST, mobile=None, total_charge=2),
+    "layered": dict(host=LAYERED, supercell=(2, 2, 1), compound=FE34),
+    "layered, skewed": dict(
+        host=LAYERED, supercell=[[1, 1, -1], [0, 2, 0], [0, 0, 2]], compound=FE34
+    ),
+    "arrangements": dict(host=LAYERED, supercell=(2, 2, 2), compound=mk.Compound("Na", {})),
+    "no mobile ion": dict(host=HOST, compound=mk.Compound(None, {"Fe": (2, 3)}), total_charge=2),
     "one arrangement": dict(host=HOST, supercell=(1, 2, 1), mobile_sites=(0, 2, 5, 7)),
 }
 
 
 def brute_force(
     host,
-    mobile="Na",
-    redox=None,
+    compound=NAFE,
     n_mobile=None,
     supercell=None,
     mobile_sites=None,
@@ -105,7 +112,7 @@ def brute_force(
     """Every configuration of the cell, sorted into orbits by following all permutations: Counter of
     orbit sizes per n.
     """
-    redox = {"Fe": (2, 3)} if redox is None else redox
+    mobile, redox = compound.mobile, compound.redox
     big = mlipkit.orderings.hosts.supercell(host, supercell)
     symbols = np.array(big.get_chemical_symbols())
     na, tm = np.flatnonzero(symbols == mobile), np.flatnonzero(np.isin(symbols, list(redox)))
@@ -149,7 +156,7 @@ def test_against_pymatgen(case):
     from pymatgen.core import Lattice, Species, Structure
 
     arguments = CASES[case] | {"n_mobile": 2 if case == "olivine" else 3}
-    host, redox = arguments["host"], arguments.get("redox", {"Fe": (2, 3)})
+    host, redox = arguments["host"], arguments.get("compound", NAFE).redox
     lattice, s, symbols = (
         Lattice(host.cell.array),
         host.get_scaled_positions(),
@@ -209,7 +216,9 @@ def test_24_formula_units():
     """x = 5/6 in the 1x3x2 cell: the most symmetric Na arrangement, and one without symmetry. x =
     2/3: see the benchmark.
     """
-    arrangements = list(enumerate_orderings(HOST, supercell=(1, 3, 2), redox={}, n_mobile=20))
+    arrangements = list(
+        enumerate_orderings(HOST, supercell=(1, 3, 2), compound=mk.Compound("Na", {}), n_mobile=20)
+    )
     assert sum(o.degeneracy for o in arrangements) == math.comb(24, 20)
     for o in (
         min(arrangements, key=lambda o: o.degeneracy),
@@ -245,7 +254,7 @@ def test_charge_orderings_of_one_arrangement_add_up():
     for o in enumerate_orderings(**cell):
         whole[o.label] += o.degeneracy
     parts = Counter()
-    for a in enumerate_orderings(**cell, redox={}):
+    for a in enumerate_orderings(**cell, compound=mk.Compound("Na", {})):
         for o in enumerate_orderings(**cell, mobile_sites=a.mobile_sites):
             parts[o.label] += a.degeneracy * o.degeneracy
     assert parts == whole and whole.total() == math.comb(8, 3) ** 2
@@ -261,14 +270,20 @@ def test_host_states_and_fixed_charges():
         "oxi_states", np.array([{"Na": 1, "Fe": 2, "S": 6, "O": -2}[s] for s in host.symbols])
     )
     with pytest.raises(mk.InputError, match="sum to 8 with 0 Na, and can to 0 to 4"):
-        enumerate_orderings(host, redox={"Fe": (0, 1)}, n_mobile=0)
+        enumerate_orderings(host, compound=mk.Compound("Na", {"Fe": (0, 1)}), n_mobile=0)
     assert (
-        sum(o.degeneracy for o in enumerate_orderings(host, redox={"Fe": (1, 2)}, n_mobile=2)) == 36
+        sum(
+            o.degeneracy
+            for o in enumerate_orderings(
+                host, compound=mk.Compound("Na", {"Fe": (1, 2)}), n_mobile=2
+            )
+        )
+        == 36
     )
     assert sum(o.degeneracy for o in enumerate_orderings(host, fixed={"S": 5}, n_mobile=2)) == 36
     host.arrays["oxi_states"][8] = 4
     with pytest.raises(mk.InputError, match=r"S has the oxidation states \[4.0, 6.0\] in the host"):
-        enumerate_orderings(host, redox={"Fe": (1, 2)})
+        enumerate_orderings(host, compound=mk.Compound("Na", {"Fe": (1, 2)}))
 
 
 def test_sulphates_balance_without_being_told():
@@ -280,8 +295,8 @@ def test_sulphates_balance_without_being_told():
 
 def test_errors_come_at_the_call():
     for message, arguments in {
-        "has no Li": dict(mobile="Li"),
-        "needs Mn with at least": dict(redox={"Mn": (2, 3)}),
+        "has no Li": dict(compound=mk.Compound("Li", {"Fe": (2, 3)})),
+        "has no Mn": dict(compound=mk.Compound("Na", {"Mn": (2, 3)})),
         "has 4 Na sites": dict(n_mobile=5),
         "n_mobile=-1": dict(n_mobile=[-1]),
         "different numbers from 0 to 3": dict(mobile_sites=(0, 4)),
@@ -429,7 +444,7 @@ def test_primitive_and_centred_cells():
     translations are symmetry.
     """
     hexagonal = [[1, -1, 0], [0, 1, -1], [1, 1, 1]]
-    orderings = list(enumerate_orderings(LAYERED, supercell=hexagonal, redox=FE34))
+    orderings = list(enumerate_orderings(LAYERED, supercell=hexagonal, compound=FE34))
     assert sorted((len(o.mobile_sites), o.degeneracy) for o in orderings) == [
         (0, 1),
         (1, 3),
@@ -439,11 +454,11 @@ def test_primitive_and_centred_cells():
         (3, 1),
     ]
     rng = np.random.default_rng(0)
-    names = [ordering_label(disguised(o.atoms(), rng), LAYERED, redox=FE34) for o in orderings]
+    names = [ordering_label(disguised(o.atoms(), rng), LAYERED, compound=FE34) for o in orderings]
     assert names == [o.label for o in orderings] and len(set(names)) == 6
     # as a host of its own: no suffix, the same classes
     centred = supercell(LAYERED, hexagonal)
-    assert [o.degeneracy for o in enumerate_orderings(centred, redox=FE34)] == [
+    assert [o.degeneracy for o in enumerate_orderings(centred, compound=FE34)] == [
         o.degeneracy for o in orderings
     ]
 
@@ -452,7 +467,12 @@ def test_equivalent_superlattices_have_one_name():
     """In a cubic host 2x1x1 and 1x1x2 are one cell in two orientations."""
     cubic = bulk("NaFe", "cesiumchloride", a=3.5)
     names = [
-        {o.label for o in enumerate_orderings(cubic, supercell=matrix, redox={"Fe": (-1, 0)})}
+        {
+            o.label
+            for o in enumerate_orderings(
+                cubic, supercell=matrix, compound=mk.Compound("Na", {"Fe": (-1, 0)})
+            )
+        }
         for matrix in ((2, 1, 1), (1, 2, 1), (1, 1, 2))
     ]
     assert names[0] == names[1] == names[2] and len(names[0]) == 3
@@ -488,7 +508,7 @@ def test_enantiomorphs():
         spacegroup=19,
         cellpar=[9.0, 6.0, 5.0, 90, 90, 90],
     )
-    options = dict(redox={"Fe": (-4, -3)}, n_mobile=1)
+    options = dict(compound=mk.Compound("Na", {"Fe": (-4, -3)}), n_mobile=1)
     rng = np.random.default_rng(2)
     for o in enumerate_orderings(chiral, **options):
         mirrored = o.atoms()
@@ -540,7 +560,7 @@ def test_bad_frames_name_atom_and_distance(mixed):
     away.positions[9] += [0, 0, 1.3]
     with pytest.raises(mk.InputError, match=r"atom 9 \(P\) is 1\.\d\d Å from the nearest P site"):
         ordering_label(away, HOST)
-    with pytest.raises(mk.InputError, match="orderings_table: frame 1: .*atom 9"):
+    with pytest.raises(mk.InputError, match="orderings: frame 1: .*atom 9"):
         orderings_table([mixed, away], HOST)
     crowded = mixed.copy()
     crowded.positions[1] = crowded.positions[0] + [0.3, 0, 0]
@@ -558,8 +578,10 @@ def test_bad_frames_name_atom_and_distance(mixed):
     half.arrays["oxi_states"] = half.arrays["oxi_states"] * 0.5
     with pytest.raises(mk.InputError, match=r"atom \d \(Fe\) has the oxidation state 1.5"):
         ordering_label(half, HOST)
-    with pytest.raises(mk.InputError, match="name it in redox="):
-        ordering_label(mixed, HOST, redox=())
+    odd = mixed.copy()
+    odd.arrays["oxi_states"][np.flatnonzero(odd.symbols == "P")[0]] = 4
+    with pytest.raises(mk.InputError, match="P has the oxidation states .*redox="):
+        ordering_label(odd, HOST)
     flat = mixed.copy()
     flat.cell[:] = 0
     with pytest.raises(mk.InputError, match="no crystal"):
@@ -577,7 +599,7 @@ def test_sites_of_a_drifted_frame(frames):
     for atoms in frames[::10]:
         atoms = atoms.copy()
         atoms.positions += [1.2, -0.7, 2.9]
-        lattice, sites = map_onto_host(atoms, HOST)
+        lattice, sites = map_onto_host(atoms, HOST, "Na")
         assert np.array_equal(lattice, np.eye(3)) and len(set(sites)) == len(atoms)
         assert (HOST.numbers[sites] == atoms.numbers).all() and len(
             set(range(4)) - set(sites)

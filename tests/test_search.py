@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import mlipkit as mk
-from mlipkit.orderings.names import REDOX, sites_of
+from mlipkit.charges.compounds import REDOX
+from mlipkit.orderings.names import sites_of
 from mlipkit.statmech.pairs import PairExpansion
 
 
@@ -219,7 +220,7 @@ def test_monte_carlo_moves_charges_between_elements_and_reaches_every_state(host
         limit=1,
         supercell=(1, 1, 2),
         n_mobile=4,
-        redox={"Fe": (2, 3), "Mn": (2, 3)},
+        compound=mk.Compound("Na", {"Fe": (2, 3), "Mn": (2, 3)}),
         mc_steps=2000,
     )
     # all holes on Fe
@@ -234,7 +235,7 @@ def test_monte_carlo_moves_charges_between_elements_and_reaches_every_state(host
         limit=1,
         supercell=(1, 1, 2),
         n_mobile=4,
-        redox={"Mn": (2, 3, 4)},
+        compound=mk.Compound("Na", {"Mn": (2, 3, 4)}),
         mc_steps=2000,
     )
     # no Mn4+
@@ -271,7 +272,10 @@ def test_one_composition_at_a_time(host):
         mk.search_charge_ordering(host, mk.load_model("mace", charge_aware=True))
     with pytest.raises(mk.InputError):
         mk.search_charge_ordering(host, mk.load_model("mace", charge_aware=True), n_mobile=9)
-    with pytest.raises(mk.InputError, match="redox="):
+    with pytest.raises(mk.InputError, match="compound="):
         mk.search_charge_ordering(
-            host, mk.load_model("mace", charge_aware=True), n_mobile=2, redox={}
+            host,
+            mk.load_model("mace", charge_aware=True),
+            n_mobile=2,
+            compound=mk.Compound("Na", {}),
         )

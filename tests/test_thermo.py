@@ -7,7 +7,7 @@ from ase import Atoms
 from scipy.spatial import ConvexHull
 
 import mlipkit as mk
-from mlipkit.analysis.thermo import METALS
+from mlipkit.charges.compounds import METALS
 
 
 def test_formation_energy_by_hand(ends):
@@ -55,8 +55,13 @@ def test_hull_against_scipy(ends, seed):
 
 
 def test_missing_end_member_and_wrong_length(ends):
-    with pytest.raises(mk.InputError, match="x = 0 and x = 1"):
-        mk.formation_energies([a for a in ends if a.info["x"] > 0])
+    whole = mk.Compound("Na", {"Fe": (2, 3)}, ends=(0, 1))
+    with pytest.raises(mk.InputError, match="end member is missing.* need frames at x = 0; got"):
+        mk.formation_energies([a for a in ends if a.info["x"] > 0], compound=whole)
+    with pytest.raises(mk.InputError, match="need frames at two different x"):
+        mk.formation_energies([a for a in ends if a.info["x"] == 0.5])
+    with pytest.raises(mk.InputError, match="outside the end members"):
+        mk.hull(ends, compound=mk.Compound("Na", {"Fe": (2, 3)}, ends=(0.25, 0.75)))
     with pytest.raises(mk.InputError, match="1 energies"):
         mk.hull(ends, [0.0])
     with pytest.raises(mk.InputError, match="has no energy"):
@@ -79,7 +84,7 @@ LICOO2 = {
 @pytest.fixture
 def cobaltate():
     frames = [Atoms(formula) for formula in LICOO2]
-    return frames, list(LICOO2.values()), {"mobile": "Li", "redox": "Co"}
+    return frames, list(LICOO2.values()), mk.Compound("Li", {"Co": (3, 4)}, metal=LI_METAL)
 
 
 def insertion_electrode(frames, energies, ion, metal):
@@ -97,7 +102,7 @@ def insertion_electrode(frames, energies, ion, metal):
 
 def test_voltages_by_hand(cobaltate):
     frames, energies, ion = cobaltate
-    profile = mk.voltage_profile(frames, energies, metal=LI_METAL, **ion)
+    profile = mk.voltage_profile(frames, energies, ion)
     assert profile[["x1", "x2"]].to_numpy() == pytest.approx(
         np.array([[0, 1 / 2], [1 / 2, 2 / 3], [2 / 3, 1]])
     )
@@ -116,7 +121,7 @@ def test_voltages_against_pymatgen(cobaltate, ends):
     for theirs, ours in (
         (
             insertion_electrode(frames, energies, "Li", LI_METAL),
-            mk.voltage_profile(frames, energies, metal=LI_METAL, **ion),
+            mk.voltage_profile(frames, energies, ion),
         ),
         (insertion_electrode(ends, na, "Na", METALS["Na"]), mk.voltage_profile(ends)),
     ):
@@ -139,18 +144,20 @@ def test_hull_distance_against_the_full_phase_diagram(cobaltate, seed):
         diagram.get_e_above_hull(e) * len(a) / (a.symbols == "Co").sum()
         for e, a in zip(entries, frames)
     ]
-    assert mk.energy_above_hull(frames, energies, **ion) == pytest.approx(theirs, abs=1e-8)
+    assert mk.energy_above_hull(frames, energies, compound=ion) == pytest.approx(theirs, abs=1e-8)
 
 
 def test_distance_from_the_hull_of_others(cobaltate):
     frames, energies, ion = cobaltate
     # per Co: -18.0 and -19.2
     new, energy = [Atoms("LiCo2O4"), Atoms("Li3Co4O8")], [-36.0, -76.8]
-    above = mk.energy_above_hull(new, energy, reference=frames, reference_energies=energies, **ion)
+    above = mk.energy_above_hull(
+        new, energy, reference=frames, reference_energies=energies, compound=ion
+    )
     # x = 3/4 is a quarter of the way from 2/3 to 1
     assert above == pytest.approx([0.1, -19.2 + (0.75 * 19.1 + 0.25 * 21.05)])
-    assert mk.energy_above_hull(frames, energies, frames, energies, **ion) == pytest.approx(
-        mk.energy_above_hull(frames, energies, **ion)
+    assert mk.energy_above_hull(frames, energies, frames, energies, compound=ion) == pytest.approx(
+        mk.energy_above_hull(frames, energies, compound=ion)
     )
     with pytest.raises(mk.InputError, match="not on the line"):
         mk.energy_above_hull(
@@ -158,8 +165,6 @@ def test_distance_from_the_hull_of_others(cobaltate):
             [1.0],
             reference=frames,
             reference_energies=energies,
-            mobile="Li",
-            redox=("Co", "Fe"),
         )
 
 
@@ -168,13 +173,14 @@ def test_several_redox_metals_add_up():
         [Atoms("FeMnP2O8"), Atoms("NaFeMnP2O8"), Atoms("Na2FeMnP2O8")],
         [-80.0, -85.0, -89.0],
     )
-    table = mk.hull(frames, energies, redox=("Fe", "Mn"))
-    assert table["x"].to_list() == [0, 0.5, 1] and table[
+    table = mk.hull(frames, energies)
+    assert table["x"].to_list() == [0, 1, 2] and table[
         "formation_energy"
-    ].to_list() == pytest.approx([0, -0.25, 0])
-    assert mk.voltage_profile(frames, energies, redox=("Fe", "Mn"), metal=-1.3)[
-        "voltage"
-    ].to_list() == pytest.approx([3.7, 2.7])
+    ].to_list() == pytest.approx([0, -0.5, 0])
+    metal = mk.Compound("Na", {"Fe": (2, 3), "Mn": (2, 3)}, metal=-1.3)
+    assert mk.voltage_profile(frames, energies, metal)["voltage"].to_list() == pytest.approx(
+        [3.7, 2.7]
+    )
 
 
 def test_end_members_alone_make_one_step(ends):
@@ -201,16 +207,16 @@ def test_voltage_of_the_embedded_set_is_that_of_naxfepo4(ends):
 def test_what_cannot_be_measured_is_said(cobaltate, ends):
     frames, energies, ion = cobaltate
     with pytest.raises(mk.InputError, match="energy of frame 2 .* not a finite"):
-        mk.hull(frames, [*energies[:2], np.nan, *energies[3:]], **ion)
-    with pytest.raises(mk.InputError, match="frame 6 .CoLiO3. is not on the line"):
-        mk.hull([*frames, Atoms("LiCoO3")], [*energies, -3.0], **ion)
-    with pytest.raises(mk.InputError, match="frame 6 .*may vary from 0 to 1 per Co"):
-        mk.formation_energies([*frames, Atoms("Li2CoO2")], [*energies, -3.0], **ion)
+        mk.hull(frames, [*energies[:2], np.nan, *energies[3:]], compound=ion)
+    with pytest.raises(mk.InputError, match="7 frames are of 2 compounds: LixCoO2, LixCoO3"):
+        mk.hull([*frames, Atoms("LiCoO3")], [*energies, -3.0], compound=ion)
     with pytest.raises(mk.InputError, match="end member is missing"):
-        mk.voltage_profile(frames[:4], energies[:4], metal=LI_METAL, **ion)
+        mk.voltage_profile(
+            frames[:4], energies[:4], mk.Compound("Li", {"Co": (3, 4)}, "CoO2", ends=(0, 1))
+        )
     with pytest.raises(mk.InputError, match="energy of Li metal"):
-        mk.voltage_profile(frames, energies, **ion)
-    with pytest.raises(mk.InputError, match="Co in each"):
-        mk.voltage_profile(ends, redox="Co")
-    with pytest.raises(mk.InputError, match="frames with Fe"):
+        mk.voltage_profile(frames, energies)
+    with pytest.raises(mk.InputError, match="is no NaxCoPO4: without Na, Fe4.PO4.4 is no multiple"):
+        mk.voltage_profile(ends, compound=mk.Compound("Na", {"Co": (2, 3)}, framework="CoPO4"))
+    with pytest.raises(mk.InputError, match="found from frames"):
         mk.energy_above_hull([])

@@ -40,7 +40,7 @@ def align_energies(frames, energies, reference=None):
     """
     energies = np.asarray(energies, float)
     compound = compound_of(frames)
-    count = [(compound.units(a), (a.symbols == compound.mobile).sum()) for a in frames]
+    count = [(compound.units(a), compound.n_mobile(a)) for a in frames]
     count = np.array(count, float)
     labels = np.array([required_label(a, "energy", "align_energies") for a in frames], float)
     use = np.ones(len(frames), bool) if reference is None else np.asarray(reference, bool)

@@ -214,7 +214,7 @@ def along_the_line(frames, energies, compound):
                 f"frame {i} ({atoms.get_chemical_formula()}) is not on the line between the end "
                 f"members: {reason}"
             ) from None
-    n_ions = np.array([(a.symbols == compound.mobile).sum() for a in frames])
+    n_ions = np.array([compound.n_mobile(a) for a in frames])
     return n_ions / n, e / n
 
 

@@ -149,7 +149,11 @@ class Compound:
 
     def x(self, atoms):
         """Mobile ions per formula unit of a frame."""
-        return float((atoms.symbols == self.mobile).sum() / self.units(atoms))
+        return self.n_mobile(atoms) / self.units(atoms)
+
+    def n_mobile(self, atoms):
+        """Mobile ions of a frame."""
+        return atoms.get_chemical_symbols().count(self.mobile)
 
     def __str__(self):
         ions = [f"{e} {' '.join(f'{q}+' for q in states)}" for e, states in self.redox.items()]
@@ -242,6 +246,8 @@ def compound_of(frames, compound=None, host=None):
             given.units(atoms)
         return replace(given, elements=_elements(frames))
     found = group_by_compound(frames, given)
+    if host is not None and len(found) > 1:  # a frame of something else: the host tells where
+        found = group_by_compound([host], given)
     if host is not None and found[0][0].mobile is None and given is None:
         # every mobile site of a host is filled: what else may leave it
         ions = [e for e in MOBILE if e in host.symbols]
@@ -319,7 +325,12 @@ def _series_of(composition, ions, varies, moving):
 def _title(atoms):
     """(mobile ion or None, framework) as `name_orderings` wrote it onto a frame; None elsewhere."""
     found = re.fullmatch(TITLE, str(atoms.info.get("compound", "")))
-    return None if found is None else found.groups()
+    if found is None:
+        return None
+    mobile, framework = found.groups()
+    composition = Counter(s for s in atoms.get_chemical_symbols() if s != "X")
+    told = _rest(composition, mobile)[0]  # a stale title tells of another compound
+    return (mobile, framework) if told == _rest(_counted(framework), None)[0] else None
 
 
 def _rest(composition, mobile):
@@ -350,7 +361,7 @@ def _times(frames, mobile, framework):
         return _counted(title[1])[first] // framework[first]
     most = 0.0
     for atoms in frames:
-        n_ions = int((atoms.symbols == mobile).sum())
+        n_ions = atoms.get_chemical_symbols().count(mobile)
         reduced = (atoms.symbols == first).sum() / framework[first]
         if n_ions and atoms.info.get("x") and "ordering" in atoms.info:
             times = reduced * float(atoms.info["x"]) / n_ions

@@ -8,7 +8,7 @@ table that says where each byte of it goes; of equivalent ones the largest is ke
 import functools
 import itertools
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from ase import Atoms
@@ -150,6 +150,9 @@ def _problem(host, compound, n_mobile, supercell, mobile_sites, fixed, total_cha
             f"redox={redox}: the host {host.get_chemical_formula()} has no {', '.join(absent)}"
         )
     compound = compound_of([host], compound, host)
+    if fixed:  # a metal of one valence is none whose charge changes
+        redox = {e: states for e, states in compound.redox.items() if e not in fixed}
+        compound = replace(compound, redox=redox)
     mobile, redox = compound.mobile, compound.redox
     sites = sites_of(host, supercell, mobile, counting(compound) if redox else (), symprec)
     fixed = {**(compound.fixed or {}), **(fixed or {})}

@@ -183,7 +183,7 @@ def _places(frames, host, compound, max_distance, symprec, progress):
                         frames[i], crystal.host, crystal.compound, max_distance, symprec
                     )
                 except InputError as reason:
-                    raise InputError(f"frame {i}: {reason}") from None
+                    raise InputError(f"orderings: frame {i}: {reason}") from None
                 yield i, crystal, place
                 bar.update()
 
@@ -207,21 +207,17 @@ def _crystals(frames, host, compound):
 
 def _one_crystal(frames, members, compound):
     """The host of the smallest and fullest frame, and the frames that lie on it."""
-    size = {i: len(frames[i]) - _n_mobile(frames[i], compound) for i in members}
+    size = {i: len(frames[i]) - compound.n_mobile(frames[i]) for i in members}
     smallest = [i for i in members if size[i] == min(size.values())]
     try:
         host = find_host([frames[i] for i in smallest], compound)
         mine = smallest
     except InputError:
-        seed = max(smallest, key=lambda i: _n_mobile(frames[i], compound))
+        seed = max(smallest, key=lambda i: compound.n_mobile(frames[i]))
         mine = [i for i in smallest if i == seed or _alike(frames[i], frames[seed], compound)]
         host = find_host([frames[i] for i in mine], compound)
     larger = [i for i in members if i not in set(smallest)]
     return host, mine + [i for i in larger if _alike(frames[i], host, compound)]
-
-
-def _n_mobile(atoms, compound):
-    return int((atoms.symbols == compound.mobile).sum())
 
 
 def _alike(atoms, other, compound):

@@ -199,4 +199,4 @@ def _orders(charges):
 
 def _n_sites(host, compound, units):
     """Sites of the mobile ion in a cell of so many formula units."""
-    return round((host.symbols == compound.mobile).sum() / compound.units(host) * units)
+    return round(compound.n_mobile(host) / compound.units(host) * units)
