@@ -130,16 +130,11 @@ def test_a_charge_aware_model_needs_something_to_see(few):
         a.symbols[a.symbols == "Fe"] = "Mn"
         a.calc = b.calc
     with pytest.raises(mk.InputError, match="no training frame holds Fe3\\+.*proxies="):
-        mk.train("cpainn", manganese, True, epochs=1)
+        mk.train("cpainn", manganese, True, epochs=1, proxies={("Fe", 3): "Ga"})
     model, _ = mk.train(
-        "cpainn",
-        manganese,
-        True,
-        epochs=1,
-        proxies={("Mn", 3): "Ga"},
-        model_args={"features": 8},
-        progress=False,
+        "cpainn", manganese, True, epochs=1, model_args={"features": 8}, progress=False
     )
+    assert model.proxies == {("Mn", 3): "Ga"}  # chosen for the compound
     assert model.states == {"Mn": [2, 3]}
     four = manganese[0].copy()
     four.arrays["oxi_states"][np.flatnonzero(four.symbols == "Mn")[2]] = 4

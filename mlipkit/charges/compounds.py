@@ -263,6 +263,19 @@ def compound_of(frames, compound=None, host=None):
     return found[0][0]
 
 
+def species_of(frames):
+    """A proxy map for all metals of frames, of one compound or of several, by the oxidation states
+    on them; empty where no metal has two.
+    """
+    frames, seen = _listed(frames), defaultdict(set)
+    for found, members in group_by_compound(frames):
+        for atoms in (frames[i] for i in members if "oxi_states" in frames[i].arrays):
+            for element, state in _seen_states(atoms, found):
+                seen[element].add(state)
+    redox = {e: tuple(sorted(states)) for e, states in sorted(seen.items())}
+    return choose_proxies(redox, _elements(frames))
+
+
 def mobile_of(frames, compound=None, host=None):
     """The mobile ion of frames, all of one host."""
     return compound_of(frames, compound, host).mobile

@@ -45,7 +45,9 @@ def seal(card):
     ).hexdigest()
 
 
-def import_checkpoint(path, charge_aware=True, proxies=None, frames=None, cutoff=None):
+def import_checkpoint(
+    path, charge_aware=True, proxies=None, frames=None, cutoff=None, device="cpu"
+):
     """A potential from a published checkpoint of CHGNet, MACE or cPaiNN, or from weights that
     `save_weights` wrote.
 
@@ -63,6 +65,8 @@ def import_checkpoint(path, charge_aware=True, proxies=None, frames=None, cutoff
     proxies : dict, optional
         ``{(element, oxidation state): proxy element}``, by default ``{("Fe", 3): "Ga"}`` as in doi
         10.11583/DTU.31812499: frames keep their real elements and carry ``arrays["oxi_states"]``.
+    device : str
+        Where the model goes: ``"cpu"``, ``"cuda"``, ``"mps"``, or ``"auto"``.
     frames : list of ase.Atoms, optional
         For a PaiNN: one or two frames whose energies and forces the model knows, from the set that
         it was trained on. A state dict does not say in which order the features are split; the
@@ -86,7 +90,10 @@ def import_checkpoint(path, charge_aware=True, proxies=None, frames=None, cutoff
     only keeps what it is given, sizes and weights are read off, and the network is built afresh by
     mace-torch. Other pickled objects and TorchScript programs are refused.
     """
-    path = Path(path)
+    return _imported(Path(path), charge_aware, proxies, frames, cutoff).to(device)
+
+
+def _imported(path, charge_aware, proxies, frames, cutoff):
     if not path.is_file():
         raise InputError(f"{path}: there is no such file")
     if path.suffix == ".safetensors":

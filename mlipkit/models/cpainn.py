@@ -39,8 +39,8 @@ class CPaiNNPotential(Potential):
         vectors = atoms.positions[j] - atoms.positions[i] + shift @ atoms.cell.array
         return Graph(
             torch.as_tensor(self.numbers(atoms), dtype=torch.int64),
-            torch.from_numpy(i),
-            torch.from_numpy(j),
+            torch.as_tensor(i),
+            torch.as_tensor(j),
             torch.as_tensor(vectors, dtype=torch.float32),
             atoms.cell.volume if atoms.pbc.all() else np.inf,
         )

@@ -151,7 +151,7 @@ class MACEPotential(Potential):
 
     def graph(self, atoms):
         i, j, shift = neighbours(atoms, float(self.network.mace.r_max))
-        species = self.network.mace.atomic_numbers.numpy()
+        species = self.network.mace.atomic_numbers.cpu().numpy()
         single = {"dtype": torch.float32}
         return {
             "positions": torch.tensor(atoms.positions, **single),
@@ -163,7 +163,7 @@ class MACEPotential(Potential):
         }
 
     def energies_on(self, graph, numbers):
-        species = self.network.mace.atomic_numbers.numpy()
+        species = self.network.mace.atomic_numbers.cpu().numpy()
         attributes = torch.tensor(numbers[..., None] == species, dtype=torch.float32)
         batch = _batch([graph | {"node_attrs": part} for part in attributes])
         return self.network.mace(batch, training=False, compute_force=False)["energy"]

@@ -51,6 +51,37 @@ def building(seed=0):
             torch.set_default_dtype(dtype)
 
 
+def device_of(name):
+    """The torch device of a name.
+
+    Parameters
+    ----------
+    name : str
+        ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``, or ``"auto"``: a GPU where there is one.
+
+    Raises
+    ------
+    InputError
+        When it names no device, or one that torch cannot use here.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        name = next((kind for kind, usable in there.items() if usable), "cpu")
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError):
+        device = None
+    if device is None or device.type not in ("cpu", *there):
+        raise InputError(f"device={name!r}: take 'cpu', 'cuda', 'mps' or 'auto'")
+    n = torch.cuda.device_count() if device.type == "cuda" else 1
+    if not there.get(device.type, True) or (device.index or 0) >= n:
+        raise InputError(
+            f"device={name!r}: torch finds no such device here; 'auto' takes a GPU where there is "
+            "one, and the CPU elsewhere"
+        )
+    return device
+
+
 def check_cell(atoms):
     """Raise an InputError for a frame of which no potential can say anything."""
     what = atoms.get_chemical_formula() or "a frame"
@@ -105,6 +136,21 @@ class Potential:
     @property
     def charge_aware(self):
         return bool(self.proxies)
+
+    @property
+    def device(self):
+        """Where the network is."""
+        return next(self.network.parameters(), torch.empty(0)).device
+
+    def to(self, device):
+        """Move the network to a device (`device_of`); frames go in and NumPy comes out."""
+        self.network.to(device_of(device))
+        return self
+
+    def on_device(self):
+        """A context in which new tensors are made where the network is."""
+        on_cpu = self.device.type == "cpu"  # torch's context costs time in every operation
+        return contextlib.nullcontext() if on_cpu else torch.device(self.device)
 
     # what an adapter adds
 
@@ -237,10 +283,9 @@ class Potential:
             check_cell(atoms)
         for first in range(0, len(frames), size):
             part = frames[first : first + size]
-            out = {
-                k: None if v is None else v.detach().numpy()
-                for k, v in self.forward([self.graph(a) for a in part]).items()
-            }
+            with self.on_device():
+                tensors = self.forward([self.graph(a) for a in part])
+            out = {k: None if v is None else v.detach().cpu().numpy() for k, v in tensors.items()}
             for atoms, energy in zip(part, out["energy"]):
                 if not np.isfinite(energy):
                     raise InputError(
@@ -301,16 +346,17 @@ class Potential:
         check_cell(atoms)
         first = atoms.copy()
         first.set_array("oxi_states", states[0])
-        graph = self.graph(first)
+        with self.on_device():
+            graph = self.graph(first)
         self._check_states(atoms, states)
         numbers = marked(atoms.numbers, states if self.proxies else states[:1], self.proxies)
         batches = [numbers[k : k + size] for k in range(0, len(numbers), size)]
-        with torch.no_grad():
+        with torch.no_grad(), self.on_device():
             found = [
                 self.energies_on(graph, part)
                 for part in tqdm(batches, unit_scale=size, delay=3, disable=not progress)
             ]
-        energies = torch.cat(found).numpy().astype(float)
+        energies = torch.cat(found).cpu().numpy().astype(float)
         if not np.isfinite(energies).all():
             raise InputError(
                 f"{atoms.get_chemical_formula()}: the {self.architecture} model finds no finite "

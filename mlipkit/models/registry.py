@@ -13,7 +13,7 @@ def adapter(name):
     return getattr(importlib.import_module(f"mlipkit.models.{name}"), ADAPTERS[name])
 
 
-def load_model(name="chgnet", charge_aware=None, seed=0):
+def load_model(name="chgnet", charge_aware=None, seed=0, device="cpu"):
     """Load a potential with its weights.
 
     Parameters
@@ -29,6 +29,8 @@ def load_model(name="chgnet", charge_aware=None, seed=0):
         published, untouched.
     seed : int
         Which of the trained repetitions.
+    device : str
+        ``"cpu"``, ``"cuda"``, ``"mps"``, or ``"auto"``: a GPU where there is one.
 
     Returns
     -------
@@ -47,7 +49,7 @@ def load_model(name="chgnet", charge_aware=None, seed=0):
             raise InputError(
                 f"load_model: {name} is charge-blind; charge-aware models are {', '.join(ADAPTERS)}"
             )
-        return load_foundation(name)
+        return load_foundation(name).to(device)
     if name not in ADAPTERS:
         raise InputError(
             f"load_model: there is no model {name!r}; there is {', '.join(map(repr, ADAPTERS))} "
@@ -60,12 +62,12 @@ def load_model(name="chgnet", charge_aware=None, seed=0):
                 f"load_model: say charge_aware=True or False; {name} was trained here from "
                 "scratch, there is no published one"
             )
-        return adapter(name).pretrained()
+        return adapter(name).pretrained().to(device)
     stem = weights_stem(name, charge_aware, seed)
     if f"models/{stem}.json" not in manifest():
         raise InputError(f"load_model: no weights {stem}; list_models() names what is there")
     weights, card = embedded(f"models/{stem}.safetensors"), embedded(f"models/{stem}.json")
-    return adapter(name).from_weights(weights, json.loads(card.read_text()))
+    return adapter(name).from_weights(weights, json.loads(card.read_text())).to(device)
 
 
 def weights_stem(name, charge_aware, seed):

@@ -15,6 +15,7 @@ from ase.data import atomic_numbers
 from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 from tqdm.auto import tqdm
 
+from mlipkit.charges.compounds import species_of
 from mlipkit.files import InputError, write_atomically
 from mlipkit.frames.labels import label, required_label, well_converged
 from mlipkit.models.checkpoints import seal
@@ -42,6 +43,7 @@ def train(
     start=None,
     model_args=None,
     proxies=None,
+    device="cpu",
     patience=None,
     folder=None,
     progress=True,
@@ -73,8 +75,11 @@ def train(
         Size of a model that starts from random weights, such as ``{"features": 32, "interactions":
         3}``.
     proxies : dict, optional
-        ``{(element, oxidation state): proxy element}`` of a charge-aware model; by default Fe3+ is
-        marked by Ga.
+        ``{(element, oxidation state): proxy element}`` of a charge-aware model; by default chosen
+        for the compound of the frames (`Compound.species`: Ga marks Fe3+).
+    device : str
+        ``"cpu"``, ``"cuda"``, ``"mps"``, or ``"auto"``: a GPU where there is one. The model that
+        comes back is on the same device.
     patience : int, optional
         Stop after so many epochs without a better validation loss.
     folder : str or Path, optional
@@ -127,6 +132,9 @@ def train(
                 "its charge ordering "
                 "(split_by_ordering does)"
             )
+    if charge_aware and proxies is None:
+        known = start.proxies if start is not None else species_of(frames)
+        proxies = known or None
     proxies = proxies_of(charge_aware, proxies)
     for element, state in proxies:
         if not any(
@@ -142,10 +150,15 @@ def train(
             )
     wanted = {split: [targets(a) for a in part] for split, part in parts.items()}
     potential = starting_point(name, parts["train"], proxies, seed, start, model_args or {})
-    net = potential.network
-    data = {
-        split: list(zip(map(potential.graph, part), wanted[split])) for split, part in parts.items()
-    }
+    net = potential.to(device).network
+    with potential.on_device():
+        data = {
+            split: [
+                (potential.graph(atoms), {k: v.to(potential.device) for k, v in labels.items()})
+                for atoms, labels in zip(part, wanted[split])
+            ]
+            for split, part in parts.items()
+        }
     optimizer = torch.optim.Adam(
         [p for p in net.parameters() if p.requires_grad], lr=lr, fused=True
     )
@@ -165,7 +178,7 @@ def train(
     checkpoint = Path(folder) / f"{weights_stem(name, charge_aware, seed)}.ckpt" if folder else None
     if checkpoint and checkpoint.exists():
         try:
-            state = torch.load(checkpoint, weights_only=True)
+            state = torch.load(checkpoint, weights_only=True, map_location=potential.device)
             found = state["run"]
         # torch raises whatever a damaged archive makes it stumble over
         except Exception as reason:
@@ -197,7 +210,7 @@ def train(
                 and epoch - min(history, key=lambda h: h["validation"])["epoch"] > patience
             ):
                 break
-            with _deterministic():
+            with _deterministic(), potential.on_device():
                 history.append(
                     _epoch(potential, data, optimizer, seed, epoch, epochs, lr, batch_size)
                 )
@@ -385,7 +398,7 @@ def _fingerprint(parts, wanted, start, *settings):
             ):
                 digest.update(np.ascontiguousarray(values).tobytes())
     for tensor in start.network.state_dict().values() if start else ():
-        digest.update(tensor.numpy().tobytes())
+        digest.update(tensor.cpu().numpy().tobytes())
     return digest.hexdigest()
 
 
