@@ -158,7 +158,8 @@ def _canonical_setting(host, mobile):
     """
     from ase.neighborlist import neighbor_list
 
-    host.set_cell(host.cell.niggli_reduce(eps=1e-4)[0])
+    # ASE gives the reduced cell turned into a setting of its own: only the operation is of use
+    host.set_cell(host.cell.niggli_reduce(eps=1e-4)[1].T @ host.cell.array)
     counts, cell = Counter(host.get_chemical_symbols()), host.cell.array
     axes = np.array(list(itertools.product((-1, 0, 1), repeat=9))).reshape(-1, 3, 3)
     axes = axes[np.abs(np.abs(np.linalg.det(axes)) - 1) < 0.1]

@@ -1,6 +1,7 @@
 """Write onto frames which ordering each of them has, or list the orderings of frames in a table."""
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 
 import numpy as np
 from ase import Atoms
@@ -11,8 +12,9 @@ from mlipkit.files import InputError
 from mlipkit.frames.labels import label
 from mlipkit.orderings.host_search import find_host
 from mlipkit.orderings.hosts import best_fit, reduced, without_vacancies
-from mlipkit.orderings.names import located
+from mlipkit.orderings.names import counting, located, sites_of
 
+STRAIN = 0.04  # beyond this a frame may be of another crystal
 ALIKE = 1.5  # Å that an atom of one crystal may be away from its place in another frame of it
 NAMED = "ordering", "x", "degeneracy", "compound"
 
@@ -192,7 +194,8 @@ def _crystals(frames, host, compound):
     crystals = []
     for found, members in group_by_compound(frames, compound):
         if host is not None:
-            crystals.append(Crystal(found, host, members, found.formula))
+            one = _by_its_sites(found, host)
+            crystals.append(Crystal(one, host, members, one.formula))
             continue
         left, several = members, []
         while left:
@@ -200,9 +203,18 @@ def _crystals(frames, host, compound):
             several.append((whole, mine))
             left = [i for i in left if i not in set(mine)]
         for n, (whole, mine) in enumerate(several, start=1):
-            title = found.formula + (f" ({n})" if n > 1 else "")
-            crystals.append(Crystal(found, whole, mine, title))
+            one = _by_its_sites(found, whole)
+            title = one.formula + (f" ({n})" if n > 1 else "")
+            crystals.append(Crystal(one, whole, mine, title))
     return crystals
+
+
+def _by_its_sites(compound, host):
+    """The compound with the formula unit that the sites of the host make."""
+    sites = sites_of(host, None, compound.mobile, counting(compound), 1e-2)
+    counts = Counter(s for s in host.symbols if s != compound.mobile)
+    unit = "".join(f"{e}{n // sites.n_units}" for e, n in counts.items())
+    return replace(compound, framework=unit)
 
 
 def _one_crystal(frames, members, compound):
@@ -210,9 +222,12 @@ def _one_crystal(frames, members, compound):
     size = {i: len(frames[i]) - compound.n_mobile(frames[i]) for i in members}
     smallest = [i for i in members if size[i] == min(size.values())]
     try:
-        host = find_host([frames[i] for i in smallest], compound)
-        mine = smallest
+        mine, host = smallest, find_host([frames[i] for i in smallest], compound)
+        strained = [i for i in smallest if _strain(frames[i], host) > STRAIN]
+        one = all(_alike(frames[i], host, compound) for i in strained)
     except InputError:
+        one = False
+    if not one:
         seed = max(smallest, key=lambda i: compound.n_mobile(frames[i]))
         mine = [i for i in smallest if i == seed or _alike(frames[i], frames[seed], compound)]
         host = find_host([frames[i] for i in mine], compound)
@@ -220,17 +235,22 @@ def _one_crystal(frames, members, compound):
     return host, mine + [i for i in larger if _alike(frames[i], host, compound)]
 
 
+def _strain(atoms, host):
+    """By how much the lengths of the reduced cell differ from those of the host."""
+    mine, theirs = (np.sort(a.cell.minkowski_reduce()[0].lengths()) for a in (atoms, host))
+    return np.abs(mine / theirs - 1).max()
+
+
 def _alike(atoms, other, compound):
     """Whether the framework of a frame lies on that of another."""
-    atoms, other = (without_vacancies(a) for a in (atoms, other))
-    mine, theirs = (
-        reduced(a[a.symbols != compound.mobile], "frame")
-        if compound.mobile
-        else reduced(a, "frame")
-        for a in (atoms, other)
-    )
+    mine, theirs = (_framework(a, compound) for a in (atoms, other))
     try:
         _, (_, _, _, _, vectors) = best_fit(mine, theirs, None)
     except InputError:
         return False
     return bool(np.linalg.norm(vectors, axis=1).max() < ALIKE)
+
+
+def _framework(atoms, compound):
+    atoms = without_vacancies(atoms)
+    return reduced(atoms[[symbol != compound.mobile for symbol in atoms.symbols]], "frame")

@@ -1,0 +1,301 @@
+"""From files on disk to hull or ladder, for compounds that the package was not made on."""
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+from ase.calculators.lj import LennardJones
+from ase.units import kB
+from compounds import frames_of, from_disk, layered, magnetite, nasicon, olivine, spinel
+
+import mlipkit as mk
+
+METAL = -1.7  # eV per atom, made up
+# host, what it is made with, what must be found: formula, proxies, units in the cell,
+# {x: (orderings of ions) x (orderings of charges)} by hand
+CASES = {
+    "LixMnPO4, antiferromagnetic": (
+        olivine(),
+        mk.Compound("Li", {"Mn": (2, 3)}),
+        {"sign": -1},
+        ("LixMnPO4", "Li<sub>x</sub>MnPO<sub>4</sub>", {("Mn", 3): "Ga"}, 4),
+        {x / 4: math.comb(4, x) ** 2 for x in range(5)},
+    ),
+    "LixMn2O4, Mn 3/4": (
+        spinel(),
+        mk.Compound("Li", {"Mn": (3, 4)}),
+        {},
+        ("LixMn2O4", "Li<sub>x</sub>Mn<sub>2</sub>O<sub>4</sub>", {("Mn", 4): "Ge"}, 2),
+        {0: 1, 0.5: 2 * 4, 1: 6},
+    ),
+    "NaxV2(PO4)3, x from 1 to 3": (
+        nasicon(),
+        mk.Compound("Na", {"V": (3, 4)}),
+        {"n_mobile": [2, 4, 6]},
+        (
+            "NaxV2(PO4)3",
+            "Na<sub>x</sub>V<sub>2</sub>(PO<sub>4</sub>)<sub>3</sub>",
+            {("V", 4): "Ti"},
+            2,
+        ),
+        {1: math.comb(8, 2), 2: math.comb(8, 4) * 6, 3: math.comb(8, 6)},
+    ),
+    "Li(Ni,Mn,Co)O2": (
+        layered(),
+        mk.Compound("Li", {"Ni": (2, 3, 4), "Mn": (4,), "Co": (3, 4)}),
+        {},
+        (
+            "LixCoMnNiO6",
+            "Li<sub>x</sub>CoMnNiO<sub>6</sub>",
+            {("Co", 4): "Ge", ("Ni", 3): "Ga", ("Ni", 4): "Ti"},
+            1,
+        ),
+        {0: 1, 1: 3 * 2, 2: 3 * 2, 3: 1},
+    ),
+    "MgxMn2O4, an ion of charge 2": (
+        spinel("Mg", "Mn"),
+        mk.Compound("Mg", {"Mn": (3, 4)}),
+        {},
+        ("MgxMn2O4", "Mg<sub>x</sub>Mn<sub>2</sub>O<sub>4</sub>", {("Mn", 4): "Ge"}, 2),
+        {0: 1, 0.5: 2 * 6, 1: 1},
+    ),
+    "CaxFePO4": (
+        olivine("Ca", "Fe"),
+        mk.Compound("Ca", {"Fe": (2, 3)}),
+        {"n_mobile": [0, 1, 2]},
+        ("CaxFePO4", "Ca<sub>x</sub>FePO<sub>4</sub>", {("Fe", 3): "Ga"}, 4),
+        {0: 1, 0.25: 4 * 6, 0.5: 6},
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=CASES)
+def case(request, tmp_path_factory):
+    host, compound, options, found, counts = CASES[request.param]
+    frames, asked = frames_of(host, compound, **options)
+    path = tmp_path_factory.mktemp("case") / "frames.extxyz"
+    bare = from_disk(frames, path)
+    named = mk.name_orderings(mk.read_frames(path, progress=False), progress=False)
+    return named, bare, asked, found, counts, compound
+
+
+@pytest.fixture(scope="module")
+def named(case):
+    return case[0]
+
+
+def test_the_compound_is_found(case):
+    named, frames, _, (formula, html, proxies, _), _, given = case
+    found = mk.compound(named)
+    assert mk.compound(frames).redox == found.redox
+    assert (found.formula, found.html, found.species) == (formula, html, proxies)
+    assert (found.mobile, found.charge, found.redox) == (given.mobile, given.charge, given.redox)
+    assert formula in str(found) and html in found._repr_html_()
+
+
+def test_every_ordering_gets_its_name_and_degeneracy(case):
+    named, _, asked, (formula, *_), counts, _ = case
+    assert len({a.info["ordering"] for a in named}) == len(asked) == len(named)
+    assert [a.info["degeneracy"] for a in named] == [o.degeneracy for o in asked]
+    assert [a.info["x"] for a in named] == pytest.approx([o.x for o in asked])
+    total = Counter()
+    for atoms in named:
+        total[round(atoms.info["x"], 6)] += atoms.info["degeneracy"]
+    assert total == pytest.approx(counts)
+    assert {a.info["compound"] for a in named} == {formula}
+    for atoms, ordering in zip(named, asked):
+        assert Counter(atoms.arrays["oxi_states"]) == Counter(ordering.atoms().arrays["oxi_states"])
+
+
+def test_formation_energies_by_hand(case):
+    named, _, _, (_, _, _, units), counts, _ = case
+    energy = np.array([a.get_potential_energy() for a in named]) / units
+    x = np.array([a.info["x"] for a in named])
+    low, high = min(counts), max(counts)
+    empty, full = (energy[np.isclose(x, end)].min() for end in (low, high))
+    expected = energy - (x - low) / (high - low) * full - (high - x) / (high - low) * empty
+    assert mk.formation_energies(named) == pytest.approx(expected, abs=1e-9)
+    table = mk.hull(named)
+    assert table["x"].to_numpy() == pytest.approx(x) and (table["energy_above_hull"] >= -1e-9).all()
+    inner = np.interp(x, *np.array(sorted(_lowest(x, expected).items())).T)
+    assert (table["energy_above_hull"].to_numpy() >= expected - inner - 1e-9).all()
+
+
+def _lowest(x, energies):
+    return {v: energies[np.isclose(x, v)].min() for v in sorted(set(x.round(9)))}
+
+
+def test_voltages_are_those_of_pymatgen(case):
+    from pymatgen.analysis.phase_diagram import PDEntry
+    from pymatgen.apps.battery.insertion_battery import InsertionElectrode
+    from pymatgen.entries.computed_entries import ComputedEntry
+
+    named, *_, compound = case
+    entries = [
+        ComputedEntry(a.get_chemical_formula(), a.get_potential_energy(), data={"volume": 1.0})
+        for a in named
+    ]
+    theirs = InsertionElectrode.from_entries(entries, PDEntry(compound.mobile, METAL))
+    known = mk.Compound(compound.mobile, compound.redox, metal=METAL)
+    ours = mk.voltage_profile(named, compound=known)
+    volts = [pair.voltage for pair in theirs.voltage_pairs]
+    assert ours["voltage"].to_list() == pytest.approx(volts, abs=1e-6)
+    assert ours["mean_voltage"][0] == pytest.approx(theirs.get_average_voltage(), abs=1e-6)
+    if compound.mobile != "Na":  # whose metal is known by the method of the embedded set
+        with pytest.raises(mk.InputError, match=f"energy of {compound.mobile} metal"):
+            mk.voltage_profile(named)
+    axes = mk.plots.voltage(ours).layout
+    assert (
+        compound.mobile in axes.yaxis.title.text and ours.attrs["compound"] in axes.xaxis.title.text
+    )
+
+
+def test_entropy_counts_every_state_when_it_is_hot(case):
+    named, _, _, (_, _, _, units), counts, _ = case
+    table = mk.entropy_table(named, temperatures=(300, 1e9))
+    for x, n in counts.items():
+        hot = table.xs(1e9, level=1)
+        row = hot.iloc[int(np.abs(hot.index.to_numpy() - x).argmin())]
+        assert row["states"] == row["all_states"] == n
+        assert row["entropy"] == pytest.approx(kB * math.log(n) / units, abs=1e-9)
+        shares = _charges_per_arrangement(named, x)
+        assert row["entropy_electronic"] == pytest.approx(kB * math.log(shares) / units, abs=1e-9)
+    cold = table.xs(300, level=1)
+    assert (cold["entropy"] <= hot["entropy"] + 1e-12).all()
+    parts = cold["entropy_ion"] + cold["entropy_electronic"]
+    assert parts.to_numpy() == pytest.approx(cold["entropy"].to_numpy())
+
+
+def _charges_per_arrangement(named, x):
+    """Charge orderings of one arrangement, when all have as many: all over those of the ions."""
+    here = [a for a in named if abs(a.info["x"] - x) < 1e-6]
+    total = sum(a.info["degeneracy"] for a in here)
+    atoms = here[0]
+    mobile = mk.compound(named).mobile
+    n = int((atoms.symbols == mobile).sum())
+    sites = {"LixMnPO4": 4, "LixMn2O4": 2, "NaxV2(PO4)3": 8, "LixCoMnNiO6": 3}
+    sites |= {"MgxMn2O4": 2, "CaxFePO4": 4}
+    return total / math.comb(sites[atoms.info["compound"]], n)
+
+
+def test_the_whole_chain_of_errors_works_on_own_frames(named, tmp_path):
+    import pandas as pd
+
+    frames = mk.split_by_ordering(list(named))
+    few = frames[:24]
+    table = mk.predict(few, {"mine": LennardJones(rc=4.0)}, progress=False)
+    assert "job" not in table and len(table) == len(few)
+    table.to_csv(tmp_path / "predictions.csv", index=False)
+    again = pd.read_csv(tmp_path / "predictions.csv")
+    found = mk.error_by(few, again, "ordering")
+    expected = {
+        atoms.info["ordering"]: 1e3 * abs(energy - atoms.get_potential_energy()) / len(atoms)
+        for atoms, energy in zip(few, table["energy"])
+    }
+    assert found.loc["mine", "energy"].to_dict() == pytest.approx(expected)
+    assert mk.compare_models(few, again, "train")["n"].iloc[0] == sum(
+        a.info["split"] == "train" for a in few
+    )
+
+
+def test_a_hull_says_what_it_shows(named):
+    figure = mk.plots.hull(mk.hull(named))
+    assert figure.layout.xaxis.title.text == f"x in {mk.compound(named).html}"
+    low, high = (f([a.info["x"] for a in named]) for f in (min, max))
+    assert figure.layout.xaxis.range[0] < low and figure.layout.xaxis.range[1] > high
+
+
+def test_magnetite_has_orderings_and_no_hull(tmp_path):
+    frames, _ = frames_of(magnetite(), mk.Compound(None, {"Fe": (2, 3)}), copies=2)
+    frames = mk.name_orderings(from_disk(frames, tmp_path / "a.extxyz"), progress=False)
+    assert mk.compound(frames).formula == "Fe3O4" and mk.compound(frames).mobile is None
+    table = mk.orderings_table(frames, progress=False)
+    # two Fe2+ on six sites, 8a and 16d, which symmetry keeps apart: 1 + 6 + 8
+    assert sorted(table["degeneracy"]) == [1, 6, 8] and table["n_frames"].eq(2).all()
+    lowest = min(a.get_potential_energy() for a in frames) / 2
+    assert table["energy_per_fu"].min() == pytest.approx(lowest)
+    for call in (mk.hull, mk.formation_energies, mk.voltage_profile):
+        with pytest.raises(mk.InputError, match="no ion moves in Fe3O4.*orderings_table"):
+            call(frames)
+    ladder = mk.plots.ladder(frames[::2], {}, "x000")
+    assert len(ladder.data) == 3
+    table = mk.predict(frames, {"mine": LennardJones(rc=4.0)}, progress=False)
+    assert mk.error_by(frames, table, "ordering")["n"].to_list() == [2, 2, 2]
+
+
+def test_several_frameworks_in_one_list(tmp_path):
+    lithium = mk.Compound("Li", {"Mn": (2, 3), "Fe": (2, 3)})
+    doped = olivine()
+    doped.symbols[np.flatnonzero(doped.symbols == "Mn")[0]] = "Fe"
+    frames = []
+    for host, compound in (
+        (olivine(), mk.Compound("Li", {"Mn": (2, 3)})),
+        (doped, lithium),
+        (olivine("Na", "Fe", (10.4, 6.22, 4.95)), mk.Compound("Na", {"Fe": (2, 3)})),
+    ):
+        frames += frames_of(host, compound, n_mobile=[0, 1, 4])[0]
+    frames = from_disk(frames, tmp_path / "a.extxyz")
+    parts = {found.formula: len(members) for found, members in mk.group_by_compound(frames)}
+    assert parts == {"LixMnPO4": 4, "LixFeMn3(PO4)4": len(frames) - 8, "NaxFePO4": 4}
+    mk.name_orderings(frames, progress=False)
+    assert Counter(a.info["compound"] for a in frames) == parts
+    assert len({a.info["ordering"] for a in frames}) == len(frames)
+    assert frames[0].info["ordering"] == "LixMnPO4:x000_li-_mn0123"
+    assert {a.info["split"] for a in frames} == {"train", "validation", "test"}
+    table = mk.orderings_table(frames, progress=False)
+    assert len(table) == len(frames) and set(table["compound"]) == set(parts)
+    with pytest.raises(mk.InputError, match="of 3 compounds: LixMnPO4, LixFeMn3"):
+        mk.hull(frames)
+    alone = [a for a in frames if a.info["compound"] == "LixFeMn3(PO4)4"]
+    assert mk.hull(alone)["x"].max() == 4 and len(mk.hull(alone)) == len(alone)
+
+
+def test_two_crystals_of_one_composition_are_told_apart(tmp_path):
+    """NaFePO4 as olivine, and in the structure that comes from putting Na on the places of Fe and Fe on those of Na."""
+    one = olivine("Na", "Fe", (10.4, 6.22, 4.95))
+    other = olivine("Fe", "Na", (8.99, 6.86, 5.05))
+    compound = mk.Compound("Na", {"Fe": (2, 3)})
+    frames = (
+        frames_of(one, compound, n_mobile=[3, 4])[0]
+        + frames_of(other, compound, n_mobile=[3, 4])[0]
+    )
+    frames = mk.name_orderings(from_disk(frames, tmp_path / "a.extxyz"), progress=False)
+    titles = Counter(a.info["compound"] for a in frames)
+    assert set(titles) == {"NaxFePO4", "NaxFePO4 (2)"}
+    assert len({a.info["ordering"] for a in frames}) == len(frames)
+
+
+def test_what_cannot_be_inferred_names_the_candidates():
+    from ase import Atoms
+
+    both = [Atoms("LiNaFePO4"), Atoms("LiFePO4"), Atoms("NaFePO4")]
+    with pytest.raises(mk.InputError, match=r"Li and Na both vary.*mk.Compound\(mobile=.Li."):
+        mk.compound(both)
+    assert mk.hull([Atoms("FePO4"), Atoms("Li2FePO4")], [0.0, -1.0])["x"].to_list() == [0, 2]
+    known = mk.Compound("Li", {"Mn": (3, 4)}, framework="Mn2O4", ends=(0, 1))
+    frames = [Atoms("Mn2O4"), Atoms("LiMn2O4"), Atoms("LiMn4O8")]
+    assert mk.formation_energies(frames, [0.0, -4.0, -3.0], known)[2] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("Xx", {}), "mobile='Xx' is no element"),
+        (("Li", {"Mn": ()}), "at least one state"),
+        (("Li", {"Li": (1,)}), "not the mobile ion"),
+        (("Li", "Mn"), "redox reads"),
+        (("Li", {"Mn": (2, 3)}, "no formula"), "framework="),
+        (("Li", {"Mn": (2, 3)}, "MnO2", 1, (1, 0)), "ends="),
+        (("Fe", {"Mn": (2, 3)}), "which charge has Fe"),
+    ],
+)
+def test_a_compound_that_makes_no_sense_is_told(arguments, says):
+    with pytest.raises(mk.InputError, match=says):
+        mk.Compound(*arguments)
+
+
+@pytest.mark.parametrize("call", [mk.hull, mk.name_orderings, mk.orderings_table, mk.find_host])
+def test_a_name_in_place_of_a_compound_is_told(call, ends):
+    with pytest.raises(mk.InputError, match="compound= takes a Compound"):
+        call(ends, compound="NaxFePO4")
