@@ -85,3 +85,32 @@ def test_notebooks_use_public_names_only(notebook):
     assert not re.findall(r"\bmk\.(?!plots\b)\w+\._\w+|from mlipkit|import mlipkit\.", code)
     used = set(re.findall(r"\bmk\.(\w+)", code))
     assert used and used <= set(mlipkit.__all__) | {"__version__"}
+
+
+NAMES_A_COMPOUND = re.compile(r"\b(?:Na|Fe|Ga)(?![A-Za-z])|FePO4")
+
+
+def _outside_of_constants(tree):
+    """Texts of a module that stand neither in a docstring nor in a constant of the module."""
+    constants = [n for n in tree.body if isinstance(n, (ast.Assign, ast.AnnAssign))]
+    skipped = {id(part) for constant in constants for part in ast.walk(constant)}
+    for node in ast.walk(tree):
+        first = (
+            node.body[0] if isinstance(getattr(node, "body", None), list) and node.body else None
+        )
+        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+            skipped.add(id(first.value))
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and id(node) not in skipped
+        ):
+            yield node
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_compound_is_built_in(module):
+    tree = ast.parse((PACKAGE / module).read_text())
+    named = [n for n in _outside_of_constants(tree) if NAMES_A_COMPOUND.search(n.value)]
+    assert not [(node.lineno, node.value) for node in named]

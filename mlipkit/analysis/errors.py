@@ -364,8 +364,8 @@ def seed_table(results, variants=False):
     figures = {
         "energy": "energy MAE, meV/atom",
         "forces": "force MAE, meV/Å",
-        "magmoms": "Fe moment MAE, µB",
-        "valence_right": "valence right, % of Fe",
+        "magmoms": "moment MAE, µB",
+        "valence_right": "valence right, % of sites",
         "energy_displaced": "energy MAE, displaced frames, meV/atom",
         "forces_displaced": "force MAE, displaced frames, meV/Å",
         "tau_dft_held_out": "Kendall τ, DFT-relaxed geometry",

@@ -10,6 +10,7 @@ import traitlets as t
 
 from mlipkit.apps.explorer_state import GEOMETRIES, SERIES, ExplorerState
 from mlipkit.apps.player import INTERVAL
+from mlipkit.charges.references import redox_sites
 from mlipkit.frames.labels import label
 from mlipkit.orderings.names import arrangement
 from mlipkit.pictures import plots
@@ -92,7 +93,8 @@ class ExplorerView(w.VBox):
         state.observe(self._refresh, ["ordering", "model", "architecture", "geometry", "flips"])
         state.observe(self._show_step, "step")
         under = w.HBox(
-            [w.Label("a click on Fe"), self.click, self.reset, self.octahedra], layout=row
+            [w.Label(f"a click on {state.metal}"), self.click, self.reset, self.octahedra],
+            layout=row,
         )
         super().__init__(
             [
@@ -191,7 +193,7 @@ class ExplorerView(w.VBox):
         if i is None:
             return
         self.chosen = i
-        if self.click.value == "flip" and self.state.ends[self.state.index].symbols[i] == "Fe":
+        if self.click.value == "flip" and i in redox_sites(self.state.ends[self.state.index]):
             self.state.flip(i)
         else:
             self._tell(self.state.atoms)
@@ -205,11 +207,8 @@ class ExplorerView(w.VBox):
             )
             return
         magmom = label(atoms, "magmoms")[i]
-        state = (
-            f", {magmom:.2f} µB by this model: Fe<sup>{atoms.arrays['oxi_states'][i]}+</sup>"
-            if atoms.symbols[i] == "Fe"
-            else ""
-        )
+        ion = _ion(atoms.symbols[i], atoms.arrays["oxi_states"][i])
+        state = f", {magmom:.2f} µB by this model: {ion}" if i in redox_sites(atoms) else ""
         self.picked.value = _text(f"picked atom <b>{i}</b>: {atoms.symbols[i]}{state}")
 
     def _refresh(self, change):
@@ -339,14 +338,14 @@ class ExplorerView(w.VBox):
         unclear = s.unclear(atoms)
         word = "given" if s.flips else "asked"
         rows = _row(
-            "th", ("Fe", "DFT µB", "model µB", "asked", *["given"] * bool(s.flips), "model")
+            "th", (s.metal, "DFT µB", "model µB", "asked", *["given"] * bool(s.flips), "model")
         )
         for i, dft_moment, moment, asked, given, told in s.summary(atoms):
-            flipped = [_ion(given, bold=given != asked)] * bool(s.flips)
-            became = _became(given, told, i in unclear, word)
-            rows += _row(
-                "td", (i, _number(dft_moment, 2), f"{moment:.2f}", _ion(asked), *flipped, became)
-            )
+            symbol = atoms.symbols[i]
+            flipped = [_ion(symbol, given, bold=given != asked)] * bool(s.flips)
+            became = _became(symbol, given, told, i in unclear, word)
+            moments = _number(dft_moment, 2), f"{moment:.2f}"
+            rows += _row("td", (i, *moments, _ion(symbol, asked), *flipped, became))
         above = {name: s.hulls[name]["energy_above_hull"][s.index] for name in ("DFT", s.series)}
         difference = 1e3 * np.abs(
             s.hulls[s.series]["formation_energy"] - s.hulls["DFT"]["formation_energy"]
@@ -392,8 +391,8 @@ def _story(state):
     mixed, kept = f["mixed"], f"{f['kept']} of {f['mixed']}"
     unclear = "" if f["clear"] == mixed else f", moments clear in {f['clear']}"
     wide = (
-        f"the orderings of one Na arrangement span up to {f['window']:.0f} meV per formula unit "
-        f"(DFT: {f['dft_window']:.0f})"
+        f"the orderings of one arrangement of ions span up to {f['window']:.0f} meV per formula "
+        f"unit (DFT: {f['dft_window']:.0f})"
     )
     said = {
         "relaxed": [
@@ -460,7 +459,7 @@ def _lesson(state):
         if not state.imbalance
         else (
             f'<br><b style="color:{WRONG}">&#9888; The oxidation states sum to '
-            f"{state.imbalance:+d}, not 0: flip another Fe to balance them. "
+            f"{state.imbalance:+d}, not 0: flip another ion to balance them. "
             "No model has seen a charged cell, so its energy means nothing here.</b>"
         )
     )
@@ -583,13 +582,14 @@ def _number(value, digits=1):
     return f"{value:.{digits}f}" if np.isfinite(value) else "&ndash;"
 
 
-def _ion(state, bold=False):
-    return f"<b>Fe<sup>{state}+</sup></b>" if bold else f"Fe<sup>{state}+</sup>"
+def _ion(symbol, state, bold=False):
+    ion = f"{symbol}<sup>{state}+</sup>"
+    return f"<b>{ion}</b>" if bold else ion
 
 
-def _became(given, found, unclear, word):
+def _became(symbol, given, found, unclear, word):
     if given == found and not unclear:
-        return _ion(found)
+        return _ion(symbol, found)
     became = "now unclear" if unclear else f"became {found}+"
     return f'<b style="color:{WRONG};white-space:nowrap">&#10007; {word} {given}+, {became}</b>'
 

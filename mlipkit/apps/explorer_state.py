@@ -196,13 +196,18 @@ class ExplorerState(t.HasTraits):
             )
         return None if self.geometry == "relaxed" and step == self.last else step
 
+    @property
+    def metal(self):
+        """The redox-active metals, for people."""
+        return " or ".join(sorted({a.symbols[i] for a in self.ends for i in redox_sites(a)}))
+
     @t.validate("flips")
     def _can_flip(self, proposal):
         atoms = self.ends[self.index]
         if wrong := [i for i in proposal["value"] if i not in redox_sites(atoms)]:
             raise t.TraitError(
-                f"only the valence of Fe can be flipped, not that of atom {wrong[0]}; "
-                f"Fe are atoms {', '.join(map(str, redox_sites(atoms)))}"
+                f"only the valence of {self.metal} can be flipped, not that of atom {wrong[0]}; "
+                f"{self.metal} are atoms {', '.join(map(str, redox_sites(atoms)))}"
             )
         return tuple(sorted(set(proposal["value"])))
 

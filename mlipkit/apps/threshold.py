@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 import traitlets as t
 
 from mlipkit.charges.oxidation import infer_oxidation_states
+from mlipkit.charges.references import redox_sites
 from mlipkit.frames.datasets import load_dft
 from mlipkit.frames.labels import required_label
 from mlipkit.pictures import plots
@@ -35,7 +36,7 @@ class ThresholdState(t.HasTraits):
 
     def __init__(self, frames=None, **kwargs):
         frames = load_dft() if frames is None else frames
-        self.cells = [(a, a.symbols == "Fe") for a in frames]
+        self.cells = [(a, redox_sites(a)) for a in frames]
         self.cells = [(a, fe) for a, fe in self.cells if len(set(a.arrays["oxi_states"][fe])) == 2]
         self.moments = {
             "as computed": [

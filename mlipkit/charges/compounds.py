@@ -322,7 +322,7 @@ def _series_of(composition, ions, varies, moving):
     inside = [key for key in options if key[0] in composition]
     if len(inside) > 1:
         names = [e for e, _ in inside]
-        metal = next((e for e in composition if e in REDOX), "Fe")
+        metal = next((e for e in composition if e in REDOX), REDOX[0])
         line = LINE.format(names[0], metal, _common(metal))
         raise InputError(
             f"the numbers of {' and '.join(names)} both vary in these frames: say which ion moves, "
@@ -431,7 +431,7 @@ def _counted(framework):
     except (ValueError, TypeError, AttributeError):
         counts = {}
     if not counts or not set(counts) <= set(atomic_numbers):
-        raise InputError(f"Compound: framework={framework!r} is no formula such as 'FePO4'")
+        raise InputError(f"Compound: framework={framework!r} is no formula such as 'Mn2O4'")
     return counts
 
 

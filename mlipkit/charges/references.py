@@ -126,6 +126,7 @@ BOND_VALENCE = tuple(
     )
     for r in {(r.element, r.state): r for r in REFERENCES}.values()
 )
+EXAMPLE = '{("Fe", 2): 3.7, ("Fe", 3): 4.3}'
 DEFAULTS = {"magmom": REFERENCES, "bond-valence": BOND_VALENCE, "bader": BADER}
 
 
@@ -151,9 +152,7 @@ def references_for(method, given=None):
                 for (e, q), value in given.items()
             ]
         except (TypeError, ValueError):
-            raise InputError(
-                'references: a dict of them reads {("Fe", 2): 3.7, ("Fe", 3): 4.3}, µB'
-            ) from None
+            raise InputError(f"references: a dict of them reads {EXAMPLE}, µB") from None
     given = tuple(given)
     if not all(
         isinstance(r, Reference) and np.isfinite(r.value) and np.isfinite(r.spread) and r.spread > 0

@@ -62,8 +62,7 @@ def to_proxies(atoms, proxies=None):
         raise InputError(
             f"{atoms.get_chemical_formula()}: the oxidation state of atom {part[0]} "
             f"({atoms.symbols[part[0]]}) is "
-            f"{states[part[0]]:g}; a charge-aware model knows ions with whole charges, such as "
-            "Fe2+ and Fe3+"
+            f"{states[part[0]]:g}; a charge-aware model knows ions with whole charges"
         )
     for (element, state), proxy in proxies.items():
         if atomic_numbers[proxy] in atoms.numbers:

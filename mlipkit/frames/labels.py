@@ -9,6 +9,7 @@ import numpy as np
 
 from mlipkit.files import InputError, write_atomically
 
+EXAMPLE = {"Ga": ("Fe", 3)}  # how a map of proxy elements is written
 PER_ATOM = ("forces", "magmoms", "charges", "energies", "stresses")  # labels with a row per atom
 
 
@@ -144,8 +145,7 @@ def decode_proxies(atoms, proxies):
         ]
     except (AttributeError, KeyError, TypeError, ValueError):
         raise InputError(
-            "proxies must look like {'Ga': ('Fe', 3)} (proxy element: element and oxidation "
-            "state), "
+            f"proxies must look like {EXAMPLE} (proxy element: element and oxidation state), "
             f"not {proxies!r}"
         ) from None
     for proxy, element, state in pairs:

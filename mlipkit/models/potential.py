@@ -392,7 +392,7 @@ def proxies_of(charge_aware, proxies=None):
     if charge_aware and proxies is not None and not proxies:
         raise InputError(
             "a charge-aware model needs at least one ion as a species of its own, such as "
-            "proxies={('Fe', 3): 'Ga'}"
+            f"proxies={PROXIES}"
         )
     for ion, proxy in (proxies or {}).items():
         whole = (
@@ -404,8 +404,7 @@ def proxies_of(charge_aware, proxies=None):
         if not whole or proxy not in atomic_numbers:
             raise InputError(
                 f"proxies: {ion!r}: {proxy!r} does not name an ion and the element that stands "
-                "for it; write it as "
-                "{('Fe', 3): 'Ga'}"
+                f"for it; write it as {PROXIES}"
             )
     if proxies and len(set(proxies.values())) < len(proxies):
         raise InputError(

@@ -550,7 +550,7 @@ def thresholds(curves, chosen):
     figure.add_vline(x=chosen, line={"color": "#000000", "width": 2})
     figure.update_layout(
         LAYOUT,
-        xaxis_title="threshold: an Fe with more than this is called 3+ (µB)",
+        xaxis_title="threshold: a site with more than this is called 3+ (µB)",
         yaxis_title="cells that balance (%)",
     )
     figure.update_yaxes(range=[-4, 104])
