@@ -324,8 +324,8 @@ def predict():
         write_atomically(path, json.dumps(card, indent=1) + "\n")
     write_atomically(FOLDER / "predictions.csv", table.to_csv(index=False))
     write_manifest()
-    write_readme("errors", errors_text(relaxing, compared["test"]))
-    write_readme("results", results_text(results))
+    write_results("errors", errors_text(relaxing, compared["test"]))
+    write_results("results", results_text(results))
     print(compared["test"])
 
 
@@ -353,9 +353,9 @@ def errors_text(frames, errors):
     ]
 
 
-def write_readme(part, lines):
-    """Replace what stands in README.md between the two comments of that part."""
-    path = HERE.parent / "README.md"
+def write_results(part, lines):
+    """Replace what stands in docs/results.md between the two comments of that part."""
+    path = HERE.parent / "docs/results.md"
     before, rest = path.read_text().split(f"<!-- {part}: begin", 1)
     comment, after = rest.split(f"<!-- {part}: end -->", 1)
     write_atomically(

@@ -2,8 +2,8 @@
 """What each of the six models finds when it relaxes all orderings from the undistorted host:
 `make results`.
 
-Writes data/models/relaxations, geometries.csv, ground_states.csv and the tables in README.md. The
-relaxations are those that the explorer and the notebooks show; they are made again only where
+Writes data/models/relaxations, geometries.csv, ground_states.csv and the tables in
+docs/results.md. The relaxations are those that the explorer and the notebooks show; they are made again only where
 weights or data have changed.
 """
 
@@ -24,7 +24,7 @@ from mlipkit.pictures.figures import TITLES
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE / "dft")]
 from collect import write_manifest
-from make_models import nudged_starts, shipped, write_readme
+from make_models import nudged_starts, shipped, write_results
 
 from mlipkit.analysis.predictions import frame_key
 from mlipkit.orderings.names import arrangement, ordering_label
@@ -306,7 +306,7 @@ if __name__ == "__main__":
         "",
         *larger_cell_lines(ends),
     ]
-    write_readme("ground states", lines)
-    write_readme("verdict", verdict_lines())
+    write_results("ground states", lines)
+    write_results("verdict", verdict_lines())
     write_manifest()
     print("\n".join(lines))

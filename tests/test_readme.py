@@ -14,15 +14,14 @@ import mlipkit as mk
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+RESULTS = (ROOT / "docs/results.md").read_text()
 
 
 @pytest.mark.parametrize(
     "number, says",
     [
-        (0, ("aware", "0.25")),
-        (1, ("mine", "valence_right")),
-        (2, ("converged", "x050_na01_fe02", "found")),
-        (3, ("balanced", "agree", "x050_na01_fe02 (degeneracy 4)")),
+        (0, ("balanced", "NaxFePO4: Na1+ moves", "on_hull", "voltage", "aware")),
+        (1, ("mine", "valence_right", "converged", "x050_na01_fe02", "found")),
     ],
 )
 def test_snippet_runs(tmp_path, number, says):
@@ -35,7 +34,9 @@ def test_snippet_runs(tmp_path, number, says):
 def test_table_of_errors(frames):
     table = mk.compare_models(mk.along_relaxations(frames), mk.load_predictions(), "test")
     rows = re.findall(
-        r"^\| (\w+, \w+) +\| *([\d.]+) *\| *([\d.]+) *\| *([\d.]+) *\| *([\d.]+) *\|$", README, re.M
+        r"^\| (\w+, \w+) +\| *([\d.]+) *\| *([\d.]+) *\| *([\d.]+) *\| *([\d.]+) *\|$",
+        RESULTS,
+        re.M,
     )
     assert len(rows) == 7
     for name, *numbers in rows:
@@ -44,22 +45,22 @@ def test_table_of_errors(frames):
         ]
         for said, true, digits in zip(numbers, expected, (1, 0, 3, 1)):
             assert float(said) == pytest.approx(true, abs=0.51 * 10**-digits)
-    assert f"{int(table.loc['chgnet_aware', 'n'])} frames" in README
+    assert f"{int(table.loc['chgnet_aware', 'n'])} frames" in RESULTS
 
 
 def test_table_of_seeds():
     results = mk.load_results()
     for name, row in mk.seed_table(results).iterrows():
-        assert f"| {name} | {' | '.join(row)} |" in README
+        assert f"| {name} | {' | '.join(row)} |" in RESULTS
     assert (
-        "\n".join(runpy.run_path(ROOT / "data/make_models.py")["results_text"](results)) in README
+        "\n".join(runpy.run_path(ROOT / "data/make_models.py")["results_text"](results)) in RESULTS
     )
 
 
 def test_verdict():
     from make_results import verdict_lines
 
-    assert "\n".join(verdict_lines()) in README
+    assert "\n".join(verdict_lines()) in RESULTS
 
 
 @pytest.mark.parametrize("job, before", [("x050_na02_fe02", 5), ("x050_na02_fe03", 4)])
@@ -98,7 +99,30 @@ def test_no_model_sees_the_orbital_turn(job, before):
 
 
 def test_links_and_picture():
-    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
+    for text, folder in ((README, ROOT), (RESULTS, ROOT / "docs")):
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+            assert (folder / target).exists(), target
     for notebook in (ROOT / "notebooks").glob("*.ipynb"):
         assert f"`{notebook.stem}`" in README
+
+
+def test_a_newcomer_reads_it_in_one_go():
+    assert len(README.splitlines()) <= 120
+
+
+def test_every_command_is_there():
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
+    asked = re.findall(r"make (?:\w+=\S+ )?([a-z-]+)\b", "\n".join(_commands()))
+    assert set(asked) >= {"lab", "app", "test", "dft", "collect", "results", "models"}
+    assert set(asked) <= targets
+    for target in sorted(set(asked)):
+        command = ["make", "-n", "-o", ".venv/ready", "-o", ".venv-gpaw/ready", target]
+        dry = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert dry.returncode == 0, dry.stderr
+
+
+def _commands():
+    """Lines of the shell blocks and of what stands in backticks and begins with make."""
+    blocks = re.findall(r"```bash\n(.*?)```", README, re.S)
+    yield from ("\n".join(blocks)).splitlines()
+    yield from re.findall(r"`(make[^`]*)`", README)
