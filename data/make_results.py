@@ -3,8 +3,8 @@
 `make results`.
 
 Writes data/models/relaxations, geometries.csv, ground_states.csv and the tables in
-docs/results.md. The relaxations are those that the explorer and the notebooks show; they are made again only where
-weights or data have changed.
+docs/results.md. The relaxations are those that the explorer and the notebooks show; they are made
+again only where weights or data have changed.
 """
 
 import functools

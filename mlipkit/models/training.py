@@ -144,8 +144,8 @@ def train(
         ):
             raise InputError(
                 f"train: no training frame holds {element}{state}+ (in arrays['oxi_states']), so "
-                "a charge-aware model would be blind; take them from infer_oxidation_states, or say "
-                "which ion is a species with proxies= (mk.compound(frames).species)"
+                "a charge-aware model would be blind; take them from infer_oxidation_states, or "
+                "say which ion is a species with proxies= (mk.compound(frames).species)"
             )
     wanted = {split: [targets(a) for a in part] for split, part in parts.items()}
     potential = starting_point(name, parts["train"], proxies, seed, start, model_args or {})
