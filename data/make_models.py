@@ -1,10 +1,14 @@
 #!/usr/bin/env python
 """The shipped weights, their errors and predictions, from the embedded set: `make models`.
 
-    python data/make_models.py train [PATTERN ...]    runs that results.csv does not have yet;
-    PATTERN as in 'mace_*_seed0' python data/make_models.py predict                predictions.csv,
-    errors into the cards, manifest, README python data/make_models.py table                  mean
-    and spread over the seeds, from results.csv
+    python data/make_models.py train [PATTERN ...]
+        runs that results.csv does not have yet; PATTERN as in 'mace_*_seed0'
+
+    python data/make_models.py predict
+        predictions.csv, errors into the cards, manifest, docs/results.md
+
+    python data/make_models.py table
+        mean and spread over the seeds, from results.csv
 
 Every run is resumable: a checkpoint per epoch lies in data/checkpoints, a finished run adds its row
 to results.csv.
@@ -330,7 +334,7 @@ def predict():
 
 
 def errors_text(frames, errors):
-    """The table of errors in README.md."""
+    """The table of errors in docs/results.md."""
     card, test = (
         mk.list_models().iloc[0],
         [a for a in well_converged(frames) if a.info["split"] == "test"],

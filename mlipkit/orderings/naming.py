@@ -7,7 +7,7 @@ import numpy as np
 from ase import Atoms
 
 from mlipkit.charges.compounds import Compound, group_by_compound
-from mlipkit.charges.oxidation import infer_oxidation_states
+from mlipkit.charges.given import known_states
 from mlipkit.files import InputError
 from mlipkit.frames.labels import label
 from mlipkit.orderings.host_search import find_host
@@ -49,8 +49,8 @@ def name_orderings(
     Parameters
     ----------
     frames : list of ase.Atoms
-        With ``arrays["oxi_states"]``, or with moments, from which they are then inferred and
-        written onto the frames.
+        With ``arrays["oxi_states"]``, or with moments, from which what is missing is then inferred
+        and written onto the frames.
     host : ase.Atoms, optional
         As in `ordering_label`; by default found from the frames, those of the smallest cell first.
     compound : Compound, optional
@@ -154,13 +154,10 @@ def _listed(frames, where):
 
 
 def _give_states(atoms, i, compound):
-    """Infer the oxidation states of a frame that has none."""
-    if "oxi_states" in atoms.arrays:
-        return
-    options = {} if compound is None else {"references": compound.references}
-    options |= {} if compound is None else {"fixed": compound.fixed}
+    """Give a frame the oxidation states that it lacks."""
+    known = () if compound is None else (compound.references, compound.fixed)
     try:
-        atoms.set_array("oxi_states", infer_oxidation_states(atoms, **options).states)
+        atoms.set_array("oxi_states", known_states(atoms, *known))
     except InputError as reason:
         raise InputError(f"name_orderings: frame {i}: {reason}") from None
 

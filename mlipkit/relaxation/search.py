@@ -8,6 +8,7 @@ import numpy as np
 
 from mlipkit.charges.compounds import compound_of
 from mlipkit.files import InputError
+from mlipkit.models.foreign import as_potential
 from mlipkit.orderings.enumeration import count_orderings, enumerate_orderings
 from mlipkit.orderings.names import counting, located, sites_of
 from mlipkit.relaxation.many import relax_many
@@ -95,7 +96,7 @@ def search_charge_ordering(
     host : ase.Atoms
         The crystal with every mobile-ion site filled, in the cell in which the orderings are to be
         compared.
-    model : Potential
+    model : Potential or ase.calculators.calculator.Calculator
         Charge-aware, or charge-blind to see what that one finds: on the undistorted host it cannot
         tell charge orderings apart.
     n_mobile, compound, supercell, mobile_sites, fixed
@@ -134,6 +135,7 @@ def search_charge_ordering(
     """
     import pandas as pd
 
+    model = as_potential(model, "search_charge_ordering")
     compound = compound_of([host], compound, host)
     mobile = compound.mobile
     setup = {
