@@ -10,6 +10,7 @@ from ase.units import kB
 from compounds import frames_of, from_disk, layered, magnetite, nasicon, olivine, spinel
 
 import mlipkit as mk
+from mlipkit.charges.given import known_states
 
 METAL = -1.7  # eV per atom, made up
 # host, what it is made with, what must be found: formula, proxies, units in the cell,
@@ -249,6 +250,42 @@ def test_several_frameworks_in_one_list(tmp_path):
         mk.hull(frames)
     alone = [a for a in frames if a.info["compound"] == "LixFeMn3(PO4)4"]
     assert mk.hull(alone)["x"].max() == 4 and len(mk.hull(alone)) == len(alone)
+
+
+@pytest.mark.parametrize("labels", ["with moments", "without"])
+def test_proxies_of_a_published_database(tmp_path, labels):
+    """LiFeMn(PO4)2 in an ASE database that writes Fe3+ as Rh and Fe2+ as Tc, and says nothing of Mn."""
+    import ase.db
+
+    host = olivine("Li", "Fe")
+    host.symbols[np.flatnonzero(host.symbols == "Fe")[:2]] = "Mn"
+    compound = mk.Compound("Li", {"Fe": (2, 3), "Mn": (2,)})
+    frames, asked = frames_of(host, compound, n_mobile=[2, 3, 4])
+    with ase.db.connect(tmp_path / "a.db") as database:
+        for atoms in frames:
+            states = mk.infer_oxidation_states(atoms).states
+            calc = atoms.calc
+            for state, proxy in ((3, "Rh"), (2, "Tc")):
+                atoms.symbols[(atoms.symbols == "Fe") & (states == state)] = proxy
+            if labels == "without":
+                del calc.results["magmoms"]
+            calc.atoms = atoms.copy()
+            atoms.calc = calc
+            database.write(atoms)
+    proxies = {"Rh": ("Fe", 3), "Tc": ("Fe", 2)}
+    read = mk.read_frames(tmp_path / "a.db", proxies=proxies, progress=False)
+    mk.name_orderings(read, progress=False)
+    assert mk.compound(read).redox == {"Fe": (2, 3), "Mn": (2,)}
+    assert len({a.info["ordering"] for a in read}) == len(asked)
+    assert [a.info["degeneracy"] for a in read] == [o.degeneracy for o in asked]
+    assert sorted(mk.hull(read)["x"].unique()) == [1, 1.5, 2]
+
+
+def test_states_that_neutrality_alone_does_not_tell(ends):
+    atoms = next(a for a in ends if a.info["x"] == 0.5).copy()
+    atoms.arrays["oxi_states"][atoms.symbols == "Fe"] = 0
+    with pytest.raises(mk.InputError, match="Fe are not known .0., and neutrality alone"):
+        known_states(atoms)
 
 
 def test_two_crystals_of_one_composition_are_told_apart(tmp_path):

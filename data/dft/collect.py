@@ -6,15 +6,14 @@ hosts.extxyz, verdict.extxyz, kept_apart.extxyz, manifest.
 
 A frame is labelled by the moments found in it, never by those seeded. It enters the set when
 - its SCF converged (the campaign writes no other);
-- its Fe moments form two clear groups with the count that neutrality asks for   (else:
-delocalised);
+- its Fe moments form two clear groups with the count that neutrality asks for (else: delocalised);
 - its sixth electrons sit in the lowest orbital state known: they are in the orbital in which its
-run ends (a rattled
-  or strained copy: its relaxed cell), the energy between it and that end is the work of the forces
+  run ends (a rattled or strained copy: its relaxed cell), the energy between it and that end is the
+  work of the forces
   on the way, nothing released by electrons, and the run does not end clearly above the lowest run
   of the same ordering; repeats and runs with another orbital count once they have ended
   (else: other_state);
-- the energy falls along its relaxation                                            (else: uphill).
+- the energy falls along its relaxation (else: uphill).
 """
 
 import json

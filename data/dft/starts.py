@@ -2,11 +2,12 @@
 """Start geometries from models: orderings whose charges do not stay where the breathing alone puts
 them, free cells, and the structures that models relaxed, for DFT to judge.
 
-    .venv/bin/python data/dft/starts.py JOB ...      writes starts/JOB.extxyz, from which
-    campaign.py then starts the job .venv/bin/python data/dft/starts.py verdicts     the ends of the
-    shipped relaxations (make results), one for each ordering asked for
-                                                     and, where the model moved the charges, one for
-                                                     those that it has
+    .venv/bin/python data/dft/starts.py JOB ...
+        writes starts/JOB.extxyz, from which campaign.py then starts the job
+
+    .venv/bin/python data/dft/starts.py verdicts
+        the ends of the shipped relaxations (make results), one for each ordering asked for and,
+        where the model moved the charges, one for those that it has
 
 The hole of an unfavourable ordering hops to another Fe before the cage has closed around it. A
 geometry in which the cage is already closed holds it, and is nearer to the end: fewer steps. Only

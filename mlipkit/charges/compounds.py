@@ -222,7 +222,7 @@ def group_by_compound(frames, compound=None):
         Each with the numbers of its frames.
     """
     frames, groups = _listed(frames), {}
-    given = _checked(compound)
+    given = checked(compound)
     for i, (mobile, framework) in enumerate(_series(frames, given)):
         groups.setdefault((mobile, framework), []).append(i)
     return [
@@ -240,7 +240,7 @@ def compound_of(frames, compound=None, host=None):
         When they are of several frameworks.
     """
     frames = _listed(frames) + ([] if host is None else [host])
-    given = _checked(compound)
+    given = checked(compound)
     if given is not None and given.framework is not None:
         for atoms in frames:
             given.units(atoms)
@@ -288,7 +288,8 @@ def _listed(frames):
     return frames
 
 
-def _checked(compound):
+def checked(compound):
+    """A compound, or None; a sentence for anything else."""
     if compound is not None and not isinstance(compound, Compound):
         raise InputError(
             'compound= takes a Compound, such as mk.Compound(mobile="Li", redox={"Mn": (2, 3)}), '

@@ -113,11 +113,10 @@ def as_potential(model, where):
     InputError
         When it is neither.
     """
-    if isinstance(model, BaseCalculator) or (
-        hasattr(model, "get_potential_energy") and not hasattr(model, "positions")
-    ):
+    foreign = hasattr(model, "get_potential_energy") and not hasattr(model, "positions")
+    if not isinstance(model, type) and (isinstance(model, BaseCalculator) or foreign):
         return _own(model) or CalculatorPotential(model)
-    if all(hasattr(model, name) for name in SHARED) and not isinstance(model, type):
+    if not isinstance(model, type) and all(hasattr(model, name) for name in SHARED):
         return model
     name = f"load_model({model!r})" if isinstance(model, str) else "load_model(...)"
     raise InputError(

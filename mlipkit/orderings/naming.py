@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from ase import Atoms
 
-from mlipkit.charges.compounds import Compound, group_by_compound
+from mlipkit.charges.compounds import Compound, checked, group_by_compound
 from mlipkit.charges.given import known_states
 from mlipkit.files import InputError
 from mlipkit.frames.labels import label
@@ -76,7 +76,7 @@ def name_orderings(
     """
     from mlipkit.orderings.splits import split_by_ordering
 
-    frames = _listed(frames, "name_orderings")
+    frames, compound = _listed(frames, "name_orderings"), checked(compound)
     for i, atoms in enumerate(frames):
         _give_states(atoms, i, compound)
     _write_names(frames, host, compound, max_distance, progress)
