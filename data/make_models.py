@@ -357,9 +357,9 @@ def errors_text(frames, errors):
     ]
 
 
-def write_results(part, lines):
-    """Replace what stands in docs/results.md between the two comments of that part."""
-    path = HERE.parent / "docs/results.md"
+def write_results(part, lines, file="docs/results.md"):
+    """Replace what stands in a file between the two comments of that part."""
+    path = HERE.parent / file
     before, rest = path.read_text().split(f"<!-- {part}: begin", 1)
     comment, after = rest.split(f"<!-- {part}: end -->", 1)
     write_atomically(

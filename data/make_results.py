@@ -307,6 +307,7 @@ if __name__ == "__main__":
         *larger_cell_lines(ends),
     ]
     write_results("ground states", lines)
-    write_results("verdict", verdict_lines())
+    for file in ("docs/results.md", "README.md"):
+        write_results("verdict", verdict_lines(), file)
     write_manifest()
     print("\n".join(lines))
