@@ -53,7 +53,8 @@ def test_table_of_seeds():
     for name, row in mk.seed_table(results).iterrows():
         assert f"| {name} | {' | '.join(row)} |" in RESULTS
     assert (
-        "\n".join(runpy.run_path(ROOT / "data/make_models.py")["results_text"](results)) in RESULTS
+        "\n".join(runpy.run_path(str(ROOT / "data/make_models.py"))["results_text"](results))
+        in RESULTS
     )
 
 
