@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import mlipkit as mk
-from mlipkit.charges.compounds import REDOX
 from mlipkit.orderings.names import sites_of
 from mlipkit.statmech.pairs import PairExpansion
 
@@ -125,7 +124,7 @@ LARGE = {
 
 
 def test_a_pair_expansion_finds_couplings_that_are_pairs(host):
-    sites = sites_of(host, (1, 1, 2), "Na", REDOX, 1e-2)
+    sites = sites_of(host, (1, 1, 2), mk.Compound("Na", {"Fe": (2, 3)}, "FePO4"))
     cell, at = sites.atoms, np.concatenate([sites.mobile, sites.redox])
     distance = cell.get_all_distances(mic=True)[np.ix_(at, at)]
     coupling = np.exp(-distance / 3) - np.eye(len(at))

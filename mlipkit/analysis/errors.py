@@ -185,7 +185,13 @@ def error_by(frames, predictions, by="x", level=None):
         raise InputError("error_by: needs frames with info['kind'] to sort them by it")
     parts = {}
     for model, rows in predictions_for(frames, predictions).items():
-        for key, part in frame_errors(frames, rows, sites=by in ("site", "state")).groupby(by):
+        errors = frame_errors(frames, rows, sites=by in ("site", "state"))
+        if by not in errors:
+            raise InputError(
+                f"error_by: no atom of these frames has a reference moment, so there is no {by} to "
+                "sort by; mk.reference_table() lists the elements that have one"
+            )
+        for key, part in errors.groupby(by):
             means = _means(part, None if by == "ordering" else level)
             parts[model, key] = {"n": len(part), "orderings": part["ordering"].nunique(), **means}
     return pd.DataFrame.from_dict(parts, orient="index").rename_axis(["model", by])

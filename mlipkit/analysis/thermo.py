@@ -6,7 +6,7 @@ the most mobile ions; x is mobile ions per formula unit.
 
 import numpy as np
 
-from mlipkit.charges.compounds import compound_of
+from mlipkit.charges.compounds import compound_of, listed
 from mlipkit.files import InputError
 from mlipkit.frames.labels import required_label
 
@@ -39,6 +39,7 @@ def formation_energies(frames, energies=None, compound=None):
         When nothing moves, an end member or an energy is missing, an energy is not finite, or a
         frame is off the line between the end members.
     """
+    frames = listed(frames)
     compound = compound_of(frames, compound)
     x, e = along_the_line(frames, energies, compound)
     return _formation(x, e, x, e, _ends(x, compound))
@@ -68,6 +69,7 @@ def hull(frames, energies=None, compound=None):
     from pymatgen.analysis.phase_diagram import CompoundPhaseDiagram, PDEntry
     from pymatgen.core import Composition
 
+    frames = listed(frames)
     compound = compound_of(frames, compound)
     x, e = along_the_line(frames, energies, compound)
     ends = _ends(x, compound)
@@ -162,6 +164,7 @@ def voltage_profile(frames, energies=None, compound=None):
     """
     import pandas as pd
 
+    frames = listed(frames)
     compound = compound_of(frames, compound)
     table = hull(frames, energies, compound)
     metal, mobile, z = compound.metal, compound.mobile, compound.charge

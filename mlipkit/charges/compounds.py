@@ -197,7 +197,7 @@ def compound(frames):
     InputError
         When two ions vary, or the frames are of several frameworks; it names them.
     """
-    frames = _listed(frames)
+    frames = listed(frames)
     found = compound_of(frames)
     seen = defaultdict(set)
     for atoms in frames:
@@ -221,7 +221,7 @@ def group_by_compound(frames, compound=None):
     list of (Compound, list of int)
         Each with the numbers of its frames.
     """
-    frames, groups = _listed(frames), {}
+    frames, groups = listed(frames), {}
     given = checked(compound)
     for i, (mobile, framework) in enumerate(_series(frames, given)):
         groups.setdefault((mobile, framework), []).append(i)
@@ -239,7 +239,7 @@ def compound_of(frames, compound=None, host=None):
     InputError
         When they are of several frameworks.
     """
-    frames = _listed(frames) + ([] if host is None else [host])
+    frames = listed(frames) + ([] if host is None else [host])
     given = checked(compound)
     if given is not None and given.framework is not None:
         for atoms in frames:
@@ -267,7 +267,7 @@ def species_of(frames):
     """A proxy map for all metals of frames, of one compound or of several, by the oxidation states
     on them; empty where no metal has two.
     """
-    frames, seen = _listed(frames), defaultdict(set)
+    frames, seen = listed(frames), defaultdict(set)
     for found, members in group_by_compound(frames):
         for atoms in (frames[i] for i in members if "oxi_states" in frames[i].arrays):
             for element, state in _seen_states(atoms, found):
@@ -281,7 +281,8 @@ def mobile_of(frames, compound=None, host=None):
     return compound_of(frames, compound, host).mobile
 
 
-def _listed(frames):
+def listed(frames):
+    """Frames as a list, one frame too; a sentence for anything else."""
     frames = [frames] if isinstance(frames, Atoms) else list(frames)
     if not frames or not all(isinstance(a, Atoms) for a in frames):
         raise InputError("a compound is found from frames (ase.Atoms), one or more in a list")

@@ -7,6 +7,7 @@ graphs is computed.
 import contextlib
 import io
 import itertools
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
 from ase.stress import full_3x3_to_voigt_6_stress
 
+from mlipkit.charges.references import redox_sites
 from mlipkit.charges.species import PROXIES, marked, to_proxies, warn_unbalanced
 from mlipkit.files import InputError
 
@@ -233,6 +235,7 @@ class Potential:
             numbers = to_proxies(atoms, self.proxies)
             self._check_states(atoms, atoms.arrays["oxi_states"])
             warn_unbalanced(atoms)
+            self._warn_of_others(atoms)
         if self.elements is not None:
             unknown = sorted({chemical_symbols[z] for z in numbers} - set(self.elements))
             if unknown:
@@ -242,6 +245,18 @@ class Potential:
                     f"it knows {', '.join(self.elements)}"
                 )
         return numbers
+
+    def _warn_of_others(self, atoms):
+        """Say which metals with a charge of their own this model has no species for."""
+        known = {element for element, _ in self.proxies}
+        blind = sorted({atoms.symbols[i] for i in redox_sites(atoms)} - known)
+        if blind:
+            warnings.warn(
+                f"{atoms.get_chemical_formula()}: this {self.architecture} model knows the charge "
+                f"of {' and '.join(sorted(known))} only; to the charge of {' and '.join(blind)} it "
+                "is blind",
+                stacklevel=4,
+            )
 
     def _check_states(self, atoms, states):
         for element, known in self.states.items():

@@ -17,7 +17,7 @@ from mlipkit.charges.compounds import Compound, compound_of
 from mlipkit.charges.oxidation import FIXED, OXYANION, oxyanion_states
 from mlipkit.files import InputError
 from mlipkit.orderings.hosts import map_onto_host
-from mlipkit.orderings.names import Sites, counting, lattice_name, located, sites_of
+from mlipkit.orderings.names import Sites, lattice_name, located, sites_of
 
 CHUNK = 1 << 16  # configurations looked at together
 BITS = 64
@@ -154,7 +154,7 @@ def _problem(host, compound, n_mobile, supercell, mobile_sites, fixed, total_cha
         redox = {e: states for e, states in compound.redox.items() if e not in fixed}
         compound = replace(compound, redox=redox)
     mobile, redox = compound.mobile, compound.redox
-    sites = sites_of(host, supercell, mobile, counting(compound) if redox else (), symprec)
+    sites = sites_of(host, supercell, compound, symprec, None if redox else ())
     fixed = {**(compound.fixed or {}), **(fixed or {})}
     charge_of = _fixed_charges(host, set(redox), fixed) if redox else {}
     options = tuple(redox.get(e) or (charge_of[e],) for e in sites.elements)

@@ -21,6 +21,7 @@ from mlipkit.orderings.hosts import (
     without_vacancies,
 )
 
+NOISE = 0.1  # Å
 # 1/Å; any numbers without a pattern
 WAVES = np.array([[0.71, -0.29, 0.43], [0.37, 0.83, -0.61], [0.53, 0.47, 0.97]])
 
@@ -95,7 +96,20 @@ def find_host(frames, compound=None, tolerance=0.9):
             if not len(found) or _distances(found, r, cell).min() > FAR:
                 found = np.vstack([found, _orbit(r, operations, cell)])
     host = Atoms([mobile] * len(found), cell=cell, scaled_positions=found, pbc=True) + framework
+    _refine(host)
     return _canonical_setting(host, mobile)
+
+
+def _refine(host):
+    """Take out what noise of the frames has left: the cell and the places of the symmetry that
+    spglib finds within `NOISE`.
+    """
+    from ase.spacegroup.symmetrize import refine_symmetry
+
+    try:
+        refine_symmetry(host, symprec=NOISE)
+    except (RuntimeError, ValueError, TypeError, AttributeError):
+        return  # spglib finds none at this tolerance: the host stays as the operations made it
 
 
 def _distances(s, point, cell):

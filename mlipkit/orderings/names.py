@@ -16,7 +16,7 @@ import functools
 import math
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from ase import Atoms
@@ -104,14 +104,20 @@ def _join(sites, n_sites):
     )
 
 
-def sites_of(host, matrix, mobile, redox, symprec):
+def sites_of(host, matrix, compound, symprec=1e-2, redox=None):
+    """The sites of a host (supercell); of a compound, its metals with others that count in names.
+
+    A formula unit is that of the compound.
+    """
+    redox = counting(compound) if redox is None else redox
+    mobile, unit = compound.mobile, sum(compound.counts.values())
     plain = host.numbers.tobytes(), host.positions.tobytes(), host.cell.array.tobytes()
     matrix = None if matrix is None else tuple(np.ravel(matrix).tolist())
-    return _cached_sites(*plain, matrix, mobile, tuple(sorted(redox)), symprec)
+    return _cached_sites(*plain, matrix, mobile, tuple(sorted(redox)), symprec, unit)
 
 
 @functools.lru_cache(maxsize=32)
-def _cached_sites(numbers, positions, cell, matrix, mobile, redox, symprec):
+def _cached_sites(numbers, positions, cell, matrix, mobile, redox, symprec, unit):
     host = Atoms(
         np.frombuffer(numbers, int),
         np.frombuffer(positions).reshape(-1, 3),
@@ -140,17 +146,16 @@ def _cached_sites(numbers, positions, cell, matrix, mobile, redox, symprec):
     name = lattice_name(
         superlattice(whole if np.ndim(whole) == 2 else np.diag(np.broadcast_to(whole, 3)))
     )
-    perms, others = perms[:, :n], perms[:, n:] - n
-    if matrix is None:
-        framework = Counter(s for s in symbols.tolist() if s != mobile)
-        # Mn2O4, not MnO2, where the sites of Li are half as many as the Mn
-        n_units = math.gcd(
-            *framework.values(), *np.unique(perms.min(axis=0), return_counts=True)[1]
-        )
-    else:
-        one = sites_of(host, None, mobile, redox, symprec)
-        n_units = one.n_units * (len(atoms) // len(one.atoms))
-    return Sites(atoms, name, mobile, mobile_sites, redox_sites, perms, others, int(n_units))
+    n_framework = int((symbols != mobile).sum())
+    n_units = n_framework // (unit or n_framework // _n_reduced(symbols, mobile))
+    return Sites(
+        atoms, name, mobile, mobile_sites, redox_sites, perms[:, :n], perms[:, n:] - n, n_units
+    )
+
+
+def _n_reduced(symbols, mobile):
+    """How many reduced formulas the framework of a cell holds."""
+    return math.gcd(*Counter(s for s in symbols.tolist() if s != mobile).values())
 
 
 def lattice_name(lattice):
@@ -232,10 +237,12 @@ def located(atoms, host, compound, max_distance=1.0, symprec=1e-2):
     atoms, mobile = without_vacancies(atoms), compound.mobile
     redox = {e for e in counting(compound) if e in atoms.symbols}
     states = _states(atoms, redox)
-    host = find_host([atoms], compound) if host is None else host
+    if host is None:
+        host = find_host([atoms], compound)
+        compound = compound_of([atoms], replace(compound, framework=None), host)
     lattice, at = map_onto_host(atoms, host, mobile, max_distance)
     matrix = None if np.array_equal(lattice, np.eye(3)) else lattice
-    sites = sites_of(host, matrix, mobile, redox, symprec)
+    sites = sites_of(host, matrix, compound, symprec, redox)
     charge = np.zeros(len(sites.atoms), int)
     charge[at] = states
     filled, charge = np.isin(sites.mobile, at), charge[sites.redox]

@@ -1,18 +1,17 @@
 """Write onto frames which ordering each of them has, or list the orderings of frames in a table."""
 
-from collections import Counter
 from dataclasses import dataclass, replace
 
 import numpy as np
 from ase import Atoms
 
-from mlipkit.charges.compounds import Compound, checked, group_by_compound
+from mlipkit.charges.compounds import Compound, checked, compound_of, group_by_compound
 from mlipkit.charges.given import known_states
 from mlipkit.files import InputError
 from mlipkit.frames.labels import label
 from mlipkit.orderings.host_search import find_host
 from mlipkit.orderings.hosts import best_fit, reduced, without_vacancies
-from mlipkit.orderings.names import counting, located, sites_of
+from mlipkit.orderings.names import located
 
 STRAIN = 0.04  # beyond this a frame may be of another crystal
 ALIKE = 1.5  # Å that an atom of one crystal may be away from its place in another frame of it
@@ -163,7 +162,8 @@ def _give_states(atoms, i, compound):
 
 
 def _write_names(frames, host, compound, max_distance, progress):
-    for i, crystal, place in _places(frames, host, compound, max_distance, 1e-2, progress):
+    # all or none: a frame that cannot be named leaves the others as they were
+    for i, crystal, place in list(_places(frames, host, compound, max_distance, 1e-2, progress)):
         prefix = "" if len(crystal.members) == len(frames) else f"{crystal.title}:"
         frames[i].info |= {"ordering": prefix + place.ordering, "compound": crystal.title}
         frames[i].info |= {"x": place.x, "degeneracy": place.degeneracy}
@@ -191,33 +191,41 @@ def _crystals(frames, host, compound):
     crystals = []
     for found, members in group_by_compound(frames, compound):
         if host is not None:
-            one = _by_its_sites(found, host)
+            one = _by_its_sites(found, host, compound)
             crystals.append(Crystal(one, host, members, one.formula))
             continue
         left, several = members, []
         while left:
-            whole, mine = _one_crystal(frames, left, found)
-            several.append((whole, mine))
+            one, whole, mine = _one_crystal(frames, left, found)
+            several.append((one, whole, mine))
             left = [i for i in left if i not in set(mine)]
-        for n, (whole, mine) in enumerate(several, start=1):
-            one = _by_its_sites(found, whole)
+        for n, (one, whole, mine) in enumerate(several, start=1):
+            one = _by_its_sites(one, whole, compound)
             title = one.formula + (f" ({n})" if n > 1 else "")
             crystals.append(Crystal(one, whole, mine, title))
     return crystals
 
 
-def _by_its_sites(compound, host):
-    """The compound with the formula unit that the sites of the host make."""
-    sites = sites_of(host, None, compound.mobile, counting(compound), 1e-2)
-    counts = Counter(s for s in host.symbols if s != compound.mobile)
-    unit = "".join(f"{e}{n // sites.n_units}" for e, n in counts.items())
-    return replace(compound, framework=unit)
+def _by_its_sites(compound, host, given):
+    """The compound; of its formula unit and the one that the host makes the smaller."""
+    if given is not None and given.framework is not None:
+        return compound
+    by_host = compound_of([host], replace(compound, framework=None), host)
+    units = sum(compound.counts.values()), sum(by_host.counts.values())
+    return replace(compound, framework=by_host.framework) if units[1] < units[0] else compound
 
 
 def _one_crystal(frames, members, compound):
     """The host of the smallest and fullest frame, and the frames that lie on it."""
     size = {i: len(frames[i]) - compound.n_mobile(frames[i]) for i in members}
     smallest = [i for i in members if size[i] == min(size.values())]
+    if not any(compound.n_mobile(frames[i]) for i in smallest):
+        larger = [i for i in members if compound.n_mobile(frames[i])]
+        if not larger:  # empty sites of which no frame tells where they are
+            compound = replace(compound, mobile=None, charge=None)
+        else:
+            least = min(size[i] for i in larger)
+            smallest = [i for i in members if size[i] == least]
     try:
         mine, host = smallest, find_host([frames[i] for i in smallest], compound)
         strained = [i for i in smallest if _strain(frames[i], host) > STRAIN]
@@ -228,8 +236,12 @@ def _one_crystal(frames, members, compound):
         seed = max(smallest, key=lambda i: compound.n_mobile(frames[i]))
         mine = [i for i in smallest if i == seed or _alike(frames[i], frames[seed], compound)]
         host = find_host([frames[i] for i in mine], compound)
-    larger = [i for i in members if i not in set(smallest)]
-    return host, mine + [i for i in larger if _alike(frames[i], host, compound)]
+    larger = [
+        i
+        for i in members
+        if i not in set(smallest) and size[i] >= len(host) - compound.n_mobile(host)
+    ]
+    return compound, host, mine + [i for i in larger if _alike(frames[i], host, compound)]
 
 
 def _strain(atoms, host):

@@ -195,8 +195,8 @@ def hull(tables):
 
 def _said(tables, key, default):
     """What tables of one compound say of it in their ``attrs``."""
-    known = [table.attrs[key] for table in tables.values() if table.attrs.get(key)]
-    return known[0] if known else default
+    known = {table.attrs[key] for table in tables.values() if table.attrs.get(key)}
+    return known.pop() if len(known) == 1 else default
 
 
 def _x_title(tables):

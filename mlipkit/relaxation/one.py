@@ -142,11 +142,13 @@ class Relaxation:
         if label(self.atoms, "energy") is None:
             return self.reason
         n = len(self.flipped_sites)
+        valences = f"{n or 'no'} site{'' if n == 1 else 's'} changed valence"
+        if self.states is None:
+            valences = "no moments, so valences are not known"
         return (
             f"{self.atoms.get_chemical_formula()}: {self.reason} after {len(self.frames) - 1} "
             f"steps, {self.energies[-1]:.4f} eV, "
-            f"max. force {self.max_forces[-1]:.3f} eV/Å, {n or 'no'} site{'' if n == 1 else 's'} "
-            "changed valence"
+            f"max. force {self.max_forces[-1]:.3f} eV/Å, {valences}"
         )
 
 

@@ -10,7 +10,7 @@ from mlipkit.charges.compounds import compound_of
 from mlipkit.files import InputError
 from mlipkit.models.foreign import as_potential
 from mlipkit.orderings.enumeration import count_orderings, enumerate_orderings
-from mlipkit.orderings.names import counting, located, sites_of
+from mlipkit.orderings.names import located, sites_of
 from mlipkit.relaxation.many import relax_many
 from mlipkit.statmech.pairs import PairExpansion
 
@@ -232,9 +232,7 @@ class _Cells:
     def __init__(self, setup, model, progress):
         self.setup, self.model, self.progress, self.known = setup, model, progress, {}
         compound = setup["compound"]
-        self.sites = sites_of(
-            setup["host"], setup["supercell"], compound.mobile, counting(compound), 1e-2
-        )
+        self.sites = sites_of(setup["host"], setup["supercell"], compound)
         self.expansion = PairExpansion(self.sites)
         self.n_sample = max(SAMPLE, PER_COEFFICIENT * self.expansion.n_coefficients)
         first = next(enumerate_orderings(**setup, progress=False))

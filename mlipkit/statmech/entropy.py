@@ -7,7 +7,7 @@ import numpy as np
 from ase.units import kB
 
 from mlipkit.analysis.thermo import along_the_line
-from mlipkit.charges.compounds import compound_of
+from mlipkit.charges.compounds import compound_of, listed
 from mlipkit.files import InputError
 from mlipkit.orderings.host_search import find_host
 from mlipkit.orderings.names import arrangement
@@ -107,9 +107,9 @@ def entropy_table(frames, energies=None, temperatures=(300, 450, 600, 750, 900),
     Parameters
     ----------
     frames : list of ase.Atoms
-        One per charge ordering (`end_points`), with ``arrays["oxi_states"]``, named by
-        `name_orderings` (or here, where they are not); every ordering of the cell, if the numbers
-        are to be entropies of the material.
+        With ``arrays["oxi_states"]``, named by `name_orderings` (or here, where they are not); of
+        several frames of an ordering the lowest counts. Every ordering of the cell must be there:
+        a composition that lacks some is refused.
     energies : array_like, shape (n_frames,), optional
         eV per cell; by default the labels.
     temperatures : iterable of float
@@ -133,6 +133,7 @@ def entropy_table(frames, energies=None, temperatures=(300, 450, 600, 750, 900),
     """
     import pandas as pd
 
+    frames = listed(frames)
     compound = compound_of(frames, compound)
     for i, a in enumerate(frames):
         if "oxi_states" not in a.arrays:
@@ -141,6 +142,13 @@ def entropy_table(frames, energies=None, temperatures=(300, 450, 600, 750, 900),
             )
     frames = named(frames, compound)
     x, e = along_the_line(frames, energies, compound)
+    lowest = {}  # of several frames of an ordering the lowest counts
+    for i, atoms in enumerate(frames):
+        key = atoms.info["ordering"], len(atoms)
+        if key not in lowest or e[i] < e[lowest[key]]:
+            lowest[key] = i
+    kept = sorted(lowest.values())
+    frames, x, e = [frames[i] for i in kept], x[kept], e[kept]
     n = [compound.units(a) for a in frames]
     charges, rows = [_charges(a, compound) for a in frames], {}
     host = find_host(frames, compound) if compound.mobile else None
