@@ -6,6 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from ase.calculators.lj import LennardJones
+from ase.spacegroup import crystal
 from ase.units import kB
 from compounds import frames_of, from_disk, layered, magnetite, nasicon, olivine, spinel
 
@@ -286,6 +287,58 @@ def test_states_that_neutrality_alone_does_not_tell(ends):
     atoms.arrays["oxi_states"][atoms.symbols == "Fe"] = 0
     with pytest.raises(mk.InputError, match="Fe are not known .0., and neutrality alone"):
         known_states(atoms)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.02, 0.05])
+def test_noise_changes_neither_x_nor_names(noise):
+    """P2-NaxMnO2 in a cell of two hexagonal ones: half of the Na sites are seen, symmetry is high."""
+    hexagonal = crystal(
+        ["Na", "Mn", "O"],
+        [(1 / 3, 2 / 3, 0.25), (0, 0, 0), (1 / 3, 2 / 3, 0.09)],
+        spacegroup=194,
+        cellpar=[2.9, 2.9, 11.0, 90, 90, 120],
+    )
+    host = hexagonal.repeat((2, 1, 1))
+    compound = mk.Compound("Na", {"Mn": (3, 4)})
+    frames, asked = frames_of(host, compound)
+    rng = np.random.default_rng(3)
+    for atoms in frames:
+        atoms.positions += rng.normal(0, noise, (len(atoms), 3))
+    mk.name_orderings(frames, progress=False)
+    assert {a.info["compound"] for a in frames} == {"NaxMnO2"}
+    assert mk.hull(frames)["x"].max() == max(a.info["x"] for a in frames) == 1
+    assert len({a.info["ordering"] for a in frames}) == len(asked)
+    assert [a.info["degeneracy"] for a in frames] == [o.degeneracy for o in asked]
+
+
+def test_a_frame_that_cannot_be_named_leaves_the_others_alone():
+    frames, _ = frames_of(spinel(), mk.Compound("Li", {"Mn": (3, 4)}))
+    frames[1].positions[3] += [1.6, 0, 0]
+    with pytest.raises(mk.InputError, match="orderings: frame 1"):
+        mk.name_orderings(frames, progress=False)
+    assert all("ordering" not in atoms.info for atoms in frames)
+
+
+def test_a_second_crystal_without_ions_has_a_name_too():
+    frames, _ = frames_of(olivine("Na", "Fe"), mk.Compound("Na", {"Fe": (2, 3)}), n_mobile=[3, 4])
+    other, _ = frames_of(
+        olivine("Ca", "Fe", (9.0, 6.9, 5.1)), mk.Compound("Ca", {"Fe": (2, 3)}), n_mobile=[0]
+    )
+    mk.name_orderings([*frames, *other], progress=False)
+    assert all("ordering" in atoms.info for atoms in [*frames, *other])
+
+
+def test_an_aware_model_says_to_which_metals_it_is_blind():
+    frames, _ = frames_of(olivine("Na", "Mn"), mk.Compound("Na", {"Mn": (2, 3)}), n_mobile=[4])
+    mk.name_orderings(frames, progress=False)
+    with pytest.warns(UserWarning, match="charge of Fe only; to the charge of Mn it is blind"):
+        mk.predict(frames, {"aware": mk.load_model("chgnet", charge_aware=True)}, progress=False)
+
+
+def test_axes_of_two_compounds_name_neither(named):
+    other, _ = frames_of(spinel("Zn", "Mn", 8.1), mk.Compound("Zn", {"Mn": (3, 4)}))
+    figure = mk.plots.hull({"a": mk.hull(named), "b": mk.hull(other)})
+    assert figure.layout.xaxis.title.text == "x"
 
 
 def test_two_crystals_of_one_composition_are_told_apart(tmp_path):

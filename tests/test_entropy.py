@@ -133,6 +133,17 @@ def test_what_cannot_be_counted_is_said(ends):
     with pytest.raises(mk.InputError, match="x050_na02 add up to .* some are missing"):
         mk.entropy_table([a for a in ends if a.info["ordering"] != "x050_na02_fe03"])
     bare = ends[0].copy()
-    del bare.info["degeneracy"]
-    with pytest.raises(mk.InputError, match="frame 0 .* no degeneracy"):
+    del bare.arrays["oxi_states"]
+    with pytest.raises(mk.InputError, match="frame 0 .* no oxi_states"):
         mk.entropy_table([bare, *ends], [0.0] * (len(ends) + 1))
+
+
+def test_names_are_not_needed_and_repeated_frames_are_one_state(ends):
+    expected = mk.entropy_table(ends)
+    bare = [a.copy() for a in ends]
+    for atoms, labelled in zip(bare, ends):
+        atoms.calc, atoms.info = labelled.calc, {}
+    found = mk.entropy_table([*bare, *bare[5:9]])
+    assert "ordering" not in bare[0].info  # what is analysed stays as it is
+    for column in ("states", "all_states", "free_energy", "entropy", "entropy_electronic"):
+        assert found[column].to_list() == pytest.approx(expected[column].to_list(), abs=1e-12)

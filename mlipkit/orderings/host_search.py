@@ -2,6 +2,7 @@
 setting that is always the same.
 """
 
+import contextlib
 import itertools
 from collections import Counter
 
@@ -21,7 +22,7 @@ from mlipkit.orderings.hosts import (
     without_vacancies,
 )
 
-NOISE = 0.1  # Å
+NOISE = 0.3, 0.2, 0.1  # Å; what relaxation and thermal motion leave after averaging
 # 1/Å; any numbers without a pattern
 WAVES = np.array([[0.71, -0.29, 0.43], [0.37, 0.83, -0.61], [0.53, 0.47, 0.97]])
 
@@ -102,14 +103,16 @@ def find_host(frames, compound=None, tolerance=0.9):
 
 def _refine(host):
     """Take out what noise of the frames has left: the cell and the places of the symmetry that
-    spglib finds within `NOISE`.
+    spglib finds within the largest `NOISE` at which it finds one.
     """
     from ase.spacegroup.symmetrize import refine_symmetry
 
-    try:
-        refine_symmetry(host, symprec=NOISE)
-    except (RuntimeError, ValueError, TypeError, AttributeError):
-        return  # spglib finds none at this tolerance: the host stays as the operations made it
+    for symprec in NOISE:
+        refined = host.copy()
+        with contextlib.suppress(Exception):  # spglib has errors of its own for each thing amiss
+            refine_symmetry(refined, symprec=symprec)
+            host.cell, host.positions = refined.cell, refined.positions
+            return
 
 
 def _distances(s, point, cell):

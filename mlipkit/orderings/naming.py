@@ -78,7 +78,7 @@ def name_orderings(
     frames, compound = _listed(frames, "name_orderings"), checked(compound)
     for i, atoms in enumerate(frames):
         _give_states(atoms, i, compound)
-    _write_names(frames, host, compound, max_distance, progress)
+    write_names(frames, host, compound, max_distance, progress)
     known = all("split" in atoms.info for atoms in frames)
     if not known and len({atoms.info["ordering"] for atoms in frames}) >= 3:
         split_by_ordering(frames, validation, test, seed)
@@ -86,13 +86,17 @@ def name_orderings(
 
 
 def named(frames, compound=None):
-    """Frames that have a name each; where one has none all are named, so that an ordering has one
-    name.
+    """Frames that have a name each: the same ones, or, where one has none, copies that are all
+    named anew, so that an ordering has one name.
     """
     frames = _listed(frames, "naming orderings")
-    if not all(key in atoms.info for atoms in frames for key in NAMED[:3]):
-        _write_names(frames, None, compound, 1.0, True)
-    return frames
+    if all(key in atoms.info for atoms in frames for key in NAMED[:3]):
+        return frames
+    copies = [atoms.copy() for atoms in frames]
+    for copy, atoms in zip(copies, frames):
+        copy.calc = atoms.calc
+    write_names(copies, None, compound)
+    return copies
 
 
 def orderings_table(
@@ -161,7 +165,8 @@ def _give_states(atoms, i, compound):
         raise InputError(f"name_orderings: frame {i}: {reason}") from None
 
 
-def _write_names(frames, host, compound, max_distance, progress):
+def write_names(frames, host=None, compound=None, max_distance=1.0, progress=True):
+    """Write the names of `NAMED` onto frames, onto all or none."""
     # all or none: a frame that cannot be named leaves the others as they were
     for i, crystal, place in list(_places(frames, host, compound, max_distance, 1e-2, progress)):
         prefix = "" if len(crystal.members) == len(frames) else f"{crystal.title}:"

@@ -39,10 +39,10 @@ def split_by_ordering(frames, validation=0.15, test=0.15, seed=0, compound=None,
     InputError
         When there are fewer than three groups, or too few that may be held out.
     """
-    from mlipkit.orderings.naming import named
+    from mlipkit.orderings.naming import write_names
 
     if group is None and not all("ordering" in atoms.info for atoms in frames):
-        named(frames, compound)
+        write_names(frames, None, compound)
     group = group or (lambda atoms: atoms.info["ordering"])
     names = [group(atoms) for atoms in frames]
     size = Counter(names)
