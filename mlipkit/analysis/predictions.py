@@ -85,7 +85,9 @@ def frame_key(atoms):
     states = atoms.arrays.get("oxi_states")
     if states is not None:
         digest.update(np.round(np.asarray(states, float)).astype(np.int64).tobytes())
-    return digest.hexdigest()[:12]
+    return (
+        "f" + digest.hexdigest()[:11]
+    )  # a letter first: a table that was kept must not read as numbers
 
 
 def predictions_for(frames, predictions):

@@ -74,18 +74,24 @@ def hull(frames, energies=None, compound=None):
     x, e = along_the_line(frames, energies, compound)
     ends = _ends(x, compound)
     formation = _formation(x, e, x, e, ends)
-    n = np.array([compound.units(a) for a in frames])
+    # one entry for each composition, the lowest: pymatgen takes its time with every one
+    lowest, rounded = {}, x.round(9).tolist()
+    for i, value in enumerate(rounded):
+        if value not in lowest or e[i] < e[lowest[value]]:
+            lowest[value] = i
+    unit = {value: _of_a_unit(compound, value) for value in lowest}
     entries = [
-        PDEntry(Composition(a.get_chemical_formula()), value * units, attribute=i)
-        for i, (a, value, units) in enumerate(zip(frames, e, n))
+        PDEntry(Composition(unit[value]), e[i], attribute=value) for value, i in lowest.items()
     ]
-    first = [frames[int(np.flatnonzero(np.isclose(x, end))[0])] for end in ends]
-    terminal = [Composition(a.get_chemical_formula()).reduced_composition for a in first]
+    at = [min(lowest, key=lambda value: abs(value - end)) for end in ends]
+    terminal = [Composition(unit[value]).reduced_composition for value in at]
     diagram = CompoundPhaseDiagram(entries, terminal, normalize_terminal_compositions=True)
-    above = {
-        entry.original_entry.attribute: diagram.get_e_above_hull(entry) for entry in diagram.entries
-    }  # eV per atom
-    distance = np.array([above[i] * len(a) / units for i, (a, units) in enumerate(zip(frames, n))])
+    above = {}  # eV per formula unit, of the lowest of each composition
+    for entry in diagram.entries:
+        value = entry.original_entry.attribute
+        above[value] = diagram.get_e_above_hull(entry) * sum(unit[value].values())
+    over = np.array([formation[i] - formation[lowest[value]] for i, value in enumerate(rounded)])
+    distance = np.array([above[value] for value in rounded]) + over
     table = pd.DataFrame(
         {
             "x": x,
@@ -130,8 +136,9 @@ def energy_above_hull(
     table = hull(reference, reference_energies, compound)
     x, e = along_the_line(frames, energies, compound)
     reference_x, reference_e = along_the_line(reference, reference_energies, compound)
-    vertices = _vertices(table)
-    formation = _formation(x, e, reference_x, reference_e, _ends(reference_x, compound))
+    vertices, ends = _vertices(table), _ends(reference_x, compound)
+    _check_inside(x, ends)
+    formation = _formation(x, e, reference_x, reference_e, ends)
     return formation - np.interp(x, vertices["x"], vertices["formation_energy"])
 
 
@@ -190,6 +197,11 @@ def voltage_profile(frames, energies=None, compound=None):
     return profile
 
 
+def _of_a_unit(compound, x):
+    """{element: number} in a formula unit."""
+    return compound.counts | ({compound.mobile: x} if x else {})
+
+
 def along_the_line(frames, energies, compound):
     """x and energy per formula unit (eV) of every frame; all must be of the compound."""
     if compound.mobile is None:
@@ -198,8 +210,13 @@ def along_the_line(frames, energies, compound):
             "voltage need frames with different numbers of one ion; energies of charge orderings "
             "are in mk.orderings_table(frames)"
         )
+    return per_unit(frames, energies, compound)
+
+
+def per_unit(frames, energies, compound):
+    """x (0 where nothing moves) and energy per formula unit (eV) of every frame."""
     if energies is None:
-        energies = [required_label(a, "energy", "a formation energy") for a in frames]
+        energies = [required_label(a, "energy", "an energy per formula unit") for a in frames]
     if len(energies) != len(frames):
         raise InputError(f"{len(frames)} frames but {len(energies)} energies")
     e = np.asarray(energies, float)
@@ -232,12 +249,17 @@ def _ends(x, compound):
             f"an end member is missing: formation energies of {compound.formula} need frames at "
             f"{needs}; got x = {there}"
         )
+    _check_inside(x, ends)
+    return ends
+
+
+def _check_inside(x, ends):
     if min(x) < ends[0] - 1e-9 or max(x) > ends[1] + 1e-9:
+        there = ", ".join(f"{v:g}" for v in sorted(set(np.round(x, 6))))
         raise InputError(
             f"frames at x = {there} lie outside the end members, x = {ends[0]:g} and "
             f"{ends[1]:g} (Compound.ends)"
         )
-    return ends
 
 
 def _formation(x, e, reference_x, reference_e, ends):

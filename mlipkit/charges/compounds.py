@@ -84,7 +84,7 @@ class Compound:
         def write(name, value):
             object.__setattr__(self, name, value)
 
-        if self.mobile is not None and self.mobile not in atomic_numbers:
+        if self.mobile is not None and not _is_element(self.mobile):
             raise InputError(f"Compound: mobile={self.mobile!r} is no element; write 'Li', or None")
         write("redox", _states_of(self.redox, self.mobile))
         if self.charge is None and self.mobile is not None:
@@ -92,8 +92,18 @@ class Compound:
             if not self.charge:
                 said = f"Compound: which charge has {self.mobile}? Give charge="
                 raise InputError(said)
+        for name in ("charge", "metal"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, (int, float, np.number)):
+                raise InputError(f"Compound: {name}={value!r} is no number")
         if self.framework is not None:
-            write("framework", _written(_counted(self.framework), self.redox))
+            counts = _counted(self.framework)
+            if self.mobile in counts:
+                raise InputError(
+                    f"Compound: framework={self.framework!r} is what stays: write it without "
+                    f"{self.mobile}, the mobile ion"
+                )
+            write("framework", _written(counts, self.redox))
         if self.ends is not None:
             write("ends", _checked_ends(self.ends))
         write("metal", METALS.get(self.mobile) if self.metal is None else self.metal)
@@ -110,7 +120,10 @@ class Compound:
         """The proxy map of a charge-aware model: every state of a metal but its lowest is marked
         by an element that the frames do not hold and whose ion of that charge has a like radius.
         """
-        return dict(self.proxies) if self.proxies else choose_proxies(self.redox, self.elements)
+        if self.proxies:
+            return dict(self.proxies)
+        there = {*self.elements, self.mobile, *(self.counts if self.framework else ())}
+        return choose_proxies(self.redox, there - {None})
 
     @property
     def formula(self):
@@ -136,11 +149,10 @@ class Compound:
             When the frame is of another framework.
         """
         rest = Counter(s for s in atoms.symbols if s not in (self.mobile, "X"))
-        first = next(iter(self.counts))
-        n = rest.get(first, 0) / self.counts[first]
-        if not n or any(rest.get(e, 0) != n * m for e, m in self.counts.items()):
-            n = 0
-        if not n or set(rest) != set(self.counts):
+        first, one = next(iter(self.counts.items()))
+        whole = all(rest.get(e, 0) * one == rest.get(first, 0) * m for e, m in self.counts.items())
+        n = rest.get(first, 0) / one
+        if not n or not whole or set(rest) != set(self.counts):
             raise InputError(
                 f"{atoms.get_chemical_formula()} is no {self.formula}: {_but(self.mobile)}"
                 f"{_written(rest, self.redox)} is no multiple of {self.framework}"
@@ -155,6 +167,13 @@ class Compound:
         """Mobile ions of a frame."""
         return atoms.get_chemical_symbols().count(self.mobile)
 
+    def _proxies_html(self):
+        try:
+            pairs = self.species.items()
+        except InputError:
+            return "no element is left for one of the ions"
+        return ", ".join(f"{proxy} for {e}<sup>{q}+</sup>" for (e, q), proxy in pairs)
+
     def __str__(self):
         ions = [f"{e} {' '.join(f'{q}+' for q in states)}" for e, states in self.redox.items()]
         moves = f"{self.mobile}{self.charge}+ moves" if self.mobile else "nothing moves"
@@ -168,9 +187,7 @@ class Compound:
                 f"{e}<sup>{q}+</sup>" for e, states in self.redox.items() for q in states
             ),
             "end members": "ends of the data" if self.ends is None else f"x = {self.ends}",
-            "proxies": ", ".join(
-                f"{proxy} for {e}<sup>{q}+</sup>" for (e, q), proxy in self.species.items()
-            ),
+            "proxies": self._proxies_html(),
         }
         cells = "".join(f"<tr><th>{k}</th><td>{v}</td></tr>" for k, v in rows.items())
         return f"<table>{cells}</table>"
@@ -333,19 +350,25 @@ def _series_of(composition, ions, varies, moving):
     if options:
         return inside[0] if inside else max(options, key=varies.get)
     here = [e for e in ALKALI if e in composition]
-    mobile = here[0] if len(here) == 1 else next(iter(moving)) if len(moving) == 1 else None
+    mobile = here[0] if len(here) == 1 else None
+    if mobile is None and len(moving) == 1 and moving <= set(composition):
+        mobile = next(iter(moving))
     return mobile, _rest(composition, mobile)[0]
 
 
 def _title(atoms):
     """(mobile ion or None, framework) as `name_orderings` wrote it onto a frame; None elsewhere."""
     found = re.fullmatch(TITLE, str(atoms.info.get("compound", "")))
-    if found is None:
-        return None
+    if found is None or not {"ordering", "x", "degeneracy"} <= set(atoms.info):
+        return None  # somebody else's word
     mobile, framework = found.groups()
     composition = Counter(s for s in atoms.get_chemical_symbols() if s != "X")
+    try:
+        counts = _counted(framework)
+    except InputError:
+        return None
     told = _rest(composition, mobile)[0]  # a stale title tells of another compound
-    return (mobile, framework) if told == _rest(_counted(framework), None)[0] else None
+    return (mobile, framework) if told == _rest(counts, None)[0] else None
 
 
 def _rest(composition, mobile):
@@ -356,9 +379,17 @@ def _rest(composition, mobile):
 
 
 def _complete(frames, mobile, framework, given):
+    if not framework:
+        raise InputError(
+            f"{frames[0].get_chemical_formula() or 'a frame without atoms'} holds nothing but "
+            f"{mobile or 'vacancies'}: a compound has a framework; leave such frames out"
+        )
     times = _times(frames, mobile, framework)
     counts = {e: n * times for e, n in framework.items()}
     elements = _elements(frames)
+    known = given is not None and given.framework is not None
+    if known and _rest(given.counts, None)[0] == _rest(framework, None)[0]:
+        return replace(given, elements=elements)
     if given is None:
         metals = {e: _common(e) for e in framework if e in REDOX and e != mobile}
         given = Compound(mobile, metals)
@@ -372,14 +403,16 @@ def _times(frames, mobile, framework):
     Frames that have a name already say it, as do the numbers of ions over their x.
     """
     first = next(iter(framework))
-    if title := _title(frames[0]):
+    title = _title(frames[0])
+    if title and title[0] == mobile:
         return _counted(title[1])[first] // framework[first]
     most = 0.0
     for atoms in frames:
         n_ions = atoms.get_chemical_symbols().count(mobile)
         reduced = (atoms.symbols == first).sum() / framework[first]
-        if n_ions and atoms.info.get("x") and "ordering" in atoms.info:
-            times = reduced * float(atoms.info["x"]) / n_ions
+        x = atoms.info.get("x")
+        if n_ions and isinstance(x, (int, float, np.number)) and x > 0 and "ordering" in atoms.info:
+            times = reduced * float(x) / n_ions
             return round(times) if abs(times - round(times)) < 1e-3 and round(times) else 1
         most = max(most, n_ions / reduced)
     whole = [n for n in WHOLE if most and abs(most * n - round(most * n)) < 1e-6]
@@ -409,6 +442,10 @@ def _common(element):
     """The states of an element that are considered at all times."""
     references = references_for("magmom")
     return tuple(sorted({r.state for r in references if r.element == element and r.common}))
+
+
+def _is_element(name):
+    return isinstance(name, str) and name in atomic_numbers
 
 
 def _states_of(redox, mobile):

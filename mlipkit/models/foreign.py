@@ -1,6 +1,7 @@
 """Anybody's model: an ASE calculator behind the protocol of a Potential, charge-blind."""
 
 import hashlib
+import re
 
 import numpy as np
 from ase.calculators.calculator import BaseCalculator, PropertyNotImplementedError
@@ -81,15 +82,38 @@ class CalculatorPotential:
         """A hash of what the calculator is: its class, its parameters and the weights of its
         networks.
         """
-        calculator, digest = self._calculator, hashlib.sha256()
-        digest.update(f"{type(calculator).__module__}.{type(calculator).__name__}".encode())
-        digest.update(repr(sorted(getattr(calculator, "parameters", {}).items())).encode())
-        held = [value for _, value in sorted(vars(calculator).items(), key=lambda pair: pair[0])]
-        for value in (each for v in held for each in (v if isinstance(v, list) else [v])):
-            for name, tensor in getattr(value, "state_dict", dict)().items():
-                if hasattr(tensor, "detach"):
-                    digest.update(name.encode() + tensor.detach().cpu().numpy().tobytes())
+        digest = hashlib.sha256()
+        for part in _parts(self._calculator):
+            digest.update(part)
         return digest.hexdigest()
+
+
+def _parts(thing, depth=4):
+    """What a calculator is, in bytes: parameters and weights, also of calculators inside it. What
+    it has computed last is no part of it.
+    """
+    if isinstance(thing, BaseCalculator):
+        yield f"{type(thing).__module__}.{type(thing).__name__}".encode()
+        yield from _bytes_of(getattr(thing, "parameters", {}))
+    for name, tensor in getattr(thing, "state_dict", dict)().items():
+        if hasattr(tensor, "detach"):
+            yield name.encode() + tensor.detach().cpu().numpy().tobytes()
+    inside = getattr(thing, "__dict__", {})
+    inside = thing if isinstance(thing, (list, tuple)) else [inside[k] for k in sorted(inside)]
+    for value in inside if depth and not hasattr(thing, "state_dict") else ():
+        if isinstance(value, (list, tuple)) or hasattr(value, "__dict__"):
+            yield from _parts(value, depth - 1)
+
+
+def _bytes_of(value):
+    if isinstance(value, dict):
+        for key in sorted(value, key=str):
+            yield str(key).encode()
+            yield from _bytes_of(value[key])
+    elif isinstance(value, np.ndarray):
+        yield value.tobytes()
+    else:
+        yield re.sub(r" at 0x[0-9a-f]+", "", repr(value)).encode()
 
 
 def asked(atoms, get):
@@ -113,8 +137,7 @@ def as_potential(model, where):
     InputError
         When it is neither.
     """
-    foreign = hasattr(model, "get_potential_energy") and not hasattr(model, "positions")
-    if not isinstance(model, type) and (isinstance(model, BaseCalculator) or foreign):
+    if isinstance(model, BaseCalculator):
         return _own(model) or CalculatorPotential(model)
     if not isinstance(model, type) and all(hasattr(model, name) for name in SHARED):
         return model

@@ -35,6 +35,8 @@ from mlipkit.orderings.hosts import (
     without_vacancies,
 )
 
+SITES = re.compile(r"(-?\d+\.)?(-|[0-9a-z]+|\d+(\.\d+)*)")  # a state and a dot, then sites
+
 
 @dataclass(frozen=True, eq=False)
 class Sites:
@@ -212,8 +214,12 @@ def arrangement(ordering):
 
 
 def _of_a_metal(part):
-    element = re.match("[a-z]*?(?=[0-9.-]|$)", part)[0].capitalize() or "?"
-    return element in REDOX or FIXED.get(element, 0) > 2
+    """Whether a part of a name, such as fe02, mn4.13 or v-, tells the states of a metal."""
+    for length in (2, 1):
+        element, sites = part[:length].capitalize(), part[length:]
+        if (element in REDOX or FIXED.get(element, 0) > 2) and SITES.fullmatch(sites):
+            return True
+    return False
 
 
 @dataclass(frozen=True)

@@ -203,7 +203,8 @@ def _crystals(frames, host, compound):
         while left:
             one, whole, mine = _one_crystal(frames, left, found)
             several.append((one, whole, mine))
-            left = [i for i in left if i not in set(mine)]
+            taken = set(mine)
+            left = [i for i in left if i not in taken]
         for n, (one, whole, mine) in enumerate(several, start=1):
             one = _by_its_sites(one, whole, compound)
             title = one.formula + (f" ({n})" if n > 1 else "")
@@ -241,11 +242,8 @@ def _one_crystal(frames, members, compound):
         seed = max(smallest, key=lambda i: compound.n_mobile(frames[i]))
         mine = [i for i in smallest if i == seed or _alike(frames[i], frames[seed], compound)]
         host = find_host([frames[i] for i in mine], compound)
-    larger = [
-        i
-        for i in members
-        if i not in set(smallest) and size[i] >= len(host) - compound.n_mobile(host)
-    ]
+    taken, n_framework = set(smallest), len(host) - compound.n_mobile(host)
+    larger = [i for i in members if i not in taken and size[i] >= n_framework]
     return compound, host, mine + [i for i in larger if _alike(frames[i], host, compound)]
 
 

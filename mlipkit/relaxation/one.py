@@ -12,7 +12,7 @@ from mlipkit.charges.oxidation import infer_oxidation_states
 from mlipkit.charges.references import redox_sites
 from mlipkit.files import InputError
 from mlipkit.frames.labels import label
-from mlipkit.models.foreign import as_potential, asked
+from mlipkit.models.foreign import CalculatorPotential, as_potential, asked
 
 CLOSE = 0.5  # Å: no two atoms of a solid or a molecule are nearer (H2: 0.74)
 # Å: an atom without a neighbour within it interacts with nothing in any of the models
@@ -206,6 +206,11 @@ def relax(
     # what the model cannot describe is said before anything runs
     atoms.calc = model.calculator()
     asked(atoms, atoms.get_potential_energy)
+    if cell:
+        asked(atoms, atoms.get_stress)
+    failures = (InputError, ArithmeticError, np.linalg.LinAlgError, RuntimeError)
+    if isinstance(model, CalculatorPotential):
+        failures = Exception  # anybody's calculator may raise anything
     frames, states, reason, prepared = [], [], "step limit", _optimizer(optimizer, atoms, cell)
 
     def record():
@@ -242,8 +247,8 @@ def relax(
                         break
         except KeyboardInterrupt:
             reason = "interrupted"
-        except (InputError, ArithmeticError, np.linalg.LinAlgError, RuntimeError) as wrong:
-            reason = str(wrong)
+        except failures as wrong:
+            reason = str(wrong) or type(wrong).__name__
     return Relaxation(
         frames, np.array(states) if states else None, reason, time.monotonic() - began
     )

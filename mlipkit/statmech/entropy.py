@@ -6,11 +6,11 @@ from collections import Counter
 import numpy as np
 from ase.units import kB
 
-from mlipkit.analysis.thermo import along_the_line
+from mlipkit.analysis.thermo import per_unit
 from mlipkit.charges.compounds import compound_of, listed
 from mlipkit.files import InputError
 from mlipkit.orderings.host_search import find_host
-from mlipkit.orderings.names import arrangement
+from mlipkit.orderings.names import arrangement, counting
 from mlipkit.orderings.naming import named
 
 
@@ -141,7 +141,7 @@ def entropy_table(frames, energies=None, temperatures=(300, 450, 600, 750, 900),
                 f"entropy_table: frame {i} ({a.get_chemical_formula()}) has no oxi_states"
             )
     frames = named(frames, compound)
-    x, e = along_the_line(frames, energies, compound)
+    x, e = per_unit(frames, energies, compound)
     lowest = {}  # of several frames of an ordering the lowest counts
     for i, atoms in enumerate(frames):
         key = atoms.info["ordering"], len(atoms)
@@ -185,7 +185,7 @@ def entropy_table(frames, energies=None, temperatures=(300, 450, 600, 750, 900),
 def _charges(atoms, compound):
     """((metal, state), number) of a frame, sorted."""
     pairs = zip(atoms.get_chemical_symbols(), atoms.arrays["oxi_states"].tolist())
-    return tuple(sorted(Counter(pair for pair in pairs if pair[0] in compound.redox).items()))
+    return tuple(sorted(Counter(pair for pair in pairs if pair[0] in counting(compound)).items()))
 
 
 def _shares(charges):
