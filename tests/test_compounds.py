@@ -12,6 +12,7 @@ from compounds import frames_of, from_disk, layered, magnetite, nasicon, olivine
 
 import mlipkit as mk
 from mlipkit.charges.given import known_states
+from mlipkit.orderings.names import arrangement
 
 METAL = -1.7  # eV per atom, made up
 # host, what it is made with, what must be found: formula, proxies, units in the cell,
@@ -341,6 +342,94 @@ def test_axes_of_two_compounds_name_neither(named):
     assert figure.layout.xaxis.title.text == "x"
 
 
+def test_a_framework_that_is_given_holds_everywhere():
+    frames, _ = frames_of(olivine(), mk.Compound("Li", {"Mn": (2, 3)}))
+    double = mk.Compound("Li", {"Mn": (2, 3)}, framework="Mn2(PO4)2")
+    mk.name_orderings(frames, compound=double, progress=False)
+    assert {a.info["compound"] for a in frames} == {"LixMn2(PO4)2"}
+    assert max(a.info["x"] for a in frames) == mk.hull(frames, compound=double)["x"].max() == 2
+    assert mk.hull(frames)["x"].max() == 2
+    other = mk.Compound("Na", {"Mn": (2, 3)})  # another ion than that of the title: a sentence
+    with pytest.raises(mk.InputError):
+        mk.hull(frames, compound=other)
+
+
+def test_what_others_write_into_info_is_not_ours():
+    from ase import Atoms
+
+    for word in ("Olivine", "LiFePO4", "FePO4", 3, None, "Lix"):
+        frames = [Atoms("LiFePO4", info={"compound": word}), Atoms("FePO4", info={"x": "none"})]
+        assert mk.compound(frames).formula == "LixFePO4"
+    half = Atoms("LiFePO4", info={"x": "half", "ordering": "a", "degeneracy": 1})
+    assert mk.compound([half]).formula == "LixFePO4"
+
+
+def test_what_has_no_framework_is_told():
+    from ase import Atoms
+
+    for atoms in (Atoms("Li2"), Atoms(), Atoms("X2")):
+        with pytest.raises(mk.InputError, match="holds nothing but"):
+            mk.compound([atoms])
+
+
+def test_a_compound_without_the_ion_does_not_get_it():
+    from ase import Atoms
+
+    formulas = ("NaFePO4", "FePO4", "Fe3O4", "Fe2P2O7")
+    found = [c.formula for c, _ in mk.group_by_compound([Atoms(f) for f in formulas])]
+    assert found[0] == "NaxFePO4" and found[1] == "Fe3O4" and not found[2].startswith("Nax")
+
+
+def test_units_are_counted_in_whole_numbers():
+    from ase import Atoms
+
+    compound = mk.Compound("Li", {"Mn": (2, 3)}, framework="Mn7P7O28")
+    assert compound.units(Atoms("Mn29P29O116")) == pytest.approx(29 / 7)
+
+
+def test_distances_outside_the_reference_are_refused(ends):
+    half = [a for a in ends if a.info["x"] <= 0.5]
+    with pytest.raises(mk.InputError, match="outside the end members"):
+        mk.energy_above_hull(ends[-2:], reference=half)
+
+
+def test_vacancies_are_no_atoms():
+    frames, _ = frames_of(spinel(), mk.Compound("Li", {"Mn": (3, 4)}))
+    from ase import Atoms
+
+    marked = [a + Atoms("X", positions=[(0.1, 0.2, 0.3)]) for a in frames]
+    for atoms, labelled in zip(marked, frames):
+        atoms.calc = labelled.calc
+    energies = [a.get_potential_energy() for a in frames]
+    assert mk.hull(marked, energies).equals(mk.hull(frames))
+
+
+def test_entropy_of_charges_where_nothing_moves():
+    frames, _ = frames_of(magnetite(), mk.Compound(None, {"Fe": (2, 3)}))
+    mk.name_orderings(frames, progress=False)
+    hot = mk.entropy_table(frames, temperatures=(1e9,)).iloc[0]
+    assert hot["states"] == hot["all_states"] == math.comb(6, 2)
+    assert hot["entropy"] == pytest.approx(kB * math.log(15) / 2, abs=1e-9)
+    assert hot["entropy_electronic"] == pytest.approx(hot["entropy"])
+
+
+@pytest.mark.parametrize(
+    ("name", "ions"),
+    [
+        ("x050_na01_fe02", "x050_na01"),
+        ("x050_na0_fea", "x050_na0"),
+        ("x050_na0_feab", "x050_na0"),
+        ("x025_li0_mn1_mn4.023_1x2x1", "x025_li0_1x2x1"),
+        ("x000_fe0135", "x000"),
+        ("x100_na01_v-_v4.0123", "x100_na01"),
+        ("LixMnPO4:x050_li01_mn02", "LixMnPO4:x050_li01"),
+        ("x000_li-_co-_co4.0_ni-_ni4.0", "x000_li-"),
+    ],
+)
+def test_the_ions_in_a_name(name, ions):
+    assert arrangement(name) == ions
+
+
 def test_two_crystals_of_one_composition_are_told_apart(tmp_path):
     """NaFePO4 as olivine, and in the structure that comes from putting Na on the places of Fe and Fe on those of Na."""
     one = olivine("Na", "Fe", (10.4, 6.22, 4.95))
@@ -378,6 +467,9 @@ def test_what_cannot_be_inferred_names_the_candidates():
         (("Li", {"Mn": (2, 3)}, "no formula"), "framework="),
         (("Li", {"Mn": (2, 3)}, "MnO2", 1, (1, 0)), "ends="),
         (("Fe", {"Mn": (2, 3)}), "which charge has Fe"),
+        ((["Li"], {"Mn": (2, 3)}), "is no element"),
+        (("Li", {"Mn": (2, 3)}, "LiMnO2"), "without Li, the mobile ion"),
+        (("Li", {"Mn": (2, 3)}, "MnO2", "two"), "charge='two' is no number"),
     ],
 )
 def test_a_compound_that_makes_no_sense_is_told(arguments, says):

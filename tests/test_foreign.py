@@ -6,6 +6,7 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
+from ase.calculators.mixing import SumCalculator
 from ase.optimize import LBFGSLineSearch
 from chgnet.model.dynamics import CHGNetCalculator
 
@@ -70,6 +71,46 @@ def test_a_calculator_that_fails_says_so_in_a_sentence(ends):
         mk.relax(ends[3], EMT(), progress=False)
     with pytest.raises(mk.InputError, match="predict: emt, among frames 0 to 0: .*EMT"):
         mk.predict(ends[3:4], {"emt": EMT()}, progress=False)
+
+
+def test_calculators_inside_calculators_count(tmp_path):
+    start = bulk("Cu", cubic=True)
+    options = {"folder": tmp_path, "processes": 1, "progress": False, "steps": 1}
+    for sigma in (2.0, 2.2):
+        inner = [LennardJones(sigma=2.1, rc=5.0), LennardJones(sigma=sigma, rc=5.0)]
+        mk.relax_many([start], SumCalculator(inner), **options)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+class Failing(EMT):
+    """Gives up at the fourth geometry."""
+
+    def calculate(self, *args, **kwargs):
+        self.calls = getattr(self, "calls", 0) + 1
+        if self.calls > 3:
+            raise KeyError("the cluster is full")
+        super().calculate(*args, **kwargs)
+
+
+class NoStress(EMT):
+    """Energies and forces only."""
+
+    implemented_properties = ("energy", "forces")
+
+    def get_property(self, name, *args, **kwargs):
+        if name == "stress":
+            raise NotImplementedError("no stress here")
+        return super().get_property(name, *args, **kwargs)
+
+
+def test_a_calculator_that_fails_on_the_way_keeps_what_there_is():
+    start = bulk("Cu", cubic=True)
+    start.rattle(0.1, seed=1)
+    result = mk.relax(start, Failing(), fmax=1e-4, progress=False)
+    assert "cluster is full" in result.reason and len(result.frames) >= 1
+    assert "no moments, so valences are not known" in str(result)
+    with pytest.raises(mk.InputError, match="no stress here"):
+        mk.relax(start, NoStress(), cell=True, progress=False)
 
 
 CALLS = {
