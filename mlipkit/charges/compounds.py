@@ -46,7 +46,9 @@ class Compound:
     framework : str, optional
         What a formula unit holds besides the mobile ion, such as ``"Mn2O4"``. By default the
         reduced composition, doubled or tripled where the fullest frame has a half or a third of an
-        ion for it (Mn2O4 of LiMn2O4, not MnO2).
+        ion for it (Mn2O4 of LiMn2O4, not MnO2). Frames filled half at most cannot tell FePO4 from
+        Fe2P2O8: `name_orderings` then looks at the sites, and what it writes onto the frames holds
+        from then on; or give the framework.
     charge : int, optional
         Of the mobile ion, by default the usual one (Li, Na, K 1; Mg, Ca, Zn 2).
     ends : tuple of float, optional

@@ -43,7 +43,8 @@ def name_orderings(
     Everything that compares orderings builds on it: errors by ordering, the order of energies,
     entropy. Frames of several compounds are grouped by their framework, and those of one framework
     by their crystal; an ordering is named within its own, and where there are several the name
-    begins with the compound (``LixMnPO4:x050_li01_mn02``).
+    begins with the compound (``LixMnPO4:x050_li01_mn02``). Names are those of this list: to name a
+    part of it anew may give its frames other ones.
 
     Parameters
     ----------

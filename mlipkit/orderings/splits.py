@@ -8,7 +8,7 @@ from mlipkit.files import InputError
 
 
 def split_by_ordering(frames, validation=0.15, test=0.15, seed=0, compound=None, group=None):
-    """Give every frame ``info["split"]``: all frames of one Na arrangement and charge ordering go
+    """Give every frame ``info["split"]``: all frames of one arrangement and charge ordering go
     to the same part.
 
     Frames of one relaxation are nearly alike, so a model tested on some after training on others is

@@ -392,7 +392,7 @@ def by_composition(tables, quantity):
 
 
 def ladder(frames, energies, arrangement):
-    """The orderings of one Na arrangement as levels: DFT beside models, each from its own lowest.
+    """The orderings of one arrangement of ions as levels, each method from its own lowest.
 
     Parameters
     ----------
@@ -401,7 +401,7 @@ def ladder(frames, energies, arrangement):
     energies : dict of array_like, shape (n_frames,)
         eV per cell, by model.
     arrangement : str
-        Beginning of the names to show, such as ``"x050_na01"``.
+        The arrangement to show, such as ``"x050_na01"`` (a name without its charges).
 
     Returns
     -------
