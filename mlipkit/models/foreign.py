@@ -9,7 +9,7 @@ from ase.calculators.calculator import BaseCalculator, PropertyNotImplementedErr
 from mlipkit.files import InputError
 
 OPTIONAL = "stress", "magmoms"
-SHARED = "predict", "score", "calculator", "charge_aware"
+SHARED = "predict", "score", "calculator"  # of a Potential: each function asks for its own
 
 
 class CalculatorPotential:
@@ -139,7 +139,7 @@ def as_potential(model, where):
     """
     if isinstance(model, BaseCalculator):
         return _own(model) or CalculatorPotential(model)
-    if not isinstance(model, type) and all(hasattr(model, name) for name in SHARED):
+    if not isinstance(model, type) and any(hasattr(model, name) for name in SHARED):
         return model
     name = f"load_model({model!r})" if isinstance(model, str) else "load_model(...)"
     raise InputError(
@@ -150,7 +150,7 @@ def as_potential(model, where):
 def _own(calculator):
     """The potential behind a calculator of this package."""
     potential = getattr(calculator, "potential", None)
-    return potential if all(hasattr(potential, name) for name in SHARED) else None
+    return potential if hasattr(potential, "predict") else None
 
 
 def as_potentials(models, where):
