@@ -213,11 +213,13 @@ def test_the_toggle_shows_the_papers_result(open_notebook):
     assert kept == 14 and red["blind"] > 0.004 > 10 * red["aware"]
 
     # its relaxation plays to the end
-    page.click(".mlipkit-explorer .widget-play button:visible >> nth=0")
     last = int(notebook.python("print(app.state.last)"))
+    page.click(".mlipkit-explorer .widget-play button:visible >> nth=0")
     # it has begun anew
     page.wait_for_function(
-        "document.querySelector('.mlipkit-explorer .mlipkit-steps').innerText.trim().endsWith('1')"
+        "(last) => !document.querySelector('.mlipkit-explorer .mlipkit-steps').innerText.trim()"
+        ".endsWith(last)",
+        arg=str(last),
     )
     page.wait_for_function(
         "document.querySelector('.mlipkit-explorer "
