@@ -5,6 +5,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.calculators.lj import LennardJones
 from ase.spacegroup import crystal
 from ase.units import kB
@@ -355,8 +356,6 @@ def test_a_framework_that_is_given_holds_everywhere():
 
 
 def test_what_others_write_into_info_is_not_ours():
-    from ase import Atoms
-
     for word in ("Olivine", "LiFePO4", "FePO4", 3, None, "Lix"):
         frames = [Atoms("LiFePO4", info={"compound": word}), Atoms("FePO4", info={"x": "none"})]
         assert mk.compound(frames).formula == "LixFePO4"
@@ -365,24 +364,18 @@ def test_what_others_write_into_info_is_not_ours():
 
 
 def test_what_has_no_framework_is_told():
-    from ase import Atoms
-
     for atoms in (Atoms("Li2"), Atoms(), Atoms("X2")):
         with pytest.raises(mk.InputError, match="holds nothing but"):
             mk.compound([atoms])
 
 
 def test_a_compound_without_the_ion_does_not_get_it():
-    from ase import Atoms
-
     formulas = ("NaFePO4", "FePO4", "Fe3O4", "Fe2P2O7")
     found = [c.formula for c, _ in mk.group_by_compound([Atoms(f) for f in formulas])]
     assert found[0] == "NaxFePO4" and found[1] == "Fe3O4" and not found[2].startswith("Nax")
 
 
 def test_units_are_counted_in_whole_numbers():
-    from ase import Atoms
-
     compound = mk.Compound("Li", {"Mn": (2, 3)}, framework="Mn7P7O28")
     assert compound.units(Atoms("Mn29P29O116")) == pytest.approx(29 / 7)
 
@@ -395,8 +388,6 @@ def test_distances_outside_the_reference_are_refused(ends):
 
 def test_vacancies_are_no_atoms():
     frames, _ = frames_of(spinel(), mk.Compound("Li", {"Mn": (3, 4)}))
-    from ase import Atoms
-
     marked = [a + Atoms("X", positions=[(0.1, 0.2, 0.3)]) for a in frames]
     for atoms, labelled in zip(marked, frames):
         atoms.calc = labelled.calc
@@ -446,8 +437,6 @@ def test_two_crystals_of_one_composition_are_told_apart(tmp_path):
 
 
 def test_what_cannot_be_inferred_names_the_candidates():
-    from ase import Atoms
-
     both = [Atoms("LiNaFePO4"), Atoms("LiFePO4"), Atoms("NaFePO4")]
     with pytest.raises(mk.InputError, match=r"Li and Na both vary.*mk.Compound\(mobile=.Li."):
         mk.compound(both)

@@ -241,13 +241,12 @@ def per_unit(frames, energies, compound):
 def _ends(x, compound):
     """x of the two end members: as named, or the ends of the data."""
     ends = (float(np.min(x)), float(np.max(x))) if compound.ends is None else compound.ends
-    there = ", ".join(f"{v:g}" for v in sorted(set(np.round(x, 6))))
     if ends[0] == ends[1] or not all(np.isclose(x, end).any() for end in ends):
         missing = [end for end in ends if not np.isclose(x, end).any()]
         needs = f"x = {missing[0]:g}" if missing else "two different x"
         raise InputError(
             f"an end member is missing: formation energies of {compound.formula} need frames at "
-            f"{needs}; got x = {there}"
+            f"{needs}; got x = {_told(x)}"
         )
     _check_inside(x, ends)
     return ends
@@ -255,11 +254,14 @@ def _ends(x, compound):
 
 def _check_inside(x, ends):
     if min(x) < ends[0] - 1e-9 or max(x) > ends[1] + 1e-9:
-        there = ", ".join(f"{v:g}" for v in sorted(set(np.round(x, 6))))
         raise InputError(
-            f"frames at x = {there} lie outside the end members, x = {ends[0]:g} and "
+            f"frames at x = {_told(x)} lie outside the end members, x = {ends[0]:g} and "
             f"{ends[1]:g} (Compound.ends)"
         )
+
+
+def _told(x):
+    return ", ".join(f"{v:g}" for v in sorted(set(np.round(x, 6))))
 
 
 def _formation(x, e, reference_x, reference_e, ends):

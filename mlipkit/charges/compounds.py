@@ -15,14 +15,13 @@ from ase.data import atomic_numbers
 from ase.formula import Formula
 
 from mlipkit.charges.oxidation import FIXED, infer_oxidation_states
-from mlipkit.charges.references import REFERENCES, references_for
+from mlipkit.charges.references import REDOX, references_for
 from mlipkit.charges.species import choose_proxies
 from mlipkit.files import InputError
 from mlipkit.frames.labels import label
 
 MOBILE = ("Li", "Na", "K", "Rb", "Cs", "Mg", "Ca", "Zn")  # ions that electrodes take up
 ALKALI = MOBILE[:5]
-REDOX = tuple(dict.fromkeys(r.element for r in REFERENCES))
 WHOLE = (1, 2, 3)  # a formula unit is at most so many times the reduced framework
 # eV per atom, bcc, by the method of the embedded set: the lowest energy at 16x16x16 k-points in
 # data/dft/frames/na_bcc.extxyz
@@ -150,13 +149,15 @@ class Compound:
         InputError
             When the frame is of another framework.
         """
-        rest = Counter(s for s in atoms.symbols if s not in (self.mobile, "X"))
+        rest = _composition(atoms)
+        rest.pop(self.mobile, None)
         first, one = next(iter(self.counts.items()))
         whole = all(rest.get(e, 0) * one == rest.get(first, 0) * m for e, m in self.counts.items())
         n = rest.get(first, 0) / one
         if not n or not whole or set(rest) != set(self.counts):
+            but = f"without {self.mobile}, " if self.mobile else ""
             raise InputError(
-                f"{atoms.get_chemical_formula()} is no {self.formula}: {_but(self.mobile)}"
+                f"{atoms.get_chemical_formula()} is no {self.formula}: {but}"
                 f"{_written(rest, self.redox)} is no multiple of {self.framework}"
             )
         return n
@@ -218,12 +219,7 @@ def compound(frames):
     """
     frames = listed(frames)
     found = compound_of(frames)
-    seen = defaultdict(set)
-    for atoms in frames:
-        for element, state in _seen_states(atoms, found):
-            seen[element].add(state)
-    states = {e: tuple(sorted(seen[e])) if seen[e] else q for e, q in found.redox.items()}
-    return replace(found, redox=states)
+    return replace(found, redox=found.redox | _seen(frames, found))
 
 
 def group_by_compound(frames, compound=None):
@@ -286,13 +282,12 @@ def species_of(frames):
     """A proxy map for all metals of frames, of one compound or of several, by the oxidation states
     on them; empty where no metal has two.
     """
-    frames, seen = listed(frames), defaultdict(set)
+    frames, redox = listed(frames), {}
     for found, members in group_by_compound(frames):
-        for atoms in (frames[i] for i in members if "oxi_states" in frames[i].arrays):
-            for element, state in _seen_states(atoms, found):
-                seen[element].add(state)
-    redox = {e: tuple(sorted(states)) for e, states in sorted(seen.items())}
-    return choose_proxies(redox, _elements(frames))
+        labelled = [frames[i] for i in members if "oxi_states" in frames[i].arrays]
+        for element, states in _seen(labelled, found).items():
+            redox[element] = tuple(sorted({*redox.get(element, ()), *states}))
+    return choose_proxies(dict(sorted(redox.items())), _elements(frames))
 
 
 def mobile_of(frames, compound=None, host=None):
@@ -300,11 +295,13 @@ def mobile_of(frames, compound=None, host=None):
     return compound_of(frames, compound, host).mobile
 
 
-def listed(frames):
-    """Frames as a list, one frame too; a sentence for anything else."""
+def listed(frames, says="a compound is found from"):
+    """Frames as a list, one frame too; a sentence, which begins with what it `says`, for anything
+    else.
+    """
     frames = [frames] if isinstance(frames, Atoms) else list(frames)
     if not frames or not all(isinstance(a, Atoms) for a in frames):
-        raise InputError("a compound is found from frames (ase.Atoms), one or more in a list")
+        raise InputError(f"{says} frames (ase.Atoms), one or more in a list")
     return frames
 
 
@@ -320,7 +317,7 @@ def checked(compound):
 
 def _series(frames, given):
     """(mobile ion, reduced framework) of every frame; the framework as sorted pairs."""
-    compositions = [Counter(s for s in a.get_chemical_symbols() if s != "X") for a in frames]
+    compositions = [_composition(atoms) for atoms in frames]
     if given is not None:
         return [(given.mobile, _rest(c, given.mobile)[0]) for c in compositions]
     titles = [_title(a) for a in frames]
@@ -364,13 +361,17 @@ def _title(atoms):
     if found is None or not {"ordering", "x", "degeneracy"} <= set(atoms.info):
         return None  # somebody else's word
     mobile, framework = found.groups()
-    composition = Counter(s for s in atoms.get_chemical_symbols() if s != "X")
     try:
         counts = _counted(framework)
     except InputError:
         return None
-    told = _rest(composition, mobile)[0]  # a stale title tells of another compound
+    told = _rest(_composition(atoms), mobile)[0]  # a stale title tells of another compound
     return (mobile, framework) if told == _rest(counts, None)[0] else None
+
+
+def _composition(atoms):
+    """{element: number}, vacancies left out."""
+    return Counter(s for s in atoms.get_chemical_symbols() if s != "X")
 
 
 def _rest(composition, mobile):
@@ -386,8 +387,6 @@ def _complete(frames, mobile, framework, given):
             f"{frames[0].get_chemical_formula() or 'a frame without atoms'} holds nothing but "
             f"{mobile or 'vacancies'}: a compound has a framework; leave such frames out"
         )
-    times = _times(frames, mobile, framework)
-    counts = {e: n * times for e, n in framework.items()}
     elements = _elements(frames)
     known = given is not None and given.framework is not None
     if known and _rest(given.counts, None)[0] == _rest(framework, None)[0]:
@@ -396,6 +395,8 @@ def _complete(frames, mobile, framework, given):
         metals = {e: _common(e) for e in framework if e in REDOX and e != mobile}
         given = Compound(mobile, metals)
     redox = {e: states for e, states in given.redox.items() if e in framework}
+    times = _times(frames, mobile, framework)
+    counts = {e: n * times for e, n in framework.items()}
     return replace(given, redox=redox, framework=_written(counts, redox), elements=elements)
 
 
@@ -419,6 +420,15 @@ def _times(frames, mobile, framework):
         most = max(most, n_ions / reduced)
     whole = [n for n in WHOLE if most and abs(most * n - round(most * n)) < 1e-6]
     return whole[0] if whole else 1
+
+
+def _seen(frames, found):
+    """{metal: its states} in frames."""
+    seen = defaultdict(set)
+    for atoms in frames:
+        for element, state in _seen_states(atoms, found):
+            seen[element].add(state)
+    return {element: tuple(sorted(states)) for element, states in seen.items()}
 
 
 def _seen_states(atoms, found):
@@ -503,7 +513,3 @@ def _written(counts, redox):
 
 def _times_of(element, n):
     return f"{element}{n if n > 1 else ''}"
-
-
-def _but(mobile):
-    return f"without {mobile}, " if mobile else ""

@@ -104,6 +104,7 @@ REFERENCES = (
     Reference("Cu", 2, 0.60, 0.12, source=MP + "NaCuPO4 0.55"),
     Reference("Cu", 3, 0.05, 0.08, "low", common=False, source=SPIN_ONLY),  # on top of Cu1+
 )
+REDOX = tuple(dict.fromkeys(r.element for r in REFERENCES))  # metals that have a moment to expect
 BADER = tuple(
     Reference(
         element,
@@ -180,9 +181,4 @@ def reference_table(method="magmom"):
 
 def redox_sites(atoms):
     """Indices of the atoms whose element has a reference moment (V to Cu)."""
-    return np.flatnonzero(
-        np.isin(
-            atoms.get_chemical_symbols(),
-            sorted({r.element for r in references_for("magmom", None)}),
-        )
-    )
+    return np.flatnonzero(np.isin(atoms.get_chemical_symbols(), REDOX))

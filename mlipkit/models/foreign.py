@@ -8,7 +8,6 @@ from ase.calculators.calculator import BaseCalculator, PropertyNotImplementedErr
 
 from mlipkit.files import InputError
 
-OPTIONAL = "stress", "magmoms"
 SHARED = "predict", "score", "calculator"  # of a Potential: each function asks for its own
 
 
@@ -59,7 +58,7 @@ class CalculatorPotential:
             )
         found = {"stress": mine.get_stress, "magmoms": mine.get_magnetic_moments}
         for name, get in found.items():
-            known = name in getattr(self._calculator, "implemented_properties", OPTIONAL)
+            known = name in self._calculator.implemented_properties
             found[name] = self._optional(get) if known else None
         if found["magmoms"] is not None:
             found["magmoms"] = np.abs(found["magmoms"])

@@ -61,7 +61,7 @@ def find_host(frames, compound=None, tolerance=0.9):
         raise InputError("find_host: no frame was given")
     mobile = mobile_of(frames, compound)
     fullest = max(frames, key=lambda a: a.get_chemical_symbols().count(mobile))
-    if fullest is None or (mobile and mobile not in fullest.symbols):
+    if mobile and mobile not in fullest.symbols:
         raise InputError(
             f"find_host: no frame holds {mobile}, so its sites cannot be told; give the crystal "
             f"with all {mobile} sites "

@@ -13,7 +13,6 @@ names that symmetry allows it is the first, so equivalent orderings have one nam
 """
 
 import functools
-import math
 import re
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -148,16 +147,10 @@ def _cached_sites(numbers, positions, cell, matrix, mobile, redox, symprec, unit
     name = lattice_name(
         superlattice(whole if np.ndim(whole) == 2 else np.diag(np.broadcast_to(whole, 3)))
     )
-    n_framework = int((symbols != mobile).sum())
-    n_units = n_framework // (unit or n_framework // _n_reduced(symbols, mobile))
+    n_units = int((symbols != mobile).sum()) // unit
     return Sites(
         atoms, name, mobile, mobile_sites, redox_sites, perms[:, :n], perms[:, n:] - n, n_units
     )
-
-
-def _n_reduced(symbols, mobile):
-    """How many reduced formulas the framework of a cell holds."""
-    return math.gcd(*Counter(s for s in symbols.tolist() if s != mobile).values())
 
 
 def lattice_name(lattice):

@@ -5,7 +5,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from ase import Atoms
 
-from mlipkit.charges.compounds import Compound, checked, compound_of, group_by_compound
+from mlipkit.charges.compounds import (
+    Compound,
+    checked,
+    compound_of,
+    group_by_compound,
+    listed,
+)
 from mlipkit.charges.given import known_states
 from mlipkit.files import InputError
 from mlipkit.frames.labels import label
@@ -76,7 +82,7 @@ def name_orderings(
     """
     from mlipkit.orderings.splits import split_by_ordering
 
-    frames, compound = _listed(frames, "name_orderings"), checked(compound)
+    frames, compound = listed(frames, "name_orderings takes"), checked(compound)
     for i, atoms in enumerate(frames):
         _give_states(atoms, i, compound)
     write_names(frames, host, compound, max_distance, progress)
@@ -90,7 +96,7 @@ def named(frames, compound=None):
     """Frames that have a name each: the same ones, or, where one has none, copies that are all
     named anew, so that an ordering has one name.
     """
-    frames = _listed(frames, "naming orderings")
+    frames = listed(frames, "naming orderings takes")
     if all(key in atoms.info for atoms in frames for key in NAMED[:3]):
         return frames
     copies = [atoms.copy() for atoms in frames]
@@ -150,13 +156,6 @@ def orderings_table(
     return table
 
 
-def _listed(frames, where):
-    frames = [frames] if isinstance(frames, Atoms) else list(frames)
-    if not frames or not all(isinstance(atoms, Atoms) for atoms in frames):
-        raise InputError(f"{where} takes frames (ase.Atoms), one or more in a list")
-    return frames
-
-
 def _give_states(atoms, i, compound):
     """Give a frame the oxidation states that it lacks."""
     known = () if compound is None else (compound.references, compound.fixed)
@@ -168,7 +167,6 @@ def _give_states(atoms, i, compound):
 
 def write_names(frames, host=None, compound=None, max_distance=1.0, progress=True):
     """Write the names of `NAMED` onto frames, onto all or none."""
-    # all or none: a frame that cannot be named leaves the others as they were
     for i, crystal, place in list(_places(frames, host, compound, max_distance, 1e-2, progress)):
         prefix = "" if len(crystal.members) == len(frames) else f"{crystal.title}:"
         frames[i].info |= {"ordering": prefix + place.ordering, "compound": crystal.title}
@@ -197,23 +195,21 @@ def _crystals(frames, host, compound):
     crystals = []
     for found, members in group_by_compound(frames, compound):
         if host is not None:
-            one = _by_its_sites(found, host, compound)
+            one = _smaller_unit(found, host, compound)
             crystals.append(Crystal(one, host, members, one.formula))
             continue
-        left, several = members, []
+        left, n = members, 0
         while left:
             one, whole, mine = _one_crystal(frames, left, found)
-            several.append((one, whole, mine))
-            taken = set(mine)
-            left = [i for i in left if i not in taken]
-        for n, (one, whole, mine) in enumerate(several, start=1):
-            one = _by_its_sites(one, whole, compound)
+            one, n = _smaller_unit(one, whole, compound), n + 1
             title = one.formula + (f" ({n})" if n > 1 else "")
             crystals.append(Crystal(one, whole, mine, title))
+            taken = set(mine)
+            left = [i for i in left if i not in taken]
     return crystals
 
 
-def _by_its_sites(compound, host, given):
+def _smaller_unit(compound, host, given):
     """The compound; of its formula unit and the one that the host makes the smaller."""
     if given is not None and given.framework is not None:
         return compound

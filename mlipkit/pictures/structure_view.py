@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 
-from mlipkit.charges.references import REFERENCES
+from mlipkit.charges.references import REDOX
 from mlipkit.frames.labels import label
 from mlipkit.pictures.plots import VALENCE
 
@@ -14,7 +14,6 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # nglview 3 imports the deprecated pkg_resources
     import nglview as nv
 
-REDOX = tuple(dict.fromkeys(r.element for r in REFERENCES))
 COLOURS = {
     "Na": "#F0E442",
     "Li": "#F0E442",
