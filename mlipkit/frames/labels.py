@@ -317,3 +317,31 @@ def end_points(frames, fmax=0.05):
         ):
             best[name] = rank, atoms
     return [best[name][1] for name in sorted(best)]
+
+
+def one_of_each(frames, fmax=0.05):
+    """One frame of each charge ordering (``info["ordering"]``), in the order of their names.
+
+    Parameters
+    ----------
+    frames : list of ase.Atoms
+        Labels are not needed.
+    fmax : float
+        eV/Å, as in `end_points`, whose choice is taken for an ordering that has been relaxed; of
+        others the frame of lowest energy, or the first.
+
+    Returns
+    -------
+    list of ase.Atoms
+    """
+    best = {}
+    for i, atoms in enumerate(frames):
+        name = required_ordering(atoms, i, "one_of_each")
+        energy, forces = label(atoms, "energy"), label(atoms, "forces")
+        final = atoms.info.get("kind") == "final"
+        force = np.inf if forces is None else np.linalg.norm(forces, axis=1).max()
+        relaxed = energy is not None and (final or force <= fmax)
+        rank = not relaxed, not final, np.inf if energy is None else energy
+        if name not in best or rank < best[name][0]:
+            best[name] = rank, atoms
+    return [best[name][1] for name in sorted(best)]

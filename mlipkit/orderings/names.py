@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from ase import Atoms
+from ase.data import atomic_numbers
 
 from mlipkit.charges.compounds import REDOX, compound_of, mobile_of
 from mlipkit.charges.oxidation import FIXED
@@ -60,12 +61,16 @@ class Sites:
         """Of all equivalent (filled, states) the one whose filled sites, then whose high states
         come first.
         """
-        rows = np.concatenate(
-            [np.asarray(filled, int)[self.mobile_perms], np.asarray(states, int)[self.redox_perms]],
-            axis=1,
-        )
-        n, best = len(self.mobile), max(rows.tolist())
-        return np.array(best[:n], bool), np.array(best[n:], int)
+        best = self.first(filled, states)
+        filled, states = np.asarray(filled, bool), np.asarray(states, int)
+        return filled[self.mobile_perms[best]], states[self.redox_perms[best]]
+
+    def first(self, filled, states):
+        """Number of the operation that takes (filled, states) to the canonical one."""
+        filled, states = np.asarray(filled, int), np.asarray(states, int)
+        rows = np.concatenate([filled[self.mobile_perms], states[self.redox_perms]], axis=1)
+        rows = rows.tolist()
+        return max(range(len(rows)), key=rows.__getitem__)
 
     def label(self, filled, states):
         filled, states = self.canonical(filled, states)
@@ -250,6 +255,86 @@ def located(atoms, host, compound, max_distance=1.0, symprec=1e-2):
     x = float(filled.sum() / sites.n_units)
     degeneracy = len(same) // int(same.sum())
     return Place(sites.label(filled, charge), degeneracy, x, sites.name, sites.n_units)
+
+
+def described(ordering):
+    """The name of an ordering in words.
+
+    Parameters
+    ----------
+    ordering : str
+        Such as ``x050_na01_fe02``.
+
+    Returns
+    -------
+    str
+        Such as ``x = 0.5, Na on 0 and 1, Fe3+ on 0 and 2``; sites are counted per element as in the
+        name (`site_numbers`). What is no such name comes back as it is.
+    """
+    head, *parts = ordering.rpartition(":")[2].split("_")
+    if not re.fullmatch(r"x\d{3,}", head):
+        return ordering
+    said = [f"x = {int(head[1:]) / 100:g}"]
+    for part in parts:
+        if re.fullmatch(r"\d+(x\d+)+", part):
+            said.append(f"in a cell of {part.replace('x', '×')}")
+            continue
+        element = _element(part)
+        if element is None:
+            return ordering
+        said.append(_said(element, part[len(element) :]))
+    return ", ".join(said)
+
+
+def _element(part):
+    """The element that a part of a name begins with, such as Fe of fe02."""
+    for length in (2, 1):
+        element = part[:length].capitalize()
+        if element in atomic_numbers and element != "X" and SITES.fullmatch(part[length:]):
+            return element
+    return None
+
+
+def _said(element, sites):
+    """'Fe3+ on 0 and 2' of Fe and 02, 'Mn4+ on 1 and 3' of Mn and 4.13."""
+    ion = f"{element}3+" if _of_a_metal(element.lower() + sites) else element
+    if marked := re.fullmatch(r"(-?\d+)\.([^.]+)", sites):  # a state of its own, one dot
+        ion, sites = f"{element}{int(marked[1])}+", marked[2]
+    if sites == "-":
+        return f"no {ion}"
+    numbers = sites.split(".") if "." in sites else [str(int(c, 36)) for c in sites]
+    *front, last = numbers
+    return f"{ion} on " + (f"{', '.join(front)} and {last}" if front else last)
+
+
+def site_numbers(atoms, host, compound=None, max_distance=1.5, symprec=1e-2):
+    """The numbers that the name of a frame's ordering has for its atoms.
+
+    Parameters
+    ----------
+    atoms, host, compound, max_distance, symprec
+        As for `ordering_label`.
+
+    Returns
+    -------
+    numpy.ndarray of int, shape (n_atoms,)
+        For mobile ions and redox-active atoms, counted per element; -1 for all others.
+    """
+    atoms, compound = without_vacancies(atoms), compound_of([atoms], compound, host)
+    redox = {e for e in counting(compound) if e in atoms.symbols}
+    lattice, at = map_onto_host(atoms, host, compound.mobile, max_distance)
+    matrix = None if np.array_equal(lattice, np.eye(3)) else lattice
+    sites = sites_of(host, matrix, compound, symprec, redox)
+    charge = np.zeros(len(sites.atoms), int)
+    charge[at] = _states(atoms, redox)
+    best = sites.first(np.isin(sites.mobile, at), charge[sites.redox])
+    number = np.full(len(sites.atoms), -1)
+    number[sites.mobile[sites.mobile_perms[best]]] = np.arange(len(sites.mobile))
+    turned, elements = sites.redox[sites.redox_perms[best]], np.array(sites.elements)
+    for element in set(sites.elements):
+        mine = turned[elements == element]
+        number[mine] = np.arange(len(mine))
+    return number[at]
 
 
 def _states(atoms, redox):

@@ -106,6 +106,23 @@ def named(frames, compound=None):
     return copies
 
 
+def host_of(frames, compound=None):
+    """The crystal on which frames of one compound lie, in the setting in which `name_orderings`
+    counts its sites.
+
+    Raises
+    ------
+    InputError
+        When there is none, or there are several.
+    """
+    crystals = _crystals(frames, None, compound)
+    if len(crystals) > 1:
+        raise InputError(
+            f"these frames lie on {len(crystals)} crystals: {', '.join(c.title for c in crystals)}"
+        )
+    return crystals[0].host
+
+
 def orderings_table(
     frames, host=None, compound=None, max_distance=1.0, symprec=1e-2, progress=True
 ):

@@ -17,6 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "read_relaxations",
             "write_relaxations",
         ],
+        "geometries": ["compare_geometries", "on_host"],
         "search": ["search_charge_ordering"],
     },
 )
