@@ -8,6 +8,7 @@ from mlipkit.charges.oxidation import infer_oxidation_states
 from mlipkit.charges.references import redox_sites
 from mlipkit.files import InputError
 from mlipkit.frames.labels import required_label, required_ordering, well_converged
+from mlipkit.frames.taken import as_frames, each_frame
 from mlipkit.models.foreign import as_potentials
 from mlipkit.orderings.names import arrangement
 from mlipkit.orderings.naming import named
@@ -66,6 +67,7 @@ def error_table(frames, predictions):
         predicted moments, is that of DFT; a charge-aware model was given it). The latter two are
         NaN for a model that predicts no moments.
     """
+    frames = as_frames(frames, "error_table takes")
     return {"n": len(frames), **_means(frame_errors(frames, predictions))}
 
 
@@ -89,6 +91,7 @@ def frame_errors(frames, predictions, sites=False):
     """
     import pandas as pd
 
+    frames = as_frames(frames, "frame_errors takes")
     if len(frames) != len(predictions):
         raise InputError(f"error_table: {len(frames)} frames but {len(predictions)} predictions")
     rows = []
@@ -280,9 +283,8 @@ def score(potentials, frames):
     """
     import pandas as pd
 
-    from mlipkit.models.potential import as_list
-
-    frames, potentials = as_list(frames, "score"), as_potentials(potentials, "score")
+    frames = as_frames(frames, "score takes", single=False)
+    potentials = as_potentials(potentials, "score")
     for atoms in frames:
         required_label(atoms, "forces", "an error of forces")
     table = predict(frames, potentials, progress=False)
@@ -312,6 +314,7 @@ def order_scores(frames, energies, counts=None):
         ``arrangements`` with two orderings or more, and ``ground_states``, in how many of them the
         model's lowest ordering is that of DFT (a tie is a miss).
     """
+    frames = as_frames(frames, "order_scores takes")
     label, energies = (
         np.array([required_label(a, "energy", "order_scores") for a in frames], float),
         np.asarray(energies, float),
@@ -445,7 +448,11 @@ def compare_models(frames, predictions, split="test", level=None):
     """
     import pandas as pd
 
-    chosen = [a for a in well_converged(frames) if a.info.get("split") == split]
+    chosen = [
+        a
+        for a in well_converged(each_frame(frames, "compare_models takes"))
+        if a.info.get("split") == split
+    ]
     if not chosen:
         raise InputError(f"compare_models: no frame belongs to the split {split!r}")
     rows = {

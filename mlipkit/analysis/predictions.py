@@ -7,6 +7,7 @@ import numpy as np
 from mlipkit.charges.references import redox_sites
 from mlipkit.files import InputError
 from mlipkit.frames.labels import label
+from mlipkit.frames.taken import as_frames
 from mlipkit.models.foreign import as_potentials
 
 BATCH = 8  # frames that a model is given at once
@@ -42,9 +43,8 @@ def predict(frames, models, progress=True):
     import pandas as pd
     from tqdm.auto import tqdm
 
-    from mlipkit.models.potential import as_list
-
-    frames, models = as_list(frames, "predict"), as_potentials(models, "predict")
+    frames = as_frames(frames, "predict takes", single=False)
+    models = as_potentials(models, "predict")
     rows = []
     for name, model in models.items():
         with tqdm(
@@ -76,8 +76,8 @@ def prediction_row(model, atoms, predicted):
 
 
 def frame_key(atoms):
-    """Twelve letters that tell a frame from others: of its elements, places, cell and oxidation
-    states, to the digits that extended XYZ keeps.
+    """Twelve letters that tell a frame from others: of its elements, places, cell, oxidation
+    and spin states, to the digits that extended XYZ keeps.
     """
     digest = hashlib.sha256(atoms.numbers.astype(np.int64).tobytes())
     for values, digits in ((atoms.positions, 8), (atoms.cell.array, 6)):
@@ -85,6 +85,7 @@ def frame_key(atoms):
     states = atoms.arrays.get("oxi_states")
     if states is not None:
         digest.update(np.round(np.asarray(states, float)).astype(np.int64).tobytes())
+    digest.update(" ".join(map(str, atoms.arrays.get("spin_states", ()))).encode())
     return (
         "f" + digest.hexdigest()[:11]
     )  # a letter first: a table that was kept must not read as numbers
@@ -114,6 +115,7 @@ def predictions_for(frames, predictions):
             "predictions are a table with a row per model and frame: mk.predict(frames, {name: "
             "model}) makes one"
         )
+    frames = as_frames(frames, "predictions_for takes")
     keys = [frame_key(atoms) for atoms in frames]
     table = predictions.drop_duplicates(["model", "frame"]).set_index(["model", "frame"])
     result = {}

@@ -132,6 +132,7 @@ def energy_above_hull(
     """
     if reference is None:
         return hull(frames, energies, compound)["energy_above_hull"].to_numpy()
+    frames, reference = listed(frames), listed(reference)
     compound = compound_of(reference, compound)
     table = hull(reference, reference_energies, compound)
     x, e = along_the_line(frames, energies, compound)

@@ -10,7 +10,6 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from ase import Atoms
 from ase.data import atomic_numbers
 from ase.formula import Formula
 
@@ -19,6 +18,7 @@ from mlipkit.charges.references import REDOX, references_for
 from mlipkit.charges.species import choose_proxies
 from mlipkit.files import InputError
 from mlipkit.frames.labels import label
+from mlipkit.frames.taken import as_frame, as_frames
 
 MOBILE = ("Li", "Na", "K", "Rb", "Cs", "Mg", "Ca", "Zn")  # ions that electrodes take up
 ALKALI = MOBILE[:5]
@@ -58,7 +58,8 @@ class Compound:
         voltage is measured against. Known for bcc Na by the method of the embedded set.
     proxies : dict, optional
         ``{(element, state): proxy element}``, what a charge-aware model sees; by default chosen
-        (see `species`).
+        (see `species`). ``(element, state, "low")`` is a species of its own where spin states are
+        to be told apart (`to_proxies`).
     references : dict or iterable of Reference, optional
         Moments that `infer_oxidation_states` expects.
     fixed : dict, optional
@@ -149,6 +150,7 @@ class Compound:
         InputError
             When the frame is of another framework.
         """
+        atoms = as_frame(atoms, "Compound.units")
         rest = _composition(atoms)
         rest.pop(self.mobile, None)
         first, one = next(iter(self.counts.items()))
@@ -168,14 +170,17 @@ class Compound:
 
     def n_mobile(self, atoms):
         """Mobile ions of a frame."""
-        return atoms.get_chemical_symbols().count(self.mobile)
+        return as_frame(atoms, "Compound.x").get_chemical_symbols().count(self.mobile)
 
     def _proxies_html(self):
         try:
             pairs = self.species.items()
         except InputError:
             return "no element is left for one of the ions"
-        return ", ".join(f"{proxy} for {e}<sup>{q}+</sup>" for (e, q), proxy in pairs)
+        return ", ".join(
+            f"{proxy} for {e}<sup>{q}+</sup>{' '.join(('', *spin))}"
+            for (e, q, *spin), proxy in pairs
+        )
 
     def __str__(self):
         ions = [f"{e} {' '.join(f'{q}+' for q in states)}" for e, states in self.redox.items()]
@@ -254,7 +259,7 @@ def compound_of(frames, compound=None, host=None):
     InputError
         When they are of several frameworks.
     """
-    frames = listed(frames) + ([] if host is None else [host])
+    frames = listed(frames) + ([] if host is None else [as_frame(host, "host")])
     given = checked(compound)
     if given is not None and given.framework is not None:
         for atoms in frames:
@@ -296,12 +301,12 @@ def mobile_of(frames, compound=None, host=None):
 
 
 def listed(frames, says="a compound is found from"):
-    """Frames as a list, one frame too; a sentence, which begins with what it `says`, for anything
-    else.
+    """Frames as a list, one frame too; a sentence, which begins with what it `says`, for an empty
+    list and anything else.
     """
-    frames = [frames] if isinstance(frames, Atoms) else list(frames)
-    if not frames or not all(isinstance(a, Atoms) for a in frames):
-        raise InputError(f"{says} frames (ase.Atoms), one or more in a list")
+    frames = as_frames(frames, says)
+    if not frames:
+        raise InputError(f"{says} frames, one or more in a list; this one is empty")
     return frames
 
 

@@ -12,6 +12,7 @@ from mlipkit.charges.evidence import EVIDENCE, all_moments, finite
 from mlipkit.charges.references import references_for
 from mlipkit.files import InputError
 from mlipkit.frames.labels import require_states
+from mlipkit.frames.taken import as_frame, as_frames
 
 # Ions of one valence
 FIXED = {
@@ -252,11 +253,7 @@ def infer_oxidation_states(
     UserWarning
         When an ion that is taken as inert has a moment above 2 µB, as proxy elements do.
     """
-    if not hasattr(atoms, "get_chemical_formula"):
-        raise InputError(
-            f"infer_oxidation_states: takes one frame (ase.Atoms), not a {type(atoms).__name__}; "
-            "give one at a time"
-        )
+    atoms = as_frame(atoms, "infer_oxidation_states")
     what = f"infer_oxidation_states: {atoms.get_chemical_formula()}"
     if method not in NAME:
         raise InputError(
@@ -508,8 +505,8 @@ def fit_references(frames, references=None, method="magmom", total_charge=0, fix
         keeps its spread.
     """
     start = refs = references_for(method, references)
-    frames = [frames] if hasattr(frames, "get_chemical_formula") else frames
-    if not len(frames):
+    frames = as_frames(frames, "fit_references takes")
+    if not frames:
         raise InputError("fit_references: there are no frames to fit to")
     for _ in range(20):
         seen = {}

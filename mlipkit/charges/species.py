@@ -12,7 +12,8 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from mlipkit.files import InputError
-from mlipkit.frames.labels import decode_proxies
+from mlipkit.frames.labels import UNKNOWN, decode_proxies
+from mlipkit.frames.taken import as_frame
 
 # as in the published record (doi 10.11583/DTU.31812499); others use Rh or Tc
 PROXIES = {("Fe", 3): "Ga"}
@@ -35,9 +36,11 @@ def to_proxies(atoms, proxies=None):
     Parameters
     ----------
     atoms : ase.Atoms
-        With ``arrays["oxi_states"]``.
+        With ``arrays["oxi_states"]``; for a map that tells spins apart also with
+        ``arrays["spin_states"]``, texts such as ``"high"`` and ``"low"`` (`OxidationStates.spins`).
     proxies : dict, optional
-        ``{(element, oxidation state): proxy element}``, by default ``{("Fe", 3): "Ga"}``.
+        ``{(element, oxidation state): proxy element}``, by default ``{("Fe", 3): "Ga"}``. An ion of
+        one spin state is a species of its own as ``("Co", 3, "low")``.
 
     Returns
     -------
@@ -46,57 +49,78 @@ def to_proxies(atoms, proxies=None):
     Raises
     ------
     InputError
-        When oxidation states are missing, not known (0) or no whole numbers, when two states of an
-        element would look the same to the model, or when the proxy is itself an element of the
-        crystal.
+        When oxidation or spin states are missing, not known (0) or no whole numbers, when two
+        states of an element would look the same to the model, or when the proxy is itself an
+        element of the crystal.
     """
-    proxies = PROXIES if proxies is None else proxies
+    proxies, atoms = PROXIES if proxies is None else proxies, as_frame(atoms, "to_proxies")
+    what = atoms.get_chemical_formula()
     if "oxi_states" not in atoms.arrays:
         raise InputError(
-            f"{atoms.get_chemical_formula()}: a charge-aware model needs "
-            "atoms.arrays['oxi_states']; "
+            f"{what}: a charge-aware model needs atoms.arrays['oxi_states']; "
             "set them by hand, or take them from infer_oxidation_states(atoms).states"
         )
-    states = atoms.arrays["oxi_states"]
+    states, spins = atoms.arrays["oxi_states"], spins_of(atoms)
     if len(part := np.flatnonzero(states != np.round(states))):  # NaN, too
         raise InputError(
-            f"{atoms.get_chemical_formula()}: the oxidation state of atom {part[0]} "
-            f"({atoms.symbols[part[0]]}) is "
+            f"{what}: the oxidation state of atom {part[0]} ({atoms.symbols[part[0]]}) is "
             f"{states[part[0]]:g}; a charge-aware model knows ions with whole charges"
         )
-    for (element, state), proxy in proxies.items():
+    for ion, proxy in proxies.items():
         if atomic_numbers[proxy] in atoms.numbers:
-            raise InputError(
-                f"{proxy} cannot stand for {element}{state}+: {atoms.get_chemical_formula()} "
-                f"holds {proxy} itself"
-            )
-    numbers = marked(atoms.numbers, states, proxies)
-    for element in {element for element, _ in proxies}:
+            raise InputError(f"{proxy} cannot stand for {named(ion)}: {what} holds {proxy} itself")
+    split = {ion[:2] for ion in proxies if len(ion) == 3}  # ions that the map tells apart by spin
+    numbers = marked(atoms.numbers, states, proxies, spins)
+    for element in {ion[0] for ion in proxies}:
         plain = np.flatnonzero(numbers == atomic_numbers[element])  # what no proxy stands for
         if (states[plain] == 0).any():
             raise InputError(
-                f"{atoms.get_chemical_formula()}: the oxidation state of atom "
-                f"{plain[states[plain] == 0][0]} ({element}) is "
-                "not known (0); set it in atoms.arrays['oxi_states'], or take all from "
+                f"{what}: the oxidation state of atom {plain[states[plain] == 0][0]} ({element}) "
+                "is not known (0); set it in atoms.arrays['oxi_states'], or take all from "
                 "infer_oxidation_states(atoms).states"
             )
-        if len(there := sorted(set(states[plain].tolist()))) > 1:
-            known = ", ".join(f"{e}{q}+" for e, q in proxies if e == element)
+        ions = [(element, int(states[i])) for i in plain]
+        ions = [(*ion, spins[i]) if ion in split else ion for ion, i in zip(ions, plain)]
+        if unknown := [i for ion, i in zip(ions, plain) if ion[2:] == (UNKNOWN,)]:
             raise InputError(
-                f"{atoms.get_chemical_formula()}: {' and '.join(f'{element}{q}+' for q in there)} "
-                "would look the same to this "
+                f"{what}: the spin state of atom {unknown[0]} ({element}{states[unknown[0]]:g}+) "
+                "is not known, and this model tells spins apart; set atoms.arrays['spin_states'], "
+                "such as infer_oxidation_states(atoms).spins"
+            )
+        if len(there := sorted(set(ions))) > 1:
+            known = ", ".join(named(ion) for ion in proxies if ion[0] == element)
+            raise InputError(
+                f"{what}: {' and '.join(map(named, there))} would look the same to this "
                 f"model, which knows {known} and one other state of {element}"
             )
     return numbers
 
 
-def marked(numbers, states, proxies):
+def named(ion):
+    """An ion for people: Co3+, or Co3+ (low spin)."""
+    element, state, *spin = ion
+    return f"{element}{state}+" + "".join(f" ({s} spin)" for s in spin)
+
+
+def spins_of(atoms):
+    """Spin states of all atoms; what is not known is `UNKNOWN`."""
+    given = atoms.arrays.get("spin_states")
+    if given is None:
+        return np.full(len(atoms), UNKNOWN, dtype=object)
+    return np.array([str(s) or UNKNOWN for s in given], dtype=object)
+
+
+def marked(numbers, states, proxies, spins=None):
     """Atomic numbers with proxies in the place of their ions; `states` of shape (n_atoms,) or (n,
-    n_atoms), a row per assignment.
+    n_atoms), a row per assignment; `spins` of shape (n_atoms,), as `spins_of` gives them.
     """
     result = np.array(np.broadcast_to(numbers, np.shape(states)))
-    for (element, state), proxy in proxies.items():
-        result[(numbers == atomic_numbers[element]) & (states == state)] = atomic_numbers[proxy]
+    # an ion of one spin after the ion of any spin
+    for (element, state, *spin), proxy in sorted(proxies.items(), key=lambda item: len(item[0])):
+        here = (numbers == atomic_numbers[element]) & (states == state)
+        if spin:
+            here = here & (np.asarray(spins) == spin[0])
+        result[here] = atomic_numbers[proxy]
     return result
 
 
@@ -121,9 +145,10 @@ def from_proxies(atoms, proxies=None):
     -------
     ase.Atoms
         A copy with real elements; ``arrays["oxi_states"]`` holds the state of each atom that a
-        proxy names and keeps what was there for the others (0 where nothing was known).
+        proxy names and keeps what was there for the others (0 where nothing was known); likewise
+        ``arrays["spin_states"]``, where the map names spins ("-" where nothing was known).
     """
-    proxies = PROXIES if proxies is None else proxies
+    proxies, atoms = PROXIES if proxies is None else proxies, as_frame(atoms, "from_proxies")
     return decode_proxies(atoms, {proxy: ion for ion, proxy in proxies.items()})
 
 

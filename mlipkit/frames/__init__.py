@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "readers": ["read_frames"],
         "labels": ["write_frames", "frame_table", "end_points", "along_relaxations"],
+        "taken": ["to_pymatgen"],
         "store": ["open_frames", "FrameSequence"],
         "datasets": ["load_dft", "load_predictions", "load_results", "load_geometries"],
     },

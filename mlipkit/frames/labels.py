@@ -10,6 +10,7 @@ import numpy as np
 from mlipkit.files import InputError, write_atomically
 
 EXAMPLE = {"Ga": ("Fe", 3)}  # how a map of proxy elements is written
+UNKNOWN = "-"  # a spin state that is not told; an empty text would be no column of an extxyz file
 PER_ATOM = ("forces", "magmoms", "charges", "energies", "stresses")  # labels with a row per atom
 
 
@@ -62,7 +63,7 @@ def checked_frame(atoms, source, i):
         if name in atoms.arrays and name not in results:
             results[name] = atoms.arrays.pop(name)
     for name, value in results.items():
-        results[name] = _checked_label(name, value, real, where)
+        results[name] = checked_label(name, value, real, where)
     # non-collinear: what compares is the length
     if results.get("magmoms", np.empty(0)).ndim == 2:
         full = np.zeros((len(atoms), 3))
@@ -78,7 +79,7 @@ def checked_frame(atoms, source, i):
     return atoms
 
 
-def _checked_label(name, value, real, where):
+def checked_label(name, value, real, where):
     try:
         value = np.array(value, float)
     except (TypeError, ValueError):
@@ -120,13 +121,14 @@ def decode_proxies(atoms, proxies):
     proxies : dict
         ``{proxy element: (element, oxidation state)}``: ``{"Ga": ("Fe", 3)}`` for doi
         10.11583/DTU.31812499; another published database needs ``{"Rh": ("Fe", 3), "Tc": ("Fe",
-        2)}``.
+        2)}``. ``("Co", 3, "low")`` names a spin state as well.
 
     Returns
     -------
     ase.Atoms
         With the same labels; ``arrays["oxi_states"]`` holds the state of each atom that was a proxy
-        and keeps what was there for the others (0 where nothing was known).
+        and keeps what was there for the others (0 where nothing was known); where the map names
+        spins, likewise ``arrays["spin_states"]`` ("-" where nothing was known).
 
     Raises
     ------
@@ -139,20 +141,25 @@ def decode_proxies(atoms, proxies):
     result, numbers = atoms.copy(), atoms.numbers.copy()
     states = np.array(atoms.arrays.get("oxi_states", np.zeros(len(atoms))), int)
     try:
-        pairs = [
-            (atomic_numbers[proxy], atomic_numbers[element], int(state))
-            for proxy, (element, state) in proxies.items()
+        ions = [
+            (atomic_numbers[proxy], atomic_numbers[element], int(state), *map(str, spin))
+            for proxy, (element, state, *spin) in proxies.items()
         ]
     except (AttributeError, KeyError, TypeError, ValueError):
         raise InputError(
             f"proxies must look like {EXAMPLE} (proxy element: element and oxidation state), "
             f"not {proxies!r}"
         ) from None
-    for proxy, element, state in pairs:
+    spins = np.array(atoms.arrays.get("spin_states", np.full(len(atoms), UNKNOWN)), object)
+    for proxy, element, state, *spin in ions:
         here = atoms.numbers == proxy
         numbers[here], states[here] = element, state
+        if spin:
+            spins[here] = spin[0]
     result.numbers = numbers
     result.set_array("oxi_states", states)
+    if any(len(ion) > 3 for ion in ions):
+        result.set_array("spin_states", spins.astype(str))
     results = getattr(atoms.calc, "results", {})
     # the old one belongs to the old elements
     result.calc = SinglePointCalculator(result, **results) if results else None
@@ -165,8 +172,10 @@ def write_frames(path, frames):
     """
     import ase.io
 
+    from mlipkit.frames.taken import as_frames
+
     text = io.StringIO()
-    ase.io.write(text, frames, format="extxyz")
+    ase.io.write(text, as_frames(frames, "write_frames takes"), format="extxyz")
     content = text.getvalue()
     write_atomically(
         path, lzma.compress(content.encode(), preset=9) if str(path).endswith(".xz") else content
@@ -239,6 +248,9 @@ def along_relaxations(frames):
     """The frames on the way to a relaxed cell and its end, ``info["kind"]`` relax or final; not
     those rattled, strained or moved back.
     """
+    from mlipkit.frames.taken import each_frame
+
+    frames = each_frame(frames, "along_relaxations takes")
     return [a for a in frames if a.info.get("kind") in ("relax", "final")]
 
 
@@ -258,8 +270,10 @@ def frame_table(frames):
     """
     import pandas as pd
 
+    from mlipkit.frames.taken import each_frame
+
     rows = []
-    for atoms in [frames] if hasattr(frames, "get_chemical_formula") else frames:
+    for atoms in each_frame(frames, "frame_table takes"):
         energy, forces = label(atoms, "energy"), label(atoms, "forces")
         rows.append(
             {
@@ -304,8 +318,10 @@ def end_points(frames, fmax=0.05):
         Of several relaxed frames of an ordering the lowest, those marked ``final`` (converged
         tighter) first.
     """
+    from mlipkit.frames.taken import each_frame
+
     best = {}
-    for i, atoms in enumerate(frames):
+    for i, atoms in enumerate(each_frame(frames, "end_points takes")):
         name = required_ordering(atoms, i, "end_points")
         energy, forces = (
             required_label(atoms, name, "end_points") for name in ("energy", "forces")

@@ -25,11 +25,10 @@ class PotentialCalculator(Calculator):
         # Fe3+ as Fe2+ on the same geometry would return the old energy
         changes = super().check_state(atoms, tol=tol)
         if self.potential.charge_aware and self.atoms is not None and not changes:
-            before, now = (a.arrays.get("oxi_states") for a in (self.atoms, atoms))
-            if (before is None) != (now is None) or (
-                now is not None and not np.array_equal(before, now)
-            ):
-                changes = ["oxi_states"]
+            for name in ("oxi_states", "spin_states"):
+                before, now = (a.arrays.get(name) for a in (self.atoms, atoms))
+                if not np.array_equal(before, now):
+                    changes = [name]
         return changes
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):

@@ -7,6 +7,7 @@ import numpy as np
 from ase.calculators.calculator import BaseCalculator, PropertyNotImplementedError
 
 from mlipkit.files import InputError
+from mlipkit.frames.taken import as_frames
 
 SHARED = "predict", "score", "calculator"  # of a Potential: each function asks for its own
 
@@ -37,9 +38,9 @@ class CalculatorPotential:
         """As `Potential.predict`, one frame after the other; stress and moments are None where the
         calculator gives none.
         """
-        from mlipkit.models.potential import as_list, check_cell
+        from mlipkit.models.potential import check_cell
 
-        frames = as_list(frames, "predict")
+        frames = as_frames(frames, "predict takes", single=False)
         for atoms in frames:
             check_cell(atoms)
         return [self._predicted(atoms) for atoms in frames]

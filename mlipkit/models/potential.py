@@ -12,13 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from mlipkit.charges.references import redox_sites
-from mlipkit.charges.species import PROXIES, marked, to_proxies, warn_unbalanced
+from mlipkit.charges.species import PROXIES, marked, spins_of, to_proxies, warn_unbalanced
 from mlipkit.files import InputError
+from mlipkit.frames.labels import UNKNOWN
+from mlipkit.frames.taken import as_frame, as_frames
 
 
 @dataclass(frozen=True)
@@ -210,7 +211,7 @@ class Potential:
         network.load_state_dict(load_file(path))
         return cls(
             network,
-            {(e, q): p for e, q, p in card["proxies"]},
+            {tuple(ion): proxy for *ion, proxy in card["proxies"]},
             card.get("elements"),
             card.get("oxi_states"),
         )
@@ -248,7 +249,7 @@ class Potential:
 
     def _warn_of_others(self, atoms):
         """Say which metals with a charge of their own this model has no species for."""
-        known = {element for element, _ in self.proxies}
+        known = {ion[0] for ion in self.proxies}
         blind = sorted({atoms.symbols[i] for i in redox_sites(atoms)} - known)
         if blind:
             warnings.warn(
@@ -290,7 +291,7 @@ class Potential:
             When a charge-aware model misses oxidation states, or the model cannot describe a cell.
         """
         frames, result, size = (
-            as_list(frames, "predict"),
+            as_frames(frames, "predict takes", single=False),
             [],
             positive(batch_size, "predict: batch_size") or self.batch_size,
         )
@@ -358,13 +359,15 @@ class Potential:
         )
         if not len(states):
             return np.empty(0)
+        atoms = as_frame(atoms, "score")
         check_cell(atoms)
         first = atoms.copy()
         first.set_array("oxi_states", states[0])
         with self.on_device():
             graph = self.graph(first)
         self._check_states(atoms, states)
-        numbers = marked(atoms.numbers, states if self.proxies else states[:1], self.proxies)
+        given = states if self.proxies else states[:1]
+        numbers = marked(atoms.numbers, given, self.proxies, spins_of(atoms))
         batches = [numbers[k : k + size] for k in range(0, len(numbers), size)]
         with torch.no_grad(), self.on_device():
             found = [
@@ -386,13 +389,6 @@ class Potential:
         return PotentialCalculator(self)
 
 
-def as_list(frames, where):
-    """Frames as a list; one `Atoms` alone would be taken for a list of its atoms."""
-    if isinstance(frames, Atoms):
-        raise InputError(f"{where} takes a list of frames; write [atoms] for a single one")
-    return list(frames)
-
-
 def positive(number, what):
     """`number`, which must be None or above zero."""
     if number is not None and not number > 0:
@@ -412,14 +408,16 @@ def proxies_of(charge_aware, proxies=None):
     for ion, proxy in (proxies or {}).items():
         whole = (
             isinstance(ion, tuple)
-            and len(ion) == 2
+            and len(ion) in (2, 3)
             and ion[0] in atomic_numbers
             and isinstance(ion[1], int | np.integer)
+            and all(isinstance(spin, str) and spin not in ("", UNKNOWN) for spin in ion[2:])
         )
         if not whole or proxy not in atomic_numbers:
             raise InputError(
                 f"proxies: {ion!r}: {proxy!r} does not name an ion and the element that stands "
-                f"for it; write it as {PROXIES}"
+                f"for it; write it as {PROXIES}, with a spin state as "
+                '("Co", 3, "low") if spins are to be told apart'
             )
     if proxies and len(set(proxies.values())) < len(proxies):
         raise InputError(
@@ -434,7 +432,7 @@ def seen_states(frames, proxies):
         element: sorted(
             {int(q) for a in frames for q in a.arrays["oxi_states"][a.symbols == element]}
         )
-        for element in sorted({e for e, _ in proxies})
+        for element in sorted({ion[0] for ion in proxies})
     }
 
 

@@ -16,10 +16,12 @@ from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 from tqdm.auto import tqdm
 
 from mlipkit.charges.compounds import species_of
+from mlipkit.charges.species import marked, named, spins_of
 from mlipkit.files import InputError, write_atomically
 from mlipkit.frames.labels import label, required_label, well_converged
+from mlipkit.frames.taken import as_frames
 from mlipkit.models.checkpoints import seal
-from mlipkit.models.potential import as_list, positive, proxies_of, seen_states
+from mlipkit.models.potential import positive, proxies_of, seen_states
 from mlipkit.models.registry import adapter, weights_stem
 
 # what counts as an error of one: eV/atom, eV/Å, eV/Å^3 (0.5 GPa), µB
@@ -119,7 +121,7 @@ def train(
             "train: a head for Bader charges has nothing to learn from, frames have no such "
             "labels; leave n_heads out"
         )
-    frames = as_list(frames, "train")
+    frames = as_frames(frames, "train takes", single=False)
     epochs, lr, batch_size = (SETTINGS[name] | given).values()
     parts = {
         s: [a for a in well_converged(frames) if a.info.get("split") == s]
@@ -136,14 +138,17 @@ def train(
         known = start.proxies if start is not None else species_of(frames)
         proxies = known or None
     proxies = proxies_of(charge_aware, proxies)
-    for element, state in proxies:
+    for ion, proxy in proxies.items():
         if not any(
-            ((a.numbers == atomic_numbers[element]) & (a.arrays.get("oxi_states") == state)).any()
+            (
+                marked(a.numbers, a.arrays["oxi_states"], {ion: proxy}, spins_of(a)) != a.numbers
+            ).any()
             for a in parts["train"]
             if "oxi_states" in a.arrays
         ):
+            where = "arrays['oxi_states']" + " and ['spin_states']" * (len(ion) == 3)
             raise InputError(
-                f"train: no training frame holds {element}{state}+ (in arrays['oxi_states']), so "
+                f"train: no training frame holds {named(ion)} (in {where}), so "
                 "a charge-aware model would be blind; take them from infer_oxidation_states, or "
                 "say which ion is a species with proxies= (mk.compound(frames).species)"
             )
@@ -285,7 +290,7 @@ def shift_references(potential, frames):
         for a, p in zip(frames, potential.predict(frames))
     ]
     shift = dict(zip(elements, np.linalg.lstsq(count, np.array(residual), rcond=1e-8)[0].tolist()))
-    for (element, _), proxy in potential.proxies.items():
+    for (element, *_), proxy in potential.proxies.items():
         if atomic_numbers[element] in shift:
             shift[atomic_numbers[proxy]] = shift[atomic_numbers[element]]
     potential.shift_references(shift)
@@ -426,7 +431,7 @@ def save_weights(potential, folder, card):
         "parameters": sum(p.numel() for p in potential.network.parameters()),
         "model_args": potential.network.model_args,
         "elements": potential.elements,
-        "proxies": [[e, q, p] for (e, q), p in potential.proxies.items()],
+        "proxies": [[*ion, proxy] for ion, proxy in potential.proxies.items()],
         "oxi_states": potential.states,
     }
     state = {k: v.contiguous().clone() for k, v in potential.network.state_dict().items()}

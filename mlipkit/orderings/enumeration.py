@@ -16,6 +16,7 @@ from ase import Atoms
 from mlipkit.charges.compounds import Compound, compound_of
 from mlipkit.charges.oxidation import FIXED, OXYANION, oxyanion_states
 from mlipkit.files import InputError
+from mlipkit.frames.taken import as_frame
 from mlipkit.orderings.hosts import map_onto_host
 from mlipkit.orderings.names import Sites, lattice_name, located, sites_of
 
@@ -143,7 +144,7 @@ class _Problem:
 
 
 def _problem(host, compound, n_mobile, supercell, mobile_sites, fixed, total_charge, symprec):
-    redox = {} if compound is None else compound.redox
+    host, redox = as_frame(host, "host"), {} if compound is None else compound.redox
     symbols = set(host.get_chemical_symbols())
     if absent := sorted(e for e in redox if e not in symbols):
         raise InputError(

@@ -12,6 +12,7 @@ from ase.cell import Cell
 
 from mlipkit.charges.compounds import mobile_of
 from mlipkit.files import InputError
+from mlipkit.frames.taken import each_frame
 from mlipkit.orderings.hosts import (
     ANGLES,
     FAR,
@@ -56,7 +57,7 @@ def find_host(frames, compound=None, tolerance=0.9):
     InputError
         When no frame holds a mobile ion, or the frames are not of one crystal and cell.
     """
-    frames = [without_vacancies(a) for a in ([frames] if isinstance(frames, Atoms) else frames)]
+    frames = [without_vacancies(a) for a in each_frame(frames, "find_host takes")]
     if not frames:
         raise InputError("find_host: no frame was given")
     mobile = mobile_of(frames, compound)

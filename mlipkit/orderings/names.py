@@ -25,6 +25,7 @@ from mlipkit.charges.compounds import REDOX, compound_of, mobile_of
 from mlipkit.charges.oxidation import FIXED
 from mlipkit.files import InputError
 from mlipkit.frames.labels import require_states
+from mlipkit.frames.taken import as_frame
 from mlipkit.orderings.host_search import find_host
 from mlipkit.orderings.hosts import (
     map_onto_host,
@@ -202,6 +203,7 @@ def ordering_label(atoms, host=None, compound=None, max_distance=1.0, symprec=1e
         host cannot be found.
     """
     compound = compound_of([atoms], compound, host)
+    atoms, host = as_frame(atoms, "ordering_label"), host_frame(host)
     return located(atoms, host, compound, max_distance, symprec).ordering
 
 
@@ -232,6 +234,11 @@ class Place:
 
 
 def counting(compound):
+def host_frame(host):
+    """A host as `ase.Atoms`, or None."""
+    return None if host is None else as_frame(host, "host")
+
+
     """Elements whose oxidation states count in a name."""
     return {*REDOX, *compound.redox}
 
@@ -393,6 +400,7 @@ def undistorted(atoms, host, compound=None, max_distance=1.0):
     -------
     ase.Atoms
     """
+    atoms, host = as_frame(atoms, "undistorted"), as_frame(host, "undistorted")
     mobile = mobile_of([atoms], compound, host)
     lattice, at = map_onto_host(atoms, host, mobile, max_distance)
     sites, result = supercell(host, lattice), atoms.copy()
@@ -430,6 +438,7 @@ def same_ordering(a, b, host=None, compound=None, max_distance=1.0, symprec=1e-2
         As `ordering_label`, and when the cells are different supercells of the host, neither a
         multiple of the other.
     """
+    a, b, host = *(as_frame(one, "same_ordering") for one in (a, b)), host_frame(host)
     small, large = sorted((without_vacancies(a), without_vacancies(b)), key=len)
     times = len(large) / max(len(small), 1)
     if {e: times * n for e, n in Counter(small.symbols).items()} != Counter(large.symbols):

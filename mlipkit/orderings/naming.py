@@ -15,9 +15,10 @@ from mlipkit.charges.compounds import (
 from mlipkit.charges.given import known_states
 from mlipkit.files import InputError
 from mlipkit.frames.labels import label
+from mlipkit.frames.taken import as_frames
 from mlipkit.orderings.host_search import find_host
 from mlipkit.orderings.hosts import best_fit, reduced, without_vacancies
-from mlipkit.orderings.names import located
+from mlipkit.orderings.names import host_frame, located
 
 STRAIN = 0.04  # beyond this a frame may be of another crystal
 ALIKE = 1.5  # Å that an atom of one crystal may be away from its place in another frame of it
@@ -71,7 +72,8 @@ def name_orderings(
     Returns
     -------
     list of ase.Atoms
-        The same objects, with ``info["compound"]`` (``"LixMnPO4"``), ``info["ordering"]``,
+        The same objects (of pymatgen's objects copies as `ase.Atoms`, which `to_pymatgen` turns
+        back), with ``info["compound"]`` (``"LixMnPO4"``), ``info["ordering"]``,
         ``info["x"]`` (mobile ions per formula unit), ``info["degeneracy"]`` and
         ``info["split"]``.
 
@@ -151,7 +153,7 @@ def orderings_table(
 
     columns = "ordering x formula degeneracy n_frames energy_per_fu above_lowest lowest_frame"
     columns = [*columns.split(), "compound"]
-    frames, rows = [frames] if isinstance(frames, Atoms) else list(frames), {}
+    frames, rows = as_frames(frames, "orderings_table takes"), {}
     if not frames:
         return pd.DataFrame(columns=columns)
     for i, crystal, place in _places(frames, host, compound, max_distance, symprec, progress):
@@ -209,7 +211,7 @@ def _places(frames, host, compound, max_distance, symprec, progress):
 
 
 def _crystals(frames, host, compound):
-    crystals = []
+    crystals, host = [], host_frame(host)
     for found, members in group_by_compound(frames, compound):
         if host is not None:
             one = _smaller_unit(found, host, compound)

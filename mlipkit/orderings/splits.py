@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 
 from mlipkit.files import InputError
+from mlipkit.frames.taken import as_frames
 
 
 def split_by_ordering(frames, validation=0.15, test=0.15, seed=0, compound=None, group=None):
@@ -31,8 +32,9 @@ def split_by_ordering(frames, validation=0.15, test=0.15, seed=0, compound=None,
     Returns
     -------
     list of ase.Atoms
-        The same objects. A group that is the only one of its composition goes to the training part:
-        without an end member no model has a reference.
+        The same objects (of pymatgen's objects copies, as of `name_orderings`). A group that is the
+        only one of its composition goes to the training part: without an end member no model has a
+        reference.
 
     Raises
     ------
@@ -41,6 +43,7 @@ def split_by_ordering(frames, validation=0.15, test=0.15, seed=0, compound=None,
     """
     from mlipkit.orderings.naming import write_names
 
+    frames = as_frames(frames, "split_by_ordering takes")
     if group is None and not all("ordering" in atoms.info for atoms in frames):
         write_names(frames, None, compound)
     group = group or (lambda atoms: atoms.info["ordering"])

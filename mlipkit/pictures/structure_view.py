@@ -8,6 +8,7 @@ import numpy as np
 
 from mlipkit.charges.references import REDOX
 from mlipkit.frames.labels import label
+from mlipkit.frames.taken import as_frame
 from mlipkit.pictures.plots import VALENCE
 
 with warnings.catch_warnings():
@@ -190,7 +191,7 @@ def structure_view(atoms, width="100%", height="380px", octahedra=False):
         An nglview.NGLWidget; ``view.picked["atom1"]["index"]`` is the index of the clicked atom in
         ``atoms``.
     """
-    view = CrystalView()
+    atoms, view = as_frame(atoms, "structure_view"), CrystalView()
     view.layout.width, view.layout.height = width, height
     view.camera = "orthographic"
     view.background = "white"
@@ -393,4 +394,5 @@ def show(atoms, width="100%", height="380px", octahedra=False):
     """
     import ipywidgets as w
 
+    atoms = as_frame(atoms, "show")
     return w.VBox([structure_view(atoms, width, height, octahedra), w.HTML(legend(atoms))])

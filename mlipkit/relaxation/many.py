@@ -13,6 +13,7 @@ import numpy as np
 
 from mlipkit.files import InputError, embedded, manifest
 from mlipkit.frames.labels import label, write_frames
+from mlipkit.frames.taken import as_frames
 from mlipkit.models.foreign import CalculatorPotential, as_potential, as_potentials
 from mlipkit.relaxation.one import Relaxation, relax
 
@@ -58,9 +59,7 @@ def relax_many(frames, model, folder=None, processes=None, client=None, progress
     """
     from tqdm.auto import tqdm
 
-    from mlipkit.models.potential import as_list
-
-    frames = as_list(frames, "relax_many")
+    frames = as_frames(frames, "relax_many takes", single=False)
     several = isinstance(model, dict)
     models = (
         as_potentials(model, "relax_many") if several else {"": as_potential(model, "relax_many")}
@@ -242,6 +241,7 @@ def _key(atoms, model, fingerprint, options):
         atoms.cell.array,
         atoms.pbc,
         atoms.arrays.get("oxi_states", ()),
+        [ord(letter) for spin in atoms.arrays.get("spin_states", ()) for letter in f"{spin} "],
     ):
         digest.update(np.ascontiguousarray(values).tobytes())
     name = str(atoms.info.get("ordering") or atoms.info.get("job") or atoms.get_chemical_formula())

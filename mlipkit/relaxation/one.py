@@ -12,6 +12,7 @@ from mlipkit.charges.oxidation import infer_oxidation_states
 from mlipkit.charges.references import redox_sites
 from mlipkit.files import InputError
 from mlipkit.frames.labels import label
+from mlipkit.frames.taken import as_frame
 from mlipkit.models.foreign import CalculatorPotential, as_potential, asked
 
 CLOSE = 0.5  # Å: no two atoms of a solid or a molecule are nearer (H2: 0.74)
@@ -200,7 +201,7 @@ def relax(
     """
     from tqdm.auto import tqdm
 
-    model = as_potential(model, "relax")
+    atoms, model = as_frame(atoms, "relax"), as_potential(model, "relax")
     check_structure(atoms)
     atoms, began = atoms.copy(), time.monotonic()
     # what the model cannot describe is said before anything runs

@@ -8,6 +8,7 @@ import numpy as np
 
 from mlipkit.charges.compounds import compound_of
 from mlipkit.files import InputError
+from mlipkit.frames.taken import as_frame
 from mlipkit.models.foreign import as_potential
 from mlipkit.orderings.enumeration import count_orderings, enumerate_orderings
 from mlipkit.orderings.names import located, sites_of
@@ -135,7 +136,10 @@ def search_charge_ordering(
     """
     import pandas as pd
 
-    model = as_potential(model, "search_charge_ordering")
+    model, host = (
+        as_potential(model, "search_charge_ordering"),
+        as_frame(host, "search_charge_ordering"),
+    )
     compound = compound_of([host], compound, host)
     mobile = compound.mobile
     setup = {
