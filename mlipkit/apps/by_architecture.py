@@ -13,9 +13,9 @@ class ByArchitecture(w.VBox):
     Parameters
     ----------
     figure : plotly.graph_objects.Figure
-        Traces named ``DFT`` and after models, such as ``mace_blind`` and ``mace_aware``.
+        Traces named ``DFT`` and after models, such as ``MACE, charge-blind``.
     architecture : str, optional
-        The one to begin with, by default the first in the figure.
+        The one to begin with, such as ``"mace"``, by default the first in the figure.
 
     Attributes
     ----------
@@ -24,17 +24,15 @@ class ByArchitecture(w.VBox):
     """
 
     def __init__(self, figure, architecture=None):
-        found = dict.fromkeys(
-            t.name.rsplit("_", 1)[0] for t in figure.data if "_" in (t.name or "")
-        )
+        named = [t.name for t in figure.data if t.name and t.name != "DFT"]
         self.architecture = w.Dropdown(
-            options=[(TITLES.get(a, a), a) for a in found],
+            options=list(dict.fromkeys(map(_architecture, named))),
             description="architecture",
             style={"description_width": "initial"},
             layout={"width": "190px"},
         )
         if architecture is not None:
-            self.architecture.value = architecture
+            self.architecture.value = TITLES.get(architecture, architecture)
         self.figure = figure = go.Figure(figure)
         # before it is a widget: nothing then has to reach a view that is not drawn yet
         self._show()
@@ -44,10 +42,12 @@ class ByArchitecture(w.VBox):
         self.add_class("mlipkit-by-architecture")
 
     def _show(self, change=None):
-        names = {
-            t.name
-            for t in self.figure.data
-            if t.name and t.name.rsplit("_", 1)[0] in ("DFT", self.architecture.value)
-        }
+        shown = "DFT", self.architecture.value
+        names = {t.name for t in self.figure.data if t.name and _architecture(t.name) in shown}
         with self.figure.batch_update():
             plots.choose(self.figure, names)
+
+
+def _architecture(name):
+    """``CHGNet`` of ``CHGNet, charge-blind`` and of ``CHGNet as published``."""
+    return name.split(", ")[0].removesuffix(" as published")

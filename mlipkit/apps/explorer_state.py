@@ -5,29 +5,52 @@ import warnings
 import numpy as np
 import traitlets as t
 
-from mlipkit.analysis import thermo
-from mlipkit.analysis.errors import predictions_for
+from mlipkit.analysis.predictions import predictions_for
+from mlipkit.charges.compounds import compound_of
 from mlipkit.charges.oxidation import infer_oxidation_states
 from mlipkit.charges.references import redox_sites
 from mlipkit.files import InputError
 from mlipkit.frames.datasets import load_dft, load_geometries, load_predictions
 from mlipkit.frames.labels import end_points, label
-from mlipkit.models.registry import ADAPTERS, load_model
-from mlipkit.orderings.names import arrangement
+from mlipkit.models.registry import load_model
+from mlipkit.orderings.names import arrangement, ordering_label, site_numbers
+from mlipkit.pictures.figures import joined, parted
+from mlipkit.relaxation.geometries import GEOMETRIES, Geometries, told
 from mlipkit.relaxation.many import load_relaxations
 
-MODELS = {"pretrained": None, "blind": False, "aware": True}  # -> charge_aware of load_model
-ARCHITECTURES = tuple(ADAPTERS)
-# the architecture that there is a published model of
-PUBLISHED = "chgnet"
-SERIES = (
-    f"{PUBLISHED}_pretrained",
-    *(f"{a}_{m}" for a in ARCHITECTURES for m in ("blind", "aware")),
-)
-GEOMETRIES = ("dft", "host", "relaxed")
 # meV per formula unit: closer than this a model does not tell two orderings apart (single
 # precision, end of a relaxation)
 SAME = 0.05
+CHARGE_AWARE = {"pretrained": None, "blind": False, "aware": True}  # of load_model
+
+
+def shipped():
+    """The embedded set and what the shipped models say of it, as `compare_geometries` would have
+    it; weights and relaxations are loaded when they are first asked for.
+    """
+    ends = end_points(load_dft())
+    names = [a.info["ordering"] for a in ends]
+    on_host = {a.info["ordering"]: a for a in load_dft("olivine-host")}
+    found = predictions_for(ends, load_predictions())
+    tables = {"dft": {name: rows.reset_index(drop=True) for name, rows in found.items()}}
+    for (geometry, name), rows in load_geometries().groupby(["geometry", "model"]):
+        rows = rows.set_index("ordering").loc[names].reset_index()
+        tables.setdefault(geometry, {})[name] = rows
+
+    def potential(name):
+        architecture, kind = parted(name)
+        return load_model(architecture, charge_aware=CHARGE_AWARE[kind])
+
+    return Geometries(
+        compound_of(ends),
+        ends,
+        [on_host[name] for name in names],
+        next(a for a in ends if a.info["x"] == 1),
+        tables,
+        load_relaxations,
+        potential,
+        {name: name.endswith("aware") for name in tables["dft"]},
+    )
 
 
 class ExplorerState(t.HasTraits):
@@ -35,10 +58,8 @@ class ExplorerState(t.HasTraits):
 
     Parameters
     ----------
-    frames : list of ase.Atoms, optional
-        As `load_dft` gives them (the default).
-    predictions : pandas.DataFrame, optional
-        As `load_predictions` gives them (the default), for these frames.
+    data : Geometries, optional
+        As `compare_geometries` makes it; by default the embedded set and the shipped models.
 
     Attributes
     ----------
@@ -46,81 +67,69 @@ class ExplorerState(t.HasTraits):
         Composition; setting it moves to its lowest ordering.
     ordering : str
         Charge ordering asked for; setting it sets ``x`` too.
-    architecture : str
-        ``"chgnet"``, ``"cpainn"`` or ``"mace"``.
-    model : str
-        ``"blind"``, ``"aware"`` or, of CHGNet only, ``"pretrained"``: as published.
+    architecture, model : str
+        The two parts of a model's name, such as ``"chgnet"`` and ``"blind"``, ``"aware"`` or
+        ``"pretrained"`` of ``chgnet_blind``; of a name without such a part the first is empty.
+        Both are empty when there is no model: then DFT is shown alone.
     geometry : str
         Where the atoms are: ``"dft"``, where DFT relaxed them; ``"host"``, on their sites of the
         undistorted host, where labels are all that tells orderings apart; ``"relaxed"``, where the
-        model relaxes them from there (`load_relaxations`).
+        model relaxes them from there. Those that there are stand in ``geometries``.
     step : int or None
         Of the model's relaxation; None for its end, and on the other geometries.
-    flips : tuple of int
-        Indices of the Fe whose oxidation state is turned over, 2+ to 3+ or back, in what the model
-        is given; another ordering begins without.
+    flips : tuple of (int, int)
+        Atoms with another oxidation state, and which, in what the model is given; another ordering
+        begins without.
     """
 
     x = t.Float()
     ordering = t.Unicode()
-    architecture = t.Enum(ARCHITECTURES, default_value=PUBLISHED)
-    model = t.Enum(tuple(MODELS), default_value="blind")
+    architecture = t.Unicode()
+    model = t.Unicode()
     geometry = t.Enum(GEOMETRIES, default_value="dft")
     step = t.Int(None, allow_none=True)
     flips = t.Tuple()
 
-    def __init__(self, frames=None, predictions=None, **kwargs):
-        frames = load_dft() if frames is None else frames
-        self.ends = end_points(frames)
+    def __init__(self, data=None, **kwargs):
+        self.data = shipped() if data is None else data
+        if not isinstance(self.data, Geometries):
+            raise InputError(
+                "ExplorerState takes what mk.compare_geometries(frames, models) returns; "
+                "mk.explore(frames, models) takes frames"
+            )
+        self.ends, self.tables = self.data.ends, self.data.tables
         self.names = [a.info["ordering"] for a in self.ends]
-        self.held_out = [a.info["split"] != "train" for a in self.ends]
-        self.tables = self._tables(load_predictions() if predictions is None else predictions)
-        self._hosts = {a.info["ordering"]: a for a in load_dft("olivine-host")}
-        self.hulls_on = {geometry: self._hulls_of(geometry) for geometry in GEOMETRIES}
-        self._inferred = None, None
+        self.held_out = [a.info.get("split", "train") != "train" for a in self.ends]
+        self.mixed = np.array([_is_mixed(a) for a in self.ends])
+        self.geometries = [g for g in GEOMETRIES if g in self.tables]
+        self.hulls_on = {geometry: self._hulls_of(geometry) for geometry in self.geometries}
+        self._inferred, self._findings = (None, None), {}
         self._potentials, self._live, self._relaxations, self._told_on_dft = {}, {}, {}, {}
+        self._numbers = {}
         if "ordering" not in kwargs:
             kwargs["ordering"] = self.orderings(kwargs["x"])[0] if "x" in kwargs else self.names[0]
         kwargs.pop("x", None)  # follows from the ordering
+        kwargs.setdefault("architecture", next(iter(self.families), ""))
+        kwargs.setdefault("model", self._usual(kwargs["architecture"]))
         super().__init__(**kwargs)
 
-    def _tables(self, predictions):
-        """{geometry: {series: a row per ordering, in order}}, each with the energy (eV per cell)
-        and the moments of the Fe (µB).
-        """
-        found = predictions_for(self.ends, predictions)
-        if missing := set(SERIES) - set(found):
-            raise InputError(
-                f"explore: no predictions of {', '.join(sorted(missing))}; make them with "
-                "data/make_models.py predict"
-            )
-        tables = {"dft": {series: found[series].reset_index(drop=True) for series in SERIES}}
-        elsewhere = load_geometries()
-        for geometry in ("host", "relaxed"):
-            tables[geometry] = {}
-            for series, rows in elsewhere[elsewhere["geometry"] == geometry].groupby("model"):
-                if unknown := set(self.names) - set(rows["ordering"]):
-                    raise InputError(
-                        f"explore: {series} has not relaxed {', '.join(sorted(unknown))}; make "
-                        "results does it"
-                    )
-                tables[geometry][series] = rows.set_index("ordering").loc[self.names].reset_index()
-        return tables
-
     def _hulls_of(self, geometry):
-        """{series: hull}, a row per ordering, in order; NaN where DFT has no state on the host that
-        keeps its charges.
-        """
-        models = {
-            series: thermo.hull(self.ends, self.tables[geometry][series]["energy"].tolist())
-            for series in SERIES
-        }
-        dft = thermo.hull(self.ends)
-        if geometry == "host":
-            there = thermo.hull([a for a in self._hosts.values() if label(a, "energy") is not None])
-            there = there.set_index("ordering").reindex(self.names).reset_index()
-            dft = there.assign(x=dft["x"], on_hull=there["on_hull"].eq(True))
-        return {"DFT": dft, **models}
+        """{series: hull}, a row per ordering, in order."""
+        models = {name: self.data.hull(geometry, name) for name in self.tables[geometry]}
+        return {"DFT": self.data.hull(geometry), **models}
+
+    @property
+    def families(self):
+        """``{architecture: its kinds}`` of the models that there are."""
+        found = {}
+        for name in self.data.models:
+            architecture, kind = parted(name)
+            found.setdefault(architecture, []).append(kind)
+        return found
+
+    def _usual(self, architecture):
+        kinds = self.families.get(architecture, [""])
+        return "blind" if "blind" in kinds else kinds[0]
 
     @property
     def hulls(self):
@@ -141,24 +150,61 @@ class ExplorerState(t.HasTraits):
                 f"there is no ordering at x = {x:g}; there is x = "
                 f"{', '.join(f'{c:g}' for c in self.compositions)}"
             )
-        return [
-            self.names[i]
-            for i in sorted(here, key=lambda i: self.hulls_on["dft"]["DFT"]["formation_energy"][i])
-        ]
+        energy = self.hulls_on["dft"]["DFT"]["energy_per_fu"].fillna(np.inf)
+        return [self.names[i] for i in sorted(here, key=lambda i: energy[i])]
 
     @property
     def series(self):
-        """Name of the chosen model in the tables and figures."""
-        return f"{self.architecture}_{self.model}"
+        """Name of the chosen model in the tables and figures; empty when there is none."""
+        return joined(self.architecture, self.model)
+
+    @property
+    def shown(self):
+        """The series that the figures show: DFT and the chosen model."""
+        return ["DFT", *[self.series] * bool(self.series)]
 
     @property
     def models(self):
         """The kinds of model that there are of the chosen architecture."""
-        return [m for m in MODELS if f"{self.architecture}_{m}" in SERIES]
+        return self.families.get(self.architecture, [])
+
+    @property
+    def aware(self):
+        """Whether the chosen model is told the charges."""
+        return self.data.aware.get(self.series, False)
 
     @property
     def index(self):
         return self.names.index(self.ordering)
+
+    @property
+    def asked(self):
+        """Oxidation states of the chosen ordering."""
+        return self.ends[self.index].arrays["oxi_states"]
+
+    @property
+    def numbers(self):
+        """Number of every atom of the chosen ordering as its name counts them, -1 for those that no
+        name counts.
+        """
+        if self.ordering not in self._numbers:
+            self._numbers[self.ordering] = self._counted(self.ends[self.index])
+        return self._numbers[self.ordering]
+
+    def _counted(self, atoms):
+        host, compound = self.data.host, self.data.compound
+        name = self.ordering.rpartition(":")[2]
+        try:
+            if host is not None and ordering_label(atoms, host, compound, 1.5) == name:
+                return site_numbers(atoms, host, compound)
+        except InputError:
+            pass
+        # named by another host: in the order of the atoms
+        numbers, symbols = np.full(len(atoms), -1), np.array(atoms.get_chemical_symbols())
+        for element in {symbols[i] for i in redox_sites(atoms)} | {compound.mobile}:
+            here = np.flatnonzero(symbols == element)
+            numbers[here] = np.arange(len(here))
+        return numbers
 
     @t.validate("x")
     def _has_orderings(self, proposal):
@@ -169,16 +215,33 @@ class ExplorerState(t.HasTraits):
     def _known(self, proposal):
         if proposal["value"] not in self.names:
             raise t.TraitError(
-                f"there is no ordering {proposal['value']!r}; there are {', '.join(self.names)}"
+                f"there is no ordering {proposal['value']!r}; there are {_some(self.names)}"
+            )
+        return proposal["value"]
+
+    @t.validate("geometry")
+    def _there(self, proposal):
+        if proposal["value"] not in self.geometries:
+            raise t.TraitError(
+                f"geometry {proposal['value']!r} is not at hand, but {_some(self.geometries)}: "
+                "'host' takes models=, 'relaxed' takes relaxations= or relax=True"
+            )
+        return proposal["value"]
+
+    @t.validate("architecture")
+    def _known_architecture(self, proposal):
+        if proposal["value"] not in self.families and self.families:
+            raise t.TraitError(
+                f"there is no model {proposal['value']!r}; there are {_some(self.data.models)}"
             )
         return proposal["value"]
 
     @t.validate("model")
     def _there_is_one(self, proposal):
-        if proposal["value"] not in self.models:
+        if proposal["value"] not in self.models and self.families:
+            of = f" of {self.architecture}" if self.architecture else ""
             raise t.TraitError(
-                f"there is no {proposal['value']} model of {self.architecture}; there are "
-                f"{', '.join(self.models)}"
+                f"there is no {proposal['value']} model{of}; there are {_some(self.models)}"
             )
         return proposal["value"]
 
@@ -203,13 +266,28 @@ class ExplorerState(t.HasTraits):
 
     @t.validate("flips")
     def _can_flip(self, proposal):
-        atoms = self.ends[self.index]
-        if wrong := [i for i in proposal["value"] if i not in redox_sites(atoms)]:
-            raise t.TraitError(
-                f"only the valence of {self.metal} can be flipped, not that of atom {wrong[0]}; "
-                f"{self.metal} are atoms {', '.join(map(str, redox_sites(atoms)))}"
-            )
-        return tuple(sorted(set(proposal["value"])))
+        atoms, flips = self.ends[self.index], dict(proposal["value"])
+        for i, state in flips.items():
+            if i not in redox_sites(atoms):
+                raise t.TraitError(
+                    f"only the state of {self.metal} can be changed, not that of atom {i}; "
+                    f"{self.metal} are atoms {', '.join(map(str, redox_sites(atoms)))}"
+                )
+            if state not in (states := self.states_of(atoms.symbols[i])):
+                raise t.TraitError(
+                    f"{atoms.symbols[i]} of this compound is never {state}+; it is "
+                    f"{', '.join(f'{q}+' for q in states)}"
+                )
+        return tuple(sorted((i, q) for i, q in flips.items() if q != self.asked[i]))
+
+    def states_of(self, element):
+        """The oxidation states of an element in these orderings."""
+        seen = {
+            int(q)
+            for atoms in self.ends
+            for q in atoms.arrays["oxi_states"][atoms.symbols == element]
+        }
+        return sorted(seen | set(self.data.compound.redox.get(element, ())))
 
     @t.observe("ordering")
     def _follow_ordering(self, change):
@@ -223,7 +301,7 @@ class ExplorerState(t.HasTraits):
     @t.observe("architecture")
     def _follow_architecture(self, change):
         if self.model not in self.models:
-            self.model = "blind"
+            self.model = self._usual(self.architecture)
 
     @t.observe("x")
     def _follow_x(self, change):
@@ -231,17 +309,33 @@ class ExplorerState(t.HasTraits):
             self.ordering = self.orderings(self.x)[0]
 
     def flip(self, atom):
-        """Turn the valence of an Fe over, or back."""
-        self.flips = tuple(set(self.flips) ^ {int(atom)})
+        """Give a redox-active atom the next of its states, and after the last the first."""
+        atom, atoms = int(atom), self.ends[self.index]
+        states = self.states_of(atoms.symbols[atom]) if 0 <= atom < len(atoms) else []
+        now = int(self.given[atom]) if states else 0
+        following = states[(states.index(now) + 1) % len(states)] if now in states else now
+        self.flips = tuple((dict(self.flips) | {atom: following}).items())
+
+    def swap(self, a, b):
+        """Let two atoms of one element change states, so that the cell stays balanced."""
+        a, b, atoms = int(a), int(b), self.ends[self.index]
+        if atoms.symbols[a] != atoms.symbols[b]:
+            raise t.TraitError(
+                f"{atoms.symbols[a]} and {atoms.symbols[b]} cannot change states: two of one "
+                "element can"
+            )
+        given = self.given
+        change = {a: int(given[b]), b: int(given[a])}
+        self.flips = tuple((dict(self.flips) | change).items())
 
     @property
     def given(self):
         """Oxidation states that the model is given: those of the ordering asked for, with the
         flips.
         """
-        states = self.ends[self.index].arrays["oxi_states"].copy()
-        flips = list(self.flips)
-        states[flips] = 5 - states[flips]  # 2 and 3 change places
+        states = self.asked.copy()
+        for i, q in self.flips:
+            states[i] = q
         return states
 
     @property
@@ -250,16 +344,22 @@ class ExplorerState(t.HasTraits):
         return int(self.given.sum())
 
     @property
+    def told_nonsense(self):
+        """Whether the model is charge-aware and was given states that do not balance: no model has
+        seen a charged cell, so nothing that it says is shown.
+        """
+        return bool(self.aware and self.flips and self.imbalance)
+
+    @property
     def relaxation(self):
         """The relaxation of the chosen ordering by the chosen model."""
         # together, so that the toggle between them has nothing to read
-        for model in {"blind", "aware", self.model}:
-            series = f"{self.architecture}_{model}"
-            if series not in self._relaxations:
-                self._relaxations[series] = {
-                    r.atoms.info["ordering"]: r for r in load_relaxations(series)
-                }
-        return self._relaxations[self.series][self.ordering]
+        for kind in self.models:
+            name = joined(self.architecture, kind)
+            wanted = name == self.series or kind in ("blind", "aware")
+            if wanted and name in self.tables["relaxed"] and name not in self._relaxations:
+                self._relaxations[name] = list(self.data.relaxations(name))
+        return self._relaxations[self.series][self.index]
 
     @property
     def last(self):
@@ -273,128 +373,160 @@ class ExplorerState(t.HasTraits):
         """
         if self.geometry == "relaxed":
             return self.relaxation.frames[-1 if self.step is None else self.step]
-        if self.geometry == "dft":
-            return self.ends[self.index]
-        return self._hosts[self.ordering]
+        return (self.ends if self.geometry == "dft" else self.data.hosts)[self.index]
+
+    @property
+    def potential(self):
+        """The chosen model, loaded; None when only its predictions are known."""
+        if self.series not in self._potentials:
+            found = self.data.potentials(self.series) if self.series else None
+            self._potentials[self.series] = found
+        return self._potentials[self.series]
 
     @property
     def ready(self):
         """Whether the present choice is shown without loading a model."""
-        return not self.flips or self.series in self._potentials
+        return not self.flips or self.told_nonsense or self.series in self._potentials
 
     def _predict(self, flips):
-        """Energy (eV per cell) and moments of the Fe (µB) with some flipped, on the chosen
-        geometry.
+        """Energy (eV per cell) and moments of the redox-active atoms (µB) with some states changed,
+        on the chosen geometry; NaN where the model is not at hand.
         """
         key = self.series, self.geometry, self.ordering, flips
         if key not in self._live:
-            if self.series not in self._potentials:
-                self._potentials[self.series] = load_model(
-                    self.architecture, charge_aware=MODELS[self.model]
-                )
+            sites = redox_sites(self.ends[self.index])
+            if self.potential is None:
+                return np.nan, np.full(len(sites), np.nan)
             atoms = self.structure.copy()
-            atoms.arrays["oxi_states"] = (
-                self.given if flips else self.ends[self.index].arrays["oxi_states"]
-            )
+            atoms.set_array("oxi_states", self.given if flips else self.asked)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # that it does not balance is said by the view
-                found = self._potentials[self.series].predict([atoms])[0]
-            self._live[key] = float(found.energy), found.magmoms[redox_sites(atoms)]
+                found = self.potential.predict([atoms])[0]
+            moments = np.full(len(sites), np.nan) if found.magmoms is None else found.magmoms[sites]
+            self._live[key] = float(found.energy), moments
         return self._live[key]
 
     @property
     def change(self):
-        """What the flips do to the energy of the chosen model, eV per formula unit."""
-        return (
-            (self._predict(self.flips)[0] - self._predict(())[0])
-            / len(redox_sites(self.ends[self.index]))
-            if self.flips
-            else 0.0
-        )
+        """What the flips do to the energy of the chosen model, eV per formula unit; NaN when it was
+        told nonsense or is not at hand.
+        """
+        if not self.flips:
+            return 0.0
+        if self.told_nonsense:
+            return np.nan
+        units = self.data.compound.units(self.ends[self.index])
+        return (self._predict(self.flips)[0] - self._predict(())[0]) / units
 
     def levels(self, series, geometry=None, group=None):
-        """Energies of the orderings of a Na arrangement (the chosen one) on a geometry (the chosen
-        one) from the lowest of them, meV per formula unit, by name; orderings without an energy are
-        left out."""
+        """Energies of the orderings of an arrangement of mobile ions (the chosen one) on a geometry
+        (the chosen one) from the lowest of them, meV per formula unit, by name; orderings without
+        an energy are left out.
+        """
         group = arrangement(self.ordering) if group is None else group
-        energy = self.hulls_on[geometry or self.geometry][series]["formation_energy"]
-        here = {
-            name: energy[i]
-            for i, name in enumerate(self.names)
-            if arrangement(name) == group and np.isfinite(energy[i])
-        }
+        energy = self.hulls_on[geometry or self.geometry][series]["energy_per_fu"].to_numpy()
+        here = {name: energy[i] for name, i in self.groups[group] if np.isfinite(energy[i])}
         return {name: 1e3 * float(e - min(here.values())) for name, e in here.items()}
 
+    @property
+    def groups(self):
+        """``{arrangement: [(ordering, its number)]}``."""
+        if not hasattr(self, "_groups"):
+            self._groups = {}
+            for i, name in enumerate(self.names):
+                self._groups.setdefault(arrangement(name), []).append((name, i))
+        return self._groups
+
     def moments(self, series=None):
-        """Moments of the Fe (µB) by DFT (None), NaN where it has none on this geometry, or by a
-        model, the chosen one with the flips.
+        """|Moments| of the redox-active atoms (µB) by DFT (None), NaN where it has none on this
+        geometry, or by a model, the chosen one with the flips.
         """
         atoms = self.ends[self.index]
-        fe = redox_sites(atoms)
-        if series is None:
-            magmoms = label(
-                self._hosts[self.ordering] if self.geometry == "host" else atoms, "magmoms"
-            )
-            return np.full(len(fe), np.nan) if magmoms is None else np.abs(magmoms[fe])
+        sites = redox_sites(atoms)
+        nothing = np.full(len(sites), np.nan)
+        if not series or series == "DFT":
+            there = self.data.hosts[self.index] if self.geometry == "host" else atoms
+            magmoms = label(there, "magmoms")
+            return nothing if magmoms is None else np.abs(magmoms[sites])
         if self.flips and series == self.series:
-            return self._predict(self.flips)[1]
+            return nothing if self.told_nonsense else self._predict(self.flips)[1]
         if self.step is not None:
-            return np.abs(label(self.structure, "magmoms")[fe])
+            magmoms = label(self.structure, "magmoms")
+            return nothing if magmoms is None else np.abs(magmoms[sites])
         row = self.tables[self.geometry][series].iloc[self.index]
-        return row[[f"magmom_{i}" for i in range(len(fe))]].to_numpy(float)
+        return np.array([row.get(f"magmom_{i}", np.nan) for i in range(len(sites))], float)
 
     @property
     def atoms(self):
-        """The chosen ordering on the chosen geometry with the moments of the chosen model.
+        """The chosen ordering on the chosen geometry with the moments of the chosen model, or of
+        DFT where there is none.
 
         Its oxidation states are inferred from these moments; with flips they are those given, so
-        that a person sees what was flipped.
+        that a person sees what was changed, and without moments those asked for.
         """
         from ase.calculators.singlepoint import SinglePointCalculator
 
         atoms = self.structure.copy()
+        moments = self.moments(self.series)
         magmoms = np.zeros(len(atoms))
-        magmoms[redox_sites(atoms)] = self.moments(self.series)
-        atoms.calc = SinglePointCalculator(atoms, magmoms=magmoms)
-        atoms.arrays["oxi_states"] = self.given if self.flips else self.inferred(atoms).states
+        magmoms[redox_sites(atoms)] = np.nan_to_num(moments)
+        if not self.series and label(self.structure, "magmoms") is not None:
+            magmoms = label(self.structure, "magmoms")  # with the signs of DFT
+        known = np.isfinite(moments).all() and len(moments)
+        atoms.calc = SinglePointCalculator(atoms, **({"magmoms": magmoms} if known else {}))
+        states = None if self.flips else self.inferred(atoms)
+        states = self.given if states is None else states.states
+        atoms.set_array("oxi_states", np.array(states))
         return atoms
 
     def inferred(self, atoms):
-        """What the moments of `atoms` tell, as `infer_oxidation_states` returns it."""
+        """What the moments of `atoms` tell, as `infer_oxidation_states` returns it; None where they
+        tell nothing.
+        """
         # a charge-aware model answers for the charge it was given, a charge-blind one cannot know
         # of it
-        moments, charge = label(atoms, "magmoms"), self.imbalance if self.model == "aware" else 0
+        moments, charge = label(atoms, "magmoms"), self.imbalance if self.aware else 0
+        if moments is None:
+            return None
         last, result = self._inferred
         # asked for several times in a row
         if last is None or last[0] != charge or not np.array_equal(last[1], moments):
-            result = infer_oxidation_states(atoms, charge)
+            known = self.data.compound.references, self.data.compound.fixed
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # said when the frames were read
+                try:
+                    result = infer_oxidation_states(
+                        atoms, charge, references=known[0], fixed=known[1]
+                    )
+                except InputError:
+                    result = None
             self._inferred = (charge, moments), result
         return result
 
     def summary(self, now):
-        """Rows (Fe index, DFT moment, model moment, DFT state, given state, model state), `now`
-        being `atoms`.
+        """Rows (index, DFT moment, model moment, state asked for, given, told by the moments or
+        None), a row for each redox-active atom, `now` being `atoms`.
         """
-        reference, found = self.ends[self.index].arrays["oxi_states"], self.inferred(now).states
-        return [
-            (int(i), float(d), float(m), int(reference[i]), int(self.given[i]), int(found[i]))
-            for i, d, m in zip(redox_sites(now), self.moments(), self.moments(self.series))
-        ]
+        told, rows = self.inferred(now), []
+        for i, d, m in zip(redox_sites(now), self.moments(), self.moments(self.series)):
+            found = None if told is None else int(told.states[i])
+            rows.append((int(i), d, m, int(self.asked[i]), int(self.given[i]), found))
+        return rows
 
     def changed(self, now):
-        """Indices of the Fe whose moment does not clearly tell the state that was given, `now`
-        being `atoms`.
+        """Indices of the redox-active atoms whose moment does not clearly tell the state that was
+        given, `now` being `atoms`.
         """
         unclear = self.unclear(now)
-        return [
-            i for i, _, _, _, given, found in self.summary(now) if given != found or i in unclear
-        ]
+        rows = self.summary(now)
+        return [i for i, *_, given, found in rows if found not in (None, given) or i in unclear]
 
     def unclear(self, now):
-        """Indices of the Fe whose moment tells no state, where neutrality alone does not either;
-        `now` being `atoms`.
+        """Indices of the redox-active atoms whose moment tells no state, where neutrality alone
+        does not either; `now` being `atoms`.
         """
-        return self.inferred(now).undecided.tolist()
+        found = self.inferred(now)
+        return [] if found is None else found.undecided.tolist()
 
     def findings(self):
         """What the chosen model makes of all orderings on the chosen geometry, beside DFT.
@@ -402,39 +534,55 @@ class ExplorerState(t.HasTraits):
         Returns
         -------
         dict
-            ``mixed``: orderings with Fe2+ and Fe3+; ``kept``, in how many of them every Fe has the
-            state asked for, and ``clear``, in how many the moments leave no doubt (on a geometry
-            that DFT relaxed: by the moments predicted there). ``window`` and ``dft_window``: the
-            widest span of the orderings of one Na arrangement, meV per formula unit, of the
-            orderings that DFT has. ``vertices`` and ``dft_vertices``: orderings on the hull between
-            the end members. ``lowest`` and ``dft_lowest``: the lowest at the chosen composition.
-            Orderings are named as the model's moments tell them.
+            ``mixed``: orderings with a metal in two states; ``kept``, in how many of them every ion
+            has the state asked for, and ``clear``, in how many the moments leave no doubt (on a
+            geometry that DFT relaxed: by the moments predicted there); None for a model without
+            moments. ``window`` and ``dft_window``: the widest span of the orderings of one
+            arrangement of ions, meV per formula unit, of the orderings that DFT has. ``vertices``
+            and ``dft_vertices``: orderings on the hull between the end members. ``lowest`` and
+            ``dft_lowest``: the lowest at the chosen composition. Orderings are named as the model's
+            moments tell them.
         """
-        table, mixed = self._told(), np.array([0 < a.info["x"] < 1 for a in self.ends])
-        groups = sorted({arrangement(name) for name, m in zip(self.names, mixed) if m})
-        window = dict.fromkeys(("DFT", self.series), 0.0)
+        key = self.series, self.geometry, self.x
+        if key not in self._findings:
+            self._findings[key] = self._found()
+        return self._findings[key]
+
+    def _found(self):
+        groups = {arrangement(name) for name, m in zip(self.names, self.mixed) if m}
+        window = dict.fromkeys(self.shown, 0.0)
         for group in groups:
-            dft, model = (self.levels(series, group=group) for series in window)
-            # of the orderings that DFT has
-            for series, levels in zip(window, (dft, {name: model[name] for name in dft})):
-                window[series] = max(window[series], float(np.ptp(list(levels.values()) or [0.0])))
+            dft = self.levels("DFT", group=group)
+            # of the orderings that DFT has, where it has any
+            for series in window:
+                levels = self.levels(series, group=group)
+                values = [e for name, e in levels.items() if name in dft or not dft]
+                window[series] = max(window[series], float(np.ptp(values or [0.0])))
         result = {
-            "mixed": sum(mixed),
-            "kept": int(table["kept"][mixed].sum()),
-            "clear": int(table["clear"][mixed].sum()),
-            "window": window[self.series],
+            "mixed": int(self.mixed.sum()),
+            "kept": None,
+            "clear": None,
+            "window": window[self.shown[-1]],
             "dft_window": window["DFT"],
         }
-        told = [
-            name if clear else f"{arrangement(name)} with unclear charges"
-            for name, clear in zip(table["found"], table["clear"])
-        ]
-        for prefix, series, names in (("dft_", "DFT", self.names), ("", self.series, told)):
+        told = self.names
+        if self.series:
+            table = self._told()
+            if table["kept"].notna().all():
+                result["kept"] = int(table["kept"][self.mixed].sum())
+                result["clear"] = int(table["clear"][self.mixed].sum())
+                told = [
+                    name if clear else f"{arrangement(name)} with unclear charges"
+                    for name, clear in zip(table["found"], table["clear"])
+                ]
+        for prefix, series, names in (("dft_", "DFT", self.names), ("", self.shown[-1], told)):
             hull = self.hulls[series]
-            on_hull = [names[i] for i in np.flatnonzero(hull["on_hull"].to_numpy() & mixed)]
-            here = np.flatnonzero(np.isclose(hull["x"], self.x) & hull["formation_energy"].notna())
-            energy = 1e3 * hull["formation_energy"].to_numpy()[here]
-            lowest = [names[i] for i in here[energy <= energy.min(initial=np.inf) + SAME]]
+            between = (hull["x"] > hull["x"].min()) & (hull["x"] < hull["x"].max())
+            on_hull = [names[i] for i in np.flatnonzero(hull["on_hull"] & between)]
+            energy = 1e3 * hull["energy_per_fu"].to_numpy()
+            here = np.flatnonzero(np.isclose(hull["x"], self.x) & np.isfinite(energy))
+            least = energy[here].min(initial=np.inf)
+            lowest = [names[i] for i in here if energy[i] <= least + SAME]
             result |= {
                 f"{prefix}vertices": list(dict.fromkeys(on_hull)),
                 f"{prefix}lowest": list(dict.fromkeys(lowest)),
@@ -451,18 +599,22 @@ class ExplorerState(t.HasTraits):
 
         rows = []
         for atoms, row in zip(self.ends, self.tables["dft"][self.series].to_dict("records")):
-            magmoms = np.zeros(len(atoms))
-            magmoms[redox_sites(atoms)] = [
-                row[f"magmom_{k}"] for k in range(len(redox_sites(atoms)))
-            ]
-            told = infer_oxidation_states(atoms, magmoms=magmoms)
-            kept = np.array_equal(told.states, atoms.arrays["oxi_states"])
-            rows.append(
-                {
-                    "found": atoms.info["ordering"] if kept else "another",
-                    "kept": kept,
-                    "clear": not len(told.undecided),
-                }
-            )
+            magmoms, sites = np.zeros(len(atoms)), redox_sites(atoms)
+            magmoms[sites] = [row.get(f"magmom_{k}", np.nan) for k in range(len(sites))]
+            said = told(atoms, magmoms, self.data.compound)
+            said["found"] = atoms.info["ordering"] if said["kept"] else "another"
+            rows.append(said)
         self._told_on_dft[self.series] = pd.DataFrame(rows)
         return self._told_on_dft[self.series]
+
+
+def _is_mixed(atoms):
+    """Whether a metal of a frame is in two states."""
+    states, symbols = atoms.arrays["oxi_states"], np.array(atoms.get_chemical_symbols())
+    metals = {symbols[i] for i in redox_sites(atoms)}
+    return any(len(np.unique(states[symbols == e])) > 1 for e in metals)
+
+
+def _some(names):
+    names = list(names)
+    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")

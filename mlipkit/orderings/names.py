@@ -28,6 +28,7 @@ from mlipkit.frames.labels import require_states
 from mlipkit.frames.taken import as_frame
 from mlipkit.orderings.host_search import find_host
 from mlipkit.orderings.hosts import (
+    best_fit,
     map_onto_host,
     permutations,
     supercell,
@@ -202,8 +203,8 @@ def ordering_label(atoms, host=None, compound=None, max_distance=1.0, symprec=1e
         When an atom has no site (names it and the distance), oxidation states are missing, or the
         host cannot be found.
     """
-    compound = compound_of([atoms], compound, host)
     atoms, host = as_frame(atoms, "ordering_label"), host_frame(host)
+    compound = compound_of([atoms], compound, host)
     return located(atoms, host, compound, max_distance, symprec).ordering
 
 
@@ -233,12 +234,12 @@ class Place:
     n_units: int
 
 
-def counting(compound):
 def host_frame(host):
     """A host as `ase.Atoms`, or None."""
     return None if host is None else as_frame(host, "host")
 
 
+def counting(compound):
     """Elements whose oxidation states count in a name."""
     return {*REDOX, *compound.redox}
 
@@ -393,8 +394,7 @@ def undistorted(atoms, host, compound=None, max_distance=1.0):
     compound : Compound, optional
         By default found from the frame and the host.
     max_distance
-        As in `map_onto_host`; the frame must be of a cell of the host as it stands, or a supercell
-        along its axes.
+        As in `map_onto_host`; the frame may be in any setting of the host or of a supercell of it.
 
     Returns
     -------
@@ -407,10 +407,10 @@ def undistorted(atoms, host, compound=None, max_distance=1.0):
     s = sites.get_scaled_positions(wrap=False)[at] - atoms.get_scaled_positions(wrap=False)
     s -= np.round(s)
     if np.linalg.norm((s - s.mean(axis=0)) @ atoms.cell.array, axis=1).max() > 2 * max_distance:
-        raise InputError(
-            f"{atoms.get_chemical_formula()}: the frame is given in another setting than the "
-            "host; give the host in its axes"
-        )
+        # another setting than the host's: from where each atom is seen to have moved
+        vectors = best_fit(atoms, host, mobile)[1][-1]
+        result.positions = atoms.positions - vectors
+        return result
     result.set_scaled_positions(atoms.get_scaled_positions(wrap=False) + s)
     return result
 

@@ -16,26 +16,34 @@ from mlipkit.files import write_atomically
 # by oxidation state: blue 2+, orange 3+
 VALENCE = {1: "#CC79A7", 2: "#0072B2", 3: "#E69F00", 4: "#009E73", 5: "#D55E00"}
 SERIES = {
-    "DFT": ("#333333", "circle"),
+    "DFT": ("#757575", "circle"),  # seen on white and on black
     "pretrained": ("#CC79A7", "square"),
     "blind": ("#D55E00", "x"),
     "aware": ("#009E73", "diamond"),
 }
 TITLES = {"chgnet": "CHGNet", "cpainn": "cPaiNN", "mace": "MACE"}
-ARCHITECTURES = {"chgnet": "#0072B2", "cpainn": "#E69F00", "mace": "#009E73"}
+KINDS = {"pretrained": "as published", "blind": "charge-blind", "aware": "charge-aware"}
+# blue, orange and green are kept for oxidation states
+ARCHITECTURES = {"chgnet": "#542788", "cpainn": "#C51B7D", "mace": "#7F7F7F"}
 LEVELS = (
-    ("#0072B2", "circle"),
-    ("#E69F00", "square"),
-    ("#009E73", "diamond"),
-    ("#CC79A7", "triangle-up"),
-    ("#D55E00", "x"),
-    ("#333333", "star"),
+    ("#542788", "circle"),
+    ("#C51B7D", "square"),
+    ("#7F7F7F", "diamond"),
+    ("#A6611A", "triangle-up"),
+    ("#8073AC", "x"),
+    ("#4D4D4D", "star"),
 )
 DASHES = {"DFT": "solid", "pretrained": "longdash", "blind": "dot", "aware": "dash"}
 CLOSE_UP = 0.04  # eV per formula unit above the end members: what a close-up of a hull shows
-OTHER = ("#56B4E9", "triangle-up")  # a series of any other name
+# a series of any other name
+OTHERS = (("#56B4E9", "triangle-up"), ("#8C510A", "square"), ("#762A83", "star"))
 
-
+# nothing that sends a chart to somebody's cloud
+PLAIN_BAR = {
+    "displaylogo": False,
+    "responsive": True,
+    "modeBarButtonsToRemove": ["sendDataToCloud", "editInChartStudio", "lasso2d", "select2d"],
+}
 LAYOUT = {
     "template": "simple_white",
     "font": {"family": "Arial, sans-serif", "size": 13},
@@ -44,16 +52,39 @@ LAYOUT = {
 }
 
 
+def parted(name):
+    """Architecture and kind in the name of a model: ``("mace", "aware")`` of ``mace_aware``,
+    ``("", "MACE-MP")`` of a name without a kind.
+    """
+    architecture, _, kind = name.rpartition("_")
+    return (architecture, kind) if kind in KINDS and architecture else ("", name)
+
+
+def joined(architecture, kind):
+    """The name of a model from its two parts, see `parted`."""
+    return f"{architecture}_{kind}" if architecture else kind
+
+
+def title(name):
+    """The name of a model as people write it: ``CHGNet, charge-blind`` for ``chgnet_blind``."""
+    architecture, kind = parted(name)
+    said = KINDS.get(kind, kind)
+    if not architecture:
+        return said
+    return TITLES.get(architecture, architecture) + (" " if kind == "pretrained" else ", ") + said
+
+
 def series_style(name):
     """Colour and symbol of a series: ``DFT``, or a model such as ``mace_aware``, by whether it is
-    pretrained, blind or aware.
+    pretrained, blind or aware; of another name always the same.
     """
-    return SERIES.get(name.rsplit("_", 1)[-1], OTHER)
+    known = SERIES.get(parted(name)[1])
+    return known or OTHERS[sum(name.encode()) % len(OTHERS)]
 
 
 def series_dash(name):
     """Dash pattern of the lines of a series."""
-    return DASHES.get(name.rsplit("_", 1)[-1], "longdashdot")
+    return DASHES.get(parted(name)[1], "longdashdot")
 
 
 def choose(figure, names):
@@ -61,6 +92,7 @@ def choose(figure, names):
 
     By visibility, not by new data: axes and text stay, which makes it several times as fast.
     """
+    names = {title(name) for name in names}
     for trace in figure.data:
         if trace.name:
             trace.visible = trace.name in names

@@ -17,16 +17,18 @@ from mlipkit.pictures.figures import (  # noqa: F401 - mlipkit.pictures.plots gi
     CLOSE_UP,
     LAYOUT,
     LEVELS,
-    OTHER,
+    OTHERS,
     SERIES,
     VALENCE,
     beside,
     choose,
     export,
     padded,
+    parted,
     ring,
     series_dash,
     series_style,
+    title,
 )
 
 # Figures hold lists: a FigureWidget sends an array as a binary buffer, and one that JupyterLab
@@ -72,7 +74,7 @@ def parity(
     for name, values in predicted.items():
         colour, symbol = series_style(name)
         if colour_by == "architecture" and not name.endswith("pretrained"):
-            colour = ARCHITECTURES.get(name.rsplit("_", 1)[0], OTHER[0])
+            colour = ARCHITECTURES.get(parted(name)[0], OTHERS[0][0])
         symbols = (
             symbol
             if held_out is None
@@ -82,7 +84,7 @@ def parity(
             x=list(label),
             y=list(values),
             text=text,
-            name=name,
+            name=title(name),
             mode="markers",
             marker={
                 "size": 9,
@@ -90,7 +92,7 @@ def parity(
                 "symbol": symbols,
                 "line": {"width": 1.5, "color": colour},
             },
-            hovertemplate="%{text}<br>DFT %{x:.3f}<br>" + name + " %{y:.3f}<extra></extra>",
+            hovertemplate="%{text}<br>DFT %{x:.3f}<br>" + title(name) + " %{y:.3f}<extra></extra>",
         )
     figure.add_scatter(
         x=ends,
@@ -144,7 +146,7 @@ def hull(tables):
             y=points["formation_energy"],
             text=points["ordering"],
             mode="markers",
-            name=name,
+            name=title(name),
             legendgroup=name,
             marker={
                 "color": colour,
@@ -152,13 +154,15 @@ def hull(tables):
                 "size": 9,
                 "line": {"width": 1, "color": "white"},
             },
-            hovertemplate="%{text}<br>x = %{x:.2f}<br>%{y:.4f} eV/f.u.<extra>" + name + "</extra>",
+            hovertemplate="%{text}<br>x = %{x:.2f}<br>%{y:.4f} eV/f.u.<extra>"
+            + title(name)
+            + "</extra>",
         )
         figure.add_scatter(
             x=line["x"],
             y=line["formation_energy"],
             mode="lines",
-            name=name,
+            name=title(name),
             legendgroup=name,
             showlegend=False,
             hoverinfo="skip",
@@ -236,7 +240,7 @@ def voltage(profiles):
         figure.add_scatter(
             x=[x for _, x in ends],
             y=[s["voltage"] for s, _ in ends],
-            name=name,
+            name=title(name),
             text=[
                 f"{s['ordering1']} to {s['ordering2']}, mean of all {s['mean_voltage']:.3f} V"
                 for s, _ in ends
@@ -244,7 +248,7 @@ def voltage(profiles):
             mode="lines+markers",
             line={"color": colour, "width": 2, "dash": series_dash(name)},
             marker={"color": colour, "symbol": symbol, "size": 9},
-            hovertemplate="%{y:.3f} V<br>%{text}<extra>" + name + "</extra>",
+            hovertemplate="%{y:.3f} V<br>%{text}<extra>" + title(name) + "</extra>",
         )
     figure.update_layout(
         LAYOUT,
@@ -342,10 +346,10 @@ def error_by(table, quantity="energy"):
         figure.add_bar(
             x=[f"x = {v:g}" if by == "x" else str(v) for v in rows.index],
             y=rows[quantity].tolist(),
-            name=name,
+            name=title(name),
             error_y=bars,
             marker=_bar_style(name),
-            hovertemplate="%{x}<br>%{y:.3f}<extra>" + name + "</extra>",
+            hovertemplate="%{x}<br>%{y:.3f}<extra>" + title(name) + "</extra>",
         )
     titles = {
         "energy": "energy MAE (meV/atom)",
@@ -359,7 +363,7 @@ def error_by(table, quantity="energy"):
 
 def _bar_style(name):
     return {
-        "color": ARCHITECTURES.get(name.rsplit("_", 1)[0], OTHER[0]),
+        "color": ARCHITECTURES.get(parted(name)[0], OTHERS[0][0]),
         "pattern": {"shape": "/" if name.endswith("blind") else ""},
     }
 
@@ -384,7 +388,7 @@ def by_composition(tables, quantity):
         figure.add_bar(
             x=[f"x = {x:g}" for x in tables],
             y=[float(row[name]) for row in tables.values()],
-            name=name.replace("_", " "),
+            name=title(name),
             marker=_bar_style(name),
         )
     figure.update_layout(LAYOUT, yaxis_title=quantity, barmode="group")
@@ -466,7 +470,7 @@ def verdict(table):
             figure.add_scatter(
                 x=known["ordering"].tolist(),
                 y=known[column].tolist(),
-                name=f"{model.replace('_', ' ')} {says}",
+                name=f"{title(model)}: {says}",
                 mode="markers",
                 legendgroup=model,
                 text=known["verdict"].tolist(),

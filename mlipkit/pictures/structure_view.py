@@ -1,7 +1,6 @@
-"""A crystal in 3D: Fe coloured by valence, moments as arrows, unit cell, legend."""
+"""A crystal in 3D: metals coloured by oxidation state, moments as arrows, unit cell, legend."""
 
-import contextlib
-import itertools
+import json
 import warnings
 
 import numpy as np
@@ -9,55 +8,54 @@ import numpy as np
 from mlipkit.charges.references import REDOX
 from mlipkit.frames.labels import label
 from mlipkit.frames.taken import as_frame
-from mlipkit.pictures.plots import VALENCE
+from mlipkit.pictures.figures import VALENCE
+from mlipkit.pictures.shapes import (
+    CHOSEN,
+    CHOSEN_RADIUS,
+    COLOURS,
+    RADII,
+    arrows,
+    atom_colours,
+    bonds,
+    cell_edges,
+    colour_of,
+    labels,
+    marks,
+    polyhedra,
+)
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # nglview 3 imports the deprecated pkg_resources
     import nglview as nv
 
-COLOURS = {
-    "Na": "#F0E442",
-    "Li": "#F0E442",
-    "P": "#B8A9C9",
-    "S": "#D9C9A0",
-    "Si": "#A9B8C9",
-    "O": "#E3E3E3",
-    **dict.fromkeys(REDOX, "#777777"),
-}
-# Å; drawn, not physical
-RADII = {
-    "Na": 0.70,
-    "Li": 0.60,
-    "P": 0.36,
-    "S": 0.36,
-    "Si": 0.36,
-    "O": 0.28,
-    **dict.fromkeys(REDOX, 0.62),
-}
-# Å
-BONDS = {**{(m, "O"): 2.6 for m in REDOX}, ("P", "O"): 1.8, ("S", "O"): 1.8, ("Si", "O"): 1.9}
-STICK = 0.09  # Å
-ARROW, EDGE, MARK = "#111111", "#777777", "#CC0000"
-MARK_RADIUS = 1.15  # Å
 SAME_ARROW = 0.05  # µB, 0.03 Å in the picture: arrows this close are not drawn anew
 # in the order in which a picture is made
-PARTS = ("scene", "atoms", "bonds and cell", "octahedra", "marks", "moments", "camera")
+PARTS = (
+    *("scene", "atoms", "bonds and cell", "octahedra", "marks", "chosen", "labels", "moments"),
+    *("labels said", "camera"),
+)
+CLEARNESS = {"octahedra": 0.35, "marks": 0.4, "chosen": 0.45}
 # octahedra and marks are translucent, and a click goes through them to the Fe inside (NGL's
 # disablePicking comes too late for a shape)
 GLASS = """this.stage.getComponentsByName('%s').list.forEach(c => c.reprList.forEach(r => {
     r.setParameters({opacity: %s, side: 'double', depthWrite: false});
     r.repr.bufferList.forEach(({pickingGroup: g}) => g.parent && g.parent.remove(g)) }))"""
 
-
-def atom_colours(atoms):
-    """One '#rrggbb' per atom: redox metals by `oxi_states` (grey where unknown), the rest by
-    element.
-    """
-    states = atoms.arrays.get("oxi_states", np.zeros(len(atoms), int))
-    return [
-        VALENCE.get(int(q), COLOURS[s]) if s in REDOX else COLOURS.get(s, "#9E9E9E")
-        for s, q in zip(atoms.get_chemical_symbols(), states)
-    ]
+# A click picks and must not re-centre; fog would fade to white in a dark theme; and the mouse over
+# an atom tells its state, where NGL would say "[MOL]1:A.FE ()".
+SCENE = """const stage = this.stage, mouse = stage.mouseControls;
+mouse.remove('clickPick-left');
+stage.setParameters({fogNear: 100, fogFar: 100});
+const hover = mouse.actionList.find(a => a.type === 'hoverPick'), shown = hover && hover.callback;
+if (hover) hover.callback = (stage, picked) => {
+    shown(stage, picked);
+    const atom = picked && picked.atom, arrow = picked && picked.type === 'arrow';
+    const says = atom ? (stage.mlipkitSays || [])[atom.index] : arrow && picked.arrow.name;
+    if (says) stage.tooltip.innerText = says; else stage.tooltip.style.display = 'none' }"""
+LOOK = """const stage = this.stage, group = stage.viewer.rotationGroup, q = %s;
+stage.viewerControls.rotate(new group.quaternion.constructor(...q)); stage.autoView(0)"""
+FULL = """const stage = this.stage; stage.toggleFullscreen(stage.viewer.container);
+setTimeout(() => { stage.handleResize(); stage.autoView(0) }, 400)"""
 
 
 class CrystalView(nv.NGLWidget):
@@ -111,15 +109,15 @@ class CrystalView(nv.NGLWidget):
             nv.ASEStructure(atoms), default_representation=False
         ).id
 
-    def paint(self, atoms):
-        """Spheres of the colours and sizes of `atom_colours` and RADII."""
+    def paint(self, atoms, colours):
+        """Spheres of some colours and the sizes of RADII."""
         before = [m for m in self.parts["atoms"] if m["methodName"] == "addRepresentation"]
         self.part, self.parts["atoms"] = (
             "atoms",
             [m for m in self.parts["atoms"] if m not in before],
         )
         groups = {}
-        for i, group in enumerate(zip(atoms.get_chemical_symbols(), atom_colours(atoms))):
+        for i, group in enumerate(zip(atoms.get_chemical_symbols(), colours)):
             groups.setdefault(group, []).append(i)
         for (element, colour), members in groups.items():
             self.add_representation(
@@ -182,8 +180,8 @@ def structure_view(atoms, width="100%", height="380px", octahedra=False):
     width, height : str
         CSS sizes.
     octahedra : bool
-        Draw the polyhedra of O around the redox-active metals, translucent, in the colour of their
-        centre.
+        Draw the polyhedra of anions around the redox-active metals, translucent, in the colour of
+        their centre.
 
     Returns
     -------
@@ -195,8 +193,8 @@ def structure_view(atoms, width="100%", height="380px", octahedra=False):
     view.layout.width, view.layout.height = width, height
     view.camera = "orthographic"
     view.background = "white"
-    # a click picks; it must not re-centre
-    view._execute_js_code("this.stage.mouseControls.remove('clickPick-left')")
+    view._execute_js_code(SCENE)
+    view.says = []
     draw(view, atoms, octahedra)
     view.part = "camera"
     # a page opened again begins with the camera as it was left
@@ -209,31 +207,54 @@ def structure_view(atoms, width="100%", height="380px", octahedra=False):
     return view
 
 
-def draw(view, atoms, octahedra=False, marked=()):
+def draw(view, atoms, octahedra=False, marked=(), chosen=None, colours=None, texts=None, says=None):
     """Show another crystal in an existing view; the camera stays as the person left it.
 
-    `marked` atoms (indices) get a red halo.
     The same atoms elsewhere are moved in place. When only the moments differ from what is drawn,
     only the arrows are replaced, and nothing when no eye could tell.
+
+    Parameters
+    ----------
+    view : CrystalView
+    atoms, octahedra
+        As for `structure_view`.
+    marked : sequence of int
+        Atoms that get a red halo.
+    chosen : int, optional
+        The one that gets a halo of another colour.
+    colours : list of str, optional
+        '#rrggbb' per atom, by default those of `atom_colours`.
+    texts : list of str, optional
+        Drawn at the atoms.
+    says : list of str, optional
+        Shown when the mouse is over an atom, by default as of `tooltips`.
     """
-    before, now = (
-        getattr(view, "drawn", None),
-        (atoms.copy(), label(atoms, "magmoms"), octahedra, tuple(marked)),
-    )
-    known = before is not None and np.array_equal(before[0].numbers, atoms.numbers)
+    colours = atom_colours(atoms) if colours is None else list(colours)
+    magmoms, texts = label(atoms, "magmoms"), tuple(texts or ())
+    before = getattr(view, "drawn", None)
+    now = {"atoms": atoms.copy(), "magmoms": magmoms, "octahedra": octahedra, "colours": colours}
+    now |= {"marked": tuple(marked), "chosen": chosen, "texts": texts}
+    known = before is not None and np.array_equal(before["atoms"].numbers, atoms.numbers)
+
+    def differs(what):
+        return not known or before[what] != now[what]
+
     moved = not known or not (
-        np.array_equal(before[0].positions, atoms.positions)
-        and np.array_equal(before[0].cell, atoms.cell)
+        np.array_equal(before["atoms"].positions, atoms.positions)
+        and np.array_equal(before["atoms"].cell, atoms.cell)
     )
-    painted = not known or atom_colours(before[0]) != atom_colours(atoms)
-    turned = (
-        not known
-        or before[1] is None
-        or now[1] is None
-        or np.abs(before[1] - now[1]).max() >= SAME_ARROW
-    )
-    halos = not known or before[3] != now[3] or (moved and now[3])
-    if not (moved or painted or turned or halos or before[2] != octahedra):
+    turned = not known or _turned(before["magmoms"], magmoms)
+    painted = differs("colours")
+    parts = {
+        "bonds and cell": moved or painted,
+        "octahedra": moved or painted or differs("octahedra"),
+        "marks": differs("marked") or (moved and bool(marked)),
+        "chosen": differs("chosen") or (moved and chosen is not None),
+        "labels": differs("texts") or (moved and bool(texts)),
+        "moments": moved or turned,
+    }
+    _say(view, tooltips(atoms) if says is None else says)
+    if not (any(parts.values()) or painted):
         return
     view.drawn, outdated = now, []
     if not known:
@@ -242,126 +263,105 @@ def draw(view, atoms, octahedra=False, marked=()):
     elif moved:
         view.move(atoms)
     if painted:
-        view.paint(atoms)
-    if moved or painted:
-        outdated.append(view.shapes("bonds and cell", bonds(atoms) + cell_edges(atoms)))
-    if moved or painted or before[2] != octahedra:
-        outdated.append(
-            view.shapes(
-                "octahedra", polyhedra(atoms) if octahedra else [], then=GLASS % ("octahedra", 0.35)
-            )
-        )
-    if halos:
-        outdated.append(view.shapes("marks", marks(atoms, now[3]), then=GLASS % ("marks", 0.4)))
-    if moved or turned:
-        outdated.append(view.shapes("moments", arrows(atoms)))
+        view.paint(atoms, colours)
+    shapes = {
+        "bonds and cell": lambda: bonds(atoms, colours) + cell_edges(atoms),
+        "octahedra": lambda: polyhedra(atoms, colours) if octahedra else [],
+        "marks": lambda: marks(atoms, marked),
+        "chosen": lambda: marks(atoms, [] if chosen is None else [chosen], CHOSEN, CHOSEN_RADIUS),
+        "labels": lambda: labels(atoms, texts),
+        "moments": lambda: arrows(atoms),
+    }
+    for part, make in shapes.items():
+        if parts[part]:
+            glass = GLASS % (part, CLEARNESS[part]) if part in CLEARNESS else None
+            outdated.append(view.shapes(part, make(), then=glass))
     # last, so that WebGL keeps its compiled shaders: 140 ms in software
     for old in filter(None, outdated):
         view.remove_component(old)
     view.remember()
 
 
-def polyhedra(atoms):
-    """NGL shapes: for each redox-active metal the hull of the O that it is bound to, in its own
-    colour.
+def _turned(before, now):
+    """Whether an eye could tell the moments apart."""
+    if before is None or now is None:
+        return before is not now
+    return np.abs(before - now).max() >= SAME_ARROW
+
+
+def tooltips(atoms):
+    """What is said of each atom when the mouse is over it: ``Fe 3: 2+, 3.67 µB``."""
+    states, magmoms = atoms.arrays.get("oxi_states"), label(atoms, "magmoms")
+    result = []
+    for i, symbol in enumerate(atoms.get_chemical_symbols()):
+        known = [] if states is None or not states[i] else [f"{abs(states[i])}{_sign(states[i])}"]
+        if magmoms is not None and symbol in REDOX:
+            known.append(f"{magmoms[i]:.2f} µB")
+        result.append(f"{symbol} {i}" + (f": {', '.join(known)}" if known else ""))
+    return result
+
+
+def _sign(state):
+    return "+" if state > 0 else "-"
+
+
+def _say(view, texts):
+    if view.says != texts:
+        view.says = list(texts)
+        view.part, view.parts["labels said"] = "labels said", []
+        view._execute_js_code(f"this.stage.mlipkitSays = {json.dumps(view.says)}")
+
+
+def look_along(view, axis, cell):
+    """Turn the camera: along ``"a"``, ``"b"`` or ``"c"`` of a cell, or, None, as in the beginning;
+    all of the cell is then in sight.
     """
-    from ase.neighborlist import neighbor_list
-    from scipy.spatial import ConvexHull, QhullError
+    from scipy.spatial.transform import Rotation
 
-    i, vectors = neighbor_list(
-        "iD", atoms, {pair: cut for pair, cut in BONDS.items() if pair[0] in REDOX}
-    )
-    colours, shapes = atom_colours(atoms), []
-    for centre in np.flatnonzero(np.isin(atoms.get_chemical_symbols(), REDOX)):
-        corners = atoms.positions[centre] + vectors[i == centre]
-        # fewer than four O, or all of them in one plane: there is no body to draw
-        with contextlib.suppress(QhullError):
-            faces = corners[ConvexHull(corners).simplices] if len(corners) > 3 else []
-            points = np.reshape(faces, (-1, 3))
-            shapes += [
-                ["mesh", points.ravel().tolist(), _rgb(colours[centre]) * len(points)]
-            ] * bool(len(points))
-    return shapes
+    if axis is None:
+        turn = Rotation.from_rotvec([0, 0, 0.35]) * Rotation.from_rotvec([-1.30, 0, 0])
+    else:
+        k = "abc".index(axis)
+        towards = cell[k] / np.linalg.norm(cell[k])
+        up = cell[(k + 2) % 3 if axis != "c" else 1]
+        up = up - (up @ towards) * towards
+        up = up / np.linalg.norm(up)
+        turn = Rotation.from_matrix(np.array([np.cross(up, towards), up, towards]))
+    view._execute_js_code(LOOK % json.dumps(turn.as_quat().round(6).tolist()), keep=False)
 
 
-def marks(atoms, marked):
-    """NGL shapes: a halo around each of some atoms."""
-    return [["sphere", atoms.positions[i].tolist(), _rgb(MARK), MARK_RADIUS] for i in marked]
+def full_screen(view):
+    """The picture over the whole screen; again, or escape, ends it."""
+    view._execute_js_code(FULL, keep=False)
 
 
-def bonds(atoms):
-    """NGL shapes: a stick from each cation to its O, and the O that lie in the next cell."""
-    from ase.neighborlist import neighbor_list
-
-    i, j, vectors, offsets = neighbor_list("ijDS", atoms, BONDS)
-    colours, shapes, outside = atom_colours(atoms), [], set()
-    for a, b, v, s in zip(i, j, vectors, offsets):
-        if atoms.symbols[a] == "O":
-            continue
-        end = atoms.positions[a] + v
-        shapes.append(
-            ["cylinder", atoms.positions[a].tolist(), end.tolist(), _rgb(colours[a]), STICK]
-        )
-        if s.any() and (b, *s) not in outside:
-            outside.add((b, *s))
-            shapes.append(["sphere", end.tolist(), _rgb(COLOURS["O"]), RADII["O"]])
-    return shapes
+def picture(view, name):
+    """Let the browser download the picture as PNG, twice as large as on the screen."""
+    view.download_image(filename=f"{name}.png", factor=2)
 
 
-def cell_edges(atoms):
-    """NGL shapes: the edges of the unit cell (NGL's own are orange, which here means Fe3+)."""
-    corners = np.array(list(itertools.product((0, 1), repeat=3)))
-    return [
-        [
-            "cylinder",
-            (a @ atoms.cell.array).tolist(),
-            (b @ atoms.cell.array).tolist(),
-            _rgb(EDGE),
-            0.04,
-        ]
-        for a, b in itertools.combinations(corners, 2)
-        if np.abs(a - b).sum() == 1
-    ]
+def legend(atoms, scale=None):
+    """The legend of `structure_view` as HTML: colours, and how many ions of each state there are.
 
-
-def arrows(atoms):
-    """NGL shapes: one arrow per moment, 0.65 Å per µB, along c (collinear spins have no direction
-    of their own).
+    Parameters
+    ----------
+    atoms : ase.Atoms
+    scale : tuple of (str, float, float, str), optional
+        Where metals are coloured by a value: what it is, its least and its largest, and the name of
+        plotly's colour scale.
     """
-    magmoms = label(atoms, "magmoms")
-    shapes = []
-    for i in np.flatnonzero(np.abs(magmoms) > 0.5) if magmoms is not None else []:
-        half = np.array([0, 0, 0.325 * float(magmoms[i])])
-        shapes.append(
-            [
-                "arrow",
-                (atoms.positions[i] - half).tolist(),
-                (atoms.positions[i] + half).tolist(),
-                _rgb(ARROW),
-                0.14,
-                f"{atoms.symbols[i]} {i}: {magmoms[i]:.2f} µB",
-            ]
-        )
-    return shapes
-
-
-def _rgb(colour):
-    return [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
-
-
-def legend(atoms):
-    """The legend of `structure_view` as HTML."""
-    states = atoms.arrays.get("oxi_states")
-    present = [s for s in COLOURS if s in atoms.get_chemical_symbols()]
+    states, symbols = atoms.arrays.get("oxi_states"), atoms.get_chemical_symbols()
     entries = []
-    for s in sorted(present, key=lambda s: s not in REDOX):
+    for s in sorted(dict.fromkeys(symbols), key=lambda s: s not in REDOX):
+        if s in REDOX and scale is not None:
+            continue
         if s in REDOX and states is not None:
-            found = sorted({int(q) for q in states[atoms.symbols == s]})
-            entries += [(VALENCE[q], f"{s}<sup>{q}+</sup>") for q in found if q in VALENCE] + [
-                (COLOURS[s], f"{s}, unclear")
-            ] * (0 in found)
+            found = [int(q) for q in states[atoms.symbols == s]]
+            for q in sorted(set(found)):
+                ion = f"{s}<sup>{q}+</sup>" if q else f"{s}, unclear"
+                entries.append((VALENCE.get(q, COLOURS[s]), f"{found.count(q)} {ion}"))
         else:
-            entries.append((COLOURS[s], s))
+            entries.append((colour_of(s), f"{symbols.count(s)} {s}"))
     dot = (
         "display:inline-block;width:12px;height:12px;border-radius:6px;border:1px solid #666;"
         "margin-right:5px;vertical-align:-1px"
@@ -371,12 +371,24 @@ def legend(atoms):
         f'style="{dot};background:{c}"></span>{t}</span>'
         for c, t in entries
     )
-    arrow = (
-        ""
-        if label(atoms, "magmoms") is None
-        else '<span style="white-space:nowrap">&#8593; magnetic moment</span>'
+    known = label(atoms, "magmoms") is not None
+    arrow = '<span style="white-space:nowrap">&#8597; magnetic moment, 1.5 µB in 1 Å</span>'
+    return (
+        '<div style="font:13px Arial,sans-serif;line-height:20px">'
+        f"{_bar(*scale) if scale else ''}{dots}{arrow if known else ''}</div>"
     )
-    return f'<div style="font:13px Arial,sans-serif;line-height:20px">{dots}{arrow}</div>'
+
+
+def _bar(what, low, high, scale):
+    """A colour scale as HTML."""
+    from plotly.colors import sample_colorscale
+
+    colours = ",".join(sample_colorscale(scale, [0, 0.25, 0.5, 0.75, 1]))
+    bar = f"width:90px;height:10px;background:linear-gradient(90deg,{colours})"
+    return (
+        f'<span style="white-space:nowrap;margin-right:14px">{what} {low:.2f} '
+        f'<span style="display:inline-block;{bar}"></span> {high:.2f} µB</span>'
+    )
 
 
 def show(atoms, width="100%", height="380px", octahedra=False):

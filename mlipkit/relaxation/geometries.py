@@ -176,9 +176,7 @@ def compare_geometries(
         }
     aware = {name: bool(getattr(m, "charge_aware", False)) for name, m in models.items()}
     known = {name: aware.get(name, name.endswith("aware")) for name in tables["dft"]}
-    return Geometries(
-        compound, ends, hosts, host, tables, relaxed.get, models.get, known | aware
-    )
+    return Geometries(compound, ends, hosts, host, tables, relaxed.get, models.get, known | aware)
 
 
 def on_host(frames, compound=None):

@@ -1,0 +1,181 @@
+"""What a crystal is drawn from: colours, radii, and NGL shapes for bonds, polyhedra, the cell,
+halos, texts and moments.
+"""
+
+import contextlib
+import itertools
+
+import numpy as np
+from ase.data import atomic_numbers
+from ase.data.colors import jmol_colors
+
+from mlipkit.charges.references import REDOX
+from mlipkit.frames.labels import label
+from mlipkit.pictures.figures import VALENCE
+
+COLOURS = {
+    "Na": "#F0E442",
+    "Li": "#F0E442",
+    "P": "#B8A9C9",
+    "S": "#D9C9A0",
+    "Si": "#A9B8C9",
+    "O": "#E3E3E3",
+    **dict.fromkeys(REDOX, "#777777"),
+}
+# Å; drawn, not physical
+RADII = {
+    "Na": 0.70,
+    "Li": 0.60,
+    "P": 0.36,
+    "S": 0.36,
+    "Si": 0.36,
+    "O": 0.28,
+    **dict.fromkeys(REDOX, 0.62),
+}
+# Å
+ANIONS = {"O": 2.6, "F": 2.6, "N": 2.6, "S": 3.0, "Cl": 3.0, "Se": 3.1, "Br": 3.2}
+BONDS = {(m, anion): cut for m in REDOX for anion, cut in ANIONS.items()}
+BONDS |= {("P", "O"): 1.8, ("S", "O"): 1.8, ("Si", "O"): 1.9, ("P", "S"): 2.4}
+STICK = 0.09  # Å
+# mid grey: seen on white and on black
+ARROW, EDGE, MARK, CHOSEN = "#6E6E6E", "#777777", "#CC0000", "#D6278B"
+MARK_RADIUS, CHOSEN_RADIUS = 1.15, 0.95  # Å
+LABEL = "#808080"
+
+
+def colour_of(element):
+    """'#rrggbb' of an element whose oxidation state is not shown, by default Jmol's."""
+    if element in COLOURS:
+        return COLOURS[element]
+    rgb = jmol_colors[atomic_numbers[element]]
+    return "#" + "".join(f"{round(255 * v):02X}" for v in rgb)
+
+
+def atom_colours(atoms):
+    """One '#rrggbb' per atom: redox metals by `oxi_states` (grey where unknown), the rest by
+    element.
+    """
+    states = atoms.arrays.get("oxi_states", np.zeros(len(atoms), int))
+    return [
+        VALENCE.get(int(q), COLOURS[s]) if s in REDOX else colour_of(s)
+        for s, q in zip(atoms.get_chemical_symbols(), states)
+    ]
+
+
+def scaled_colours(atoms, values, low, high, scale="Viridis"):
+    """As `atom_colours`, but metals by a value each ({index: value}) on a scale of plotly."""
+    from plotly.colors import sample_colorscale
+
+    colours = [colour_of(s) for s in atoms.get_chemical_symbols()]
+    known = {i: v for i, v in values.items() if np.isfinite(v)}
+    shares = np.clip([(v - low) / ((high - low) or 1) for v in known.values()], 0, 1)
+    for i, found in zip(known, sample_colorscale(scale, list(shares)) if known else ()):
+        red, green, blue = (int(float(v)) for v in found[4:-1].split(","))
+        colours[i] = f"#{red:02X}{green:02X}{blue:02X}"
+    return colours
+
+
+def polyhedra(atoms, colours):
+    """NGL shapes: for each redox-active metal the hull of the anions that it is bound to, in its
+    own colour.
+    """
+    from ase.neighborlist import neighbor_list
+    from scipy.spatial import ConvexHull, QhullError
+
+    i, vectors = neighbor_list(
+        "iD", atoms, {pair: cut for pair, cut in BONDS.items() if pair[0] in REDOX}
+    )
+    shapes = []
+    for centre in np.flatnonzero(np.isin(atoms.get_chemical_symbols(), REDOX)):
+        corners = atoms.positions[centre] + vectors[i == centre]
+        # fewer than four anions, or all of them in one plane: there is no body to draw
+        with contextlib.suppress(QhullError):
+            faces = corners[ConvexHull(corners).simplices] if len(corners) > 3 else []
+            points = np.reshape(faces, (-1, 3))
+            shapes += [
+                ["mesh", points.ravel().tolist(), rgb(colours[centre]) * len(points)]
+            ] * bool(len(points))
+    return shapes
+
+
+def marks(atoms, marked, colour=MARK, radius=MARK_RADIUS):
+    """NGL shapes: a halo around each of some atoms."""
+    return [["sphere", atoms.positions[i].tolist(), rgb(colour), radius] for i in marked]
+
+
+def labels(atoms, texts):
+    """NGL shapes: a text at each atom that has one."""
+    up = np.array([0, 0, 0.75])
+    return [
+        ["text", (atoms.positions[i] + up).tolist(), rgb(LABEL), 1.1, text]
+        for i, text in enumerate(texts or ())
+        if text
+    ]
+
+
+def bonds(atoms, colours):
+    """NGL shapes: a stick from each cation to its anions, and the anions that lie in the next
+    cell.
+    """
+    from ase.neighborlist import neighbor_list
+
+    i, j, vectors, offsets = neighbor_list("ijDS", atoms, BONDS)
+    shapes, outside = [], set()
+    for a, b, v, s in zip(i, j, vectors, offsets):
+        if (atoms.symbols[a], atoms.symbols[b]) not in BONDS:
+            continue
+        end = atoms.positions[a] + v
+        shapes.append(
+            ["cylinder", atoms.positions[a].tolist(), end.tolist(), rgb(colours[a]), STICK]
+        )
+        if s.any() and (b, *s) not in outside:
+            outside.add((b, *s))
+            anion = atoms.symbols[b]
+            radius = RADII.get(anion, RADII["O"])
+            shapes.append(["sphere", end.tolist(), rgb(colours[b]), radius])
+    return shapes
+
+
+def cell_edges(atoms):
+    """NGL shapes: the edges of the unit cell (NGL's own are orange, which here means Fe3+), and the
+    names of its axes.
+    """
+    corners = np.array(list(itertools.product((0, 1), repeat=3)))
+    edges = [
+        [
+            "cylinder",
+            (a @ atoms.cell.array).tolist(),
+            (b @ atoms.cell.array).tolist(),
+            rgb(EDGE),
+            0.04,
+        ]
+        for a, b in itertools.combinations(corners, 2)
+        if np.abs(a - b).sum() == 1
+    ]
+    beyond = atoms.cell.array * (1 + 0.7 / np.maximum(atoms.cell.lengths(), 1))[:, None]
+    return edges + [["text", v.tolist(), rgb(LABEL), 1.6, n] for v, n in zip(beyond, "abc")]
+
+
+def arrows(atoms):
+    """NGL shapes: one arrow per moment, 0.65 Å per µB, along c (collinear spins have no direction
+    of their own).
+    """
+    magmoms = label(atoms, "magmoms")
+    shapes = []
+    for i in np.flatnonzero(np.abs(magmoms) > 0.5) if magmoms is not None else []:
+        half = np.array([0, 0, 0.325 * float(magmoms[i])])
+        shapes.append(
+            [
+                "arrow",
+                (atoms.positions[i] - half).tolist(),
+                (atoms.positions[i] + half).tolist(),
+                rgb(ARROW),
+                0.14,
+                f"{atoms.symbols[i]} {i}: {magmoms[i]:.2f} µB",
+            ]
+        )
+    return shapes
+
+
+def rgb(colour):
+    return [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
