@@ -14,7 +14,7 @@ from ase.data import atomic_numbers
 from ase.formula import Formula
 
 from mlipkit.charges.oxidation import FIXED, infer_oxidation_states
-from mlipkit.charges.references import REDOX, references_for
+from mlipkit.charges.references import LAST, REDOX, redox_elements, references_for
 from mlipkit.charges.species import choose_proxies
 from mlipkit.files import InputError
 from mlipkit.frames.labels import label
@@ -397,7 +397,7 @@ def _complete(frames, mobile, framework, given):
     if known and _rest(given.counts, None)[0] == _rest(framework, None)[0]:
         return replace(given, elements=elements)
     if given is None:
-        metals = {e: _common(e) for e in framework if e in REDOX and e != mobile}
+        metals = {e: _common(e) for e in redox_elements(framework) if e != mobile}
         given = Compound(mobile, metals)
     redox = {e: states for e, states in given.redox.items() if e in framework}
     times = _times(frames, mobile, framework)
@@ -428,12 +428,15 @@ def _times(frames, mobile, framework):
 
 
 def _seen(frames, found):
-    """{metal: its states} in frames."""
+    """{metal: its states} in frames; of metals that are mostly inert beside others (`LAST`) those
+    only that are not in these frames.
+    """
     seen = defaultdict(set)
     for atoms in frames:
         for element, state in _seen_states(atoms, found):
             seen[element].add(state)
-    return {element: tuple(sorted(states)) for element, states in seen.items()}
+    usual = {e for e in LAST if e not in found.redox and seen.get(e, set()) <= {FIXED[e]}}
+    return {e: tuple(sorted(states)) for e, states in seen.items() if e not in usual}
 
 
 def _seen_states(atoms, found):
@@ -448,7 +451,8 @@ def _seen_states(atoms, found):
     if states is None:
         return []
     pairs = zip(atoms.get_chemical_symbols(), np.asarray(states, float))
-    return {(e, int(q)) for e, q in pairs if e in found.redox and q and q == round(q)}
+    metals = {*found.redox, *LAST} - {found.mobile}
+    return {(e, int(q)) for e, q in pairs if e in metals and q and q == round(q)}
 
 
 def _elements(frames):
@@ -457,7 +461,7 @@ def _elements(frames):
 
 def _common(element):
     """The states of an element that are considered at all times."""
-    references = references_for("magmom")
+    references = references_for("bond-valence")  # of all metals, those without a moment too
     return tuple(sorted({r.state for r in references if r.element == element and r.common}))
 
 

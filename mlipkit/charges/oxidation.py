@@ -9,12 +9,20 @@ import numpy as np
 
 from mlipkit.charges import balance
 from mlipkit.charges.evidence import EVIDENCE, all_moments, finite
-from mlipkit.charges.references import references_for
+from mlipkit.charges.references import (
+    DEFAULTS,
+    LAST,
+    WITHOUT_MOMENT,
+    redox_elements,
+    references_for,
+)
+from mlipkit.charges.species import spins_of
 from mlipkit.files import InputError
-from mlipkit.frames.labels import require_states
+from mlipkit.frames.labels import UNKNOWN, require_states
 from mlipkit.frames.taken import as_frame, as_frames
 
-# Ions of one valence
+STANDARD = frozenset(r for references in DEFAULTS.values() for r in references)
+# Ions of one valence, unless nothing else in a compound can change its charge (`LAST`)
 FIXED = {
     "H": 1,
     "Li": 1,
@@ -105,6 +113,10 @@ class OxidationStates:
     formula : str
     note : str
         What else to look at, such as an inert ion with a moment; mostly empty.
+    spins : numpy.ndarray of str, shape (n_atoms,)
+        ``"high"`` or ``"low"``, as the reference that the value fits best (`reference_table`) says,
+        and ``"-"`` where it says nothing. As ``arrays["spin_states"]`` of a frame it is what a
+        model sees whose proxy map tells spins apart (`to_proxies`).
     """
 
     states: np.ndarray
@@ -118,6 +130,7 @@ class OxidationStates:
     method: str
     formula: str
     note: str = ""
+    spins: np.ndarray | None = None
 
     @property
     def ambiguous(self):
@@ -251,7 +264,14 @@ def infer_oxidation_states(
     Warns
     -----
     UserWarning
-        When an ion that is taken as inert has a moment above 2 µB, as proxy elements do.
+        When an ion that is taken as inert has a moment above 2 µB, as proxy elements do, or that of
+        a lower state.
+
+    Notes
+    -----
+    Ti, Nb, Mo and W are taken as Ti4+, Nb5+, Mo6+ and W6+ beside other redox-active metals; their
+    states are assigned where there is no other, where the others cannot balance without them, or
+    where `references` name them.
     """
     atoms = as_frame(atoms, "infer_oxidation_states")
     what = f"infer_oxidation_states: {atoms.get_chemical_formula()}"
@@ -267,37 +287,27 @@ def infer_oxidation_states(
         raise InputError(
             f"infer_oxidation_states: total_charge is a whole number of e, not {total_charge!r}"
         )
-    refs = references_for("magmom" if method == "given" else method, references)
+    # given states need no moment to expect
+    refs = references_for("bond-valence" if method == "given" else method, references)
     symbols = np.array(atoms.get_chemical_symbols())
-    states, sites = _fixed_states(
-        atoms, symbols, {r.element for r in refs} - set(fixed or {}), fixed, what
-    )
-    elements = symbols[sites].tolist()
+    first, *more = _redox(symbols, refs, fixed, what)
     if method == "given":
-        return _given(atoms, states, sites, elements, int(total_charge), what)
-    values = EVIDENCE[method](
-        atoms, symbols, sites, {"magmom": magmoms, "bader": charges}.get(method), what
-    )
-    note = (
-        _proxy_note(symbols, states, sites, all_moments(atoms, magmoms, what), fixed)
-        if method == "magmom"
-        else ""
-    )
-    if note:
-        warnings.warn(f"{what}: {note}", stacklevel=2)
-    needed = int(total_charge) - int(states.sum())
-    costs, lowest = _costs(
-        [[r for r in refs if r.element == e and r.common] for e in elements], values, SCALE[method]
-    )
-    levels, cost = balance.assign(costs, needed - lowest * len(sites))
-    # rare states only where the common ones cannot balance
-    if levels is None:
-        costs, lowest = _costs(
-            [[r for r in refs if r.element == e] for e in elements], values, SCALE[method]
-        )
-        levels, cost = balance.assign(costs, needed - lowest * len(sites))
-    total = needed - lowest * len(sites)
-    if levels is None:
+        states, sites = _fixed_states(atoms, symbols, first, fixed, what)
+        return _given(atoms, states, sites, symbols[sites].tolist(), int(total_charge), what)
+    evidence, given = EVIDENCE[method], {"magmom": magmoms, "bader": charges}.get(method)
+    # rare states, and metals that are mostly inert, only where the others cannot balance
+    ways = [(redox, rare) for rare in (False, True) for redox in (first, *more)]
+    for redox, rare in ways:
+        states, sites = _fixed_states(atoms, symbols, redox, fixed, what)
+        elements, needed = symbols[sites].tolist(), int(total_charge) - int(states.sum())
+        values = evidence(atoms, symbols, sites, given, what)
+        options = [[r for r in refs if r.element == e and (r.common or rare)] for e in elements]
+        costs, lowest = _costs(options, values, SCALE[method])
+        total = needed - lowest * len(sites)
+        levels, cost = balance.assign(costs, total)
+        if levels is not None:
+            break
+    else:
         known = ", ".join(
             f"{e}{q}+"
             for e, q in sorted({(r.element, r.state) for r in refs if r.element in elements})
@@ -308,8 +318,15 @@ def infer_oxidation_states(
             f"({needed / len(sites):+.2f} each), which no combination of {known} "
             f"does{_assumed(symbols, states, sites)}; "
             "are all ions there? Else give total_charge=, fixed= for other states, or references= "
-            "for the missing one"
+            f"for the missing one{_without_moment(symbols, refs)}"
         )
+    note = ""
+    if method == "magmom":
+        moments = all_moments(atoms, magmoms, what)
+        note = _proxy_note(symbols, states, sites, moments, fixed)
+        note = note or _reduced_note(symbols, states, sites, moments, refs, fixed)
+    if note:
+        warnings.warn(f"{what}: {note}", stacklevel=2)
     states[sites] = levels + lowest
     other, other_cost = balance.runner_up(costs, levels, total)
     second = None
@@ -318,18 +335,52 @@ def infer_oxidation_states(
         second[sites] = other + lowest
     probability = balance.probabilities(costs, total)[np.arange(len(sites)), levels]
     probability = np.minimum(probability, 1 / (1 + np.exp(-balance.margins(costs, levels, total))))
+    nearest = _nearest(elements, states[sites], values, refs)
+    spins = np.full(len(atoms), UNKNOWN, dtype=object)
+    spins[sites] = [r.spin or UNKNOWN for r in nearest]
     return OxidationStates(
         states,
         sites,
         elements,
         values,
-        probability * _fit(elements, states[sites], values, refs),
+        probability * _fit(values, nearest),
         True,
         second,
         other_cost - cost if second is not None else np.inf,
         method,
         atoms.get_chemical_formula(),
         note,
+        spins.astype(str),
+    )
+
+
+def _redox(symbols, refs, fixed, what):
+    """The metals to assign states to, and those to try where these cannot balance: with the metals
+    of `LAST`, which beside others are inert, unless a person has given references of theirs.
+    """
+    there = set(symbols.tolist()) - set(fixed or {})
+    every = {r.element for r in refs} & there
+    hers = {r.element for r in refs if r not in STANDARD} & there
+    first = {*redox_elements(sorted(every)), *hers}
+    if not first:
+        known = ", ".join(sorted({r.element for r in refs}))
+        raise InputError(
+            f"{what} has no redox-active element (of {known}), so nothing can change valence"
+            f"{_without_moment(symbols, refs)}; {PROXY_HINT}"
+        )
+    return [first] if first == every else [first, every]
+
+
+def _without_moment(symbols, refs):
+    """What to do about metals of which no moment is known."""
+    missing = sorted({*WITHOUT_MOMENT} & {*symbols.tolist()} - {r.element for r in refs})
+    if not missing:
+        return ""
+    example = ", ".join(f"({missing[0]!r}, {q}): ..." for q in WITHOUT_MOMENT[missing[0]])
+    return (
+        f". Of {' and '.join(missing)} no moment is published that holds from compound to "
+        f"compound: give references={{{example}}} (µB), which fit_references(frames, references) "
+        "calibrates, or take method='bond-valence'"
     )
 
 
@@ -350,6 +401,25 @@ def _proxy_note(symbols, states, sites, moments, fixed):
         "the map that it was written with, "
         f"else say fixed={{'{element}': {state}}}."
     )
+
+
+def _reduced_note(symbols, states, sites, moments, refs, fixed):
+    """What to say of the first metal of `LAST` that was taken as inert and has the moment of a
+    lower state.
+    """
+    inert = np.setdiff1d(np.flatnonzero(np.isin(symbols, LAST)), sites)
+    for i in inert[~np.isin(symbols[inert], list(fixed or {}))]:
+        mine = [r for r in refs if r.element == symbols[i]]
+        found = min(mine, key=lambda r: abs(r.value - moments[i]), default=None)
+        if found is not None and found.state < states[i]:
+            both = ", ".join(f"({r.element!r}, {r.state}): {r.value:g}" for r in mine)
+            return (
+                f"{symbols[i]} (atom {i}) was taken as {states[i]}+, as beside other redox-active "
+                f"metals, but its moment of {moments[i]:.2f} µB is rather that of {found.state}+: "
+                f"give references={{{both}}} for its moments to count, else "
+                f"fixed={{{str(symbols[i])!r}: {states[i]}}}."
+            )
+    return ""
 
 
 def _assumed(symbols, states, sites):
@@ -374,12 +444,6 @@ def _fixed_states(atoms, symbols, redox, fixed, what):
             "can be given one by one, method='given'"
         )
     sites = np.flatnonzero(np.isin(symbols, list(redox)))
-    if not len(sites):
-        raise InputError(
-            f"{what} has no redox-active element (of {', '.join(sorted(redox))}), so nothing can "
-            "change valence; "
-            f"{PROXY_HINT}"
-        )
     states = np.zeros(len(atoms), int)
     for element in sorted(set(symbols.tolist()) - redox):
         here = np.flatnonzero(symbols == element)
@@ -435,19 +499,27 @@ def _costs(references, values, scale):
     return costs, lowest
 
 
-def _fit(elements, states, values, refs):
-    """How well each value fits a reference of the state assigned: likelihood against that of an
+def _nearest(elements, states, values, refs):
+    """The reference of each site: of those of its state, which may have several spins, the one that
+    its value fits best.
+    """
+    return [
+        min(
+            (r for r in refs if (r.element, r.state) == (e, q)),
+            key=lambda r: abs(value - r.value) / r.spread,
+        )
+        for e, q, value in zip(elements, states, values)
+    ]
+
+
+def _fit(values, references):
+    """How well each value fits the reference of the state assigned: likelihood against that of an
     outlier, 1 on the reference.
     """
     background = np.exp(-0.5 * OUTLIER**2)
-    result = np.zeros(len(values))
-    for n, (e, q, value) in enumerate(zip(elements, states, values)):
-        nearest = min(
-            abs(value - r.value) / r.spread for r in refs if (r.element, r.state) == (e, q)
-        )
-        likelihood = np.exp(-0.5 * nearest**2)
-        result[n] = (1 + background) * likelihood / (likelihood + background)
-    return result
+    distance = [abs(value - r.value) / r.spread for value, r in zip(values, references)]
+    likelihood = np.exp(-0.5 * np.square(distance))
+    return (1 + background) * likelihood / (likelihood + background)
 
 
 def _given(atoms, usual, sites, elements, total_charge, what):
@@ -479,6 +551,7 @@ def _given(atoms, usual, sites, elements, total_charge, what):
         np.inf,
         "given",
         atoms.get_chemical_formula(),
+        spins=spins_of(atoms).astype(str),
     )
 
 

@@ -37,13 +37,16 @@ class Reference:
     source: str = ""
 
 
-# PBE+U with U (eV) V 3.25, Cr 3.7, Mn 3.9, Fe 5.3, Co 3.32, Ni 6.2, as the Materials Project and
-# the published data have it.
+# PBE+U with U (eV) V 3.25, Cr 3.7, Mn 3.9, Fe 5.3, Co 3.32, Ni 6.2, Mo 4.38, as the Materials
+# Project and the published data have it. It has no U for Ti, Nb, Ru, Ce and Eu.
 MP = "Materials Project PBE+U, as CHGNet 0.3.0 (doi 10.1038/s42256-023-00716-3) predicts it for "
 SPIN_ONLY = (
     "d electrons of the formal ion, reduced as in its neighbours in this table; "
     "not checked against a calculation"
 )
+NO_U = MP.replace("PBE+U", "(here PBE without U)")
+ONE = "one {} electron, where a U keeps it on its ion; " + NO_U + "{}"
+NOT = "not checked against a calculation with U"
 NAXFEPO4 = "olivine NaxFePO4: VASP (arXiv 2603.26471) {}, GPAW (the embedded set) {} µB"
 REFERENCES = (
     Reference("V", 2, 2.65, 0.12, common=False, source=MP + "VO (rock salt) 2.65"),
@@ -103,8 +106,37 @@ REFERENCES = (
     Reference("Cu", 1, 0.05, 0.08, source=SPIN_ONLY),
     Reference("Cu", 2, 0.60, 0.12, source=MP + "NaCuPO4 0.55"),
     Reference("Cu", 3, 0.05, 0.08, "low", common=False, source=SPIN_ONLY),  # on top of Cu1+
+    Reference("Ru", 3, 0.70, 0.20, "low", common=False, source=SPIN_ONLY),
+    Reference("Ru", 4, 1.15, 0.20, "low", source=NO_U + "SrRuO3 1.18, CaRuO3 1.17; RuO2 0.12"),
+    Reference("Ru", 5, 1.75, 0.15, source=NO_U + "Ba2YRuO6 1.83, Sr2YRuO6 1.63, Ba2LaRuO6 1.64"),
+    Reference(
+        "Ce",
+        3,
+        0.85,
+        0.15,
+        source=ONE.format("4f", "Ce2O3 0.71, CeF3 0.70, CeCl3 0.74") + "; " + NOT,
+    ),
+    Reference("Ce", 4, 0.10, 0.12, source="no 4f electron; " + NO_U + "CeO2 0.19"),
+    Reference("Eu", 2, 6.75, 0.15, source=NO_U + "EuO 6.64, EuTiO3 6.65, EuS 6.88, EuSe 6.90"),
+    Reference(
+        "Eu", 3, 6.15, 0.20, source="six 4f electrons; " + NO_U + "Eu2O3 6.25, EuF3 6.34; " + NOT
+    ),
+    Reference("Ti", 3, 0.90, 0.15, source=ONE.format("3d", "TiPO4 0.77, LaTiO3 0.19") + "; " + NOT),
+    Reference("Ti", 4, 0.03, 0.10, source=NO_U + "TiO2 (rutile) 0.01, SrTiO3 0.02"),
+    Reference("Mo", 3, 1.85, 0.25, source=MP + "LiMoO2 1.78, MoF3 1.84; a rough guide"),
+    Reference("Mo", 4, 1.35, 0.20, source=MP + "SrMoO3 1.35; dimers, as of MoO2, may have none"),
+    Reference(
+        "Mo", 5, 0.50, 0.20, source=MP + "Ba2YMoO6 0.26 to 0.48, Sr2FeMoO6 0.35; a rough guide"
+    ),
+    Reference("Mo", 6, 0.05, 0.12, source=MP + "MoO3 0.10, Sr2MgMoO6 0.09"),
 )
-REDOX = tuple(dict.fromkeys(r.element for r in REFERENCES))  # metals that have a moment to expect
+# Metals of which nothing trustworthy is to be had: without U the electron spreads (CHGNet: SrNbO3
+# 0.08 for Nb4+), and NaWO3 is a metal (0.41)
+WITHOUT_MOMENT = {"Nb": (4, 5), "W": (4, 5, 6)}
+REDOX = *dict.fromkeys(r.element for r in REFERENCES), *WITHOUT_MOMENT
+# They have no electron to give in most compounds, and beside another metal that other one changes
+# its charge: Ti4+ in doped LiFePO4, Mo6+ of a molybdate
+LAST = "Ti", "Nb", "Mo", "W"
 BADER = tuple(
     Reference(
         element,
@@ -122,10 +154,13 @@ BADER = tuple(
     for state, value in states.items()
 )
 BOND_VALENCE = tuple(
-    Reference(
-        r.element, r.state, float(r.state), 0.20, common=r.common, source="bond valence sum rule"
+    Reference(element, state, float(state), 0.20, common=common, source="bond valence sum rule")
+    for element, state, common in dict.fromkeys(
+        [
+            *((r.element, r.state, r.common) for r in REFERENCES),
+            *((e, q, True) for e, states in WITHOUT_MOMENT.items() for q in states),
+        ]
     )
-    for r in {(r.element, r.state): r for r in REFERENCES}.values()
 )
 EXAMPLE = '{("Fe", 2): 3.7, ("Fe", 3): 4.3}'
 DEFAULTS = {"magmom": REFERENCES, "bond-valence": BOND_VALENCE, "bader": BADER}
@@ -179,6 +214,15 @@ def reference_table(method="magmom"):
     ]
 
 
+def redox_elements(elements):
+    """Those of some elements whose charge changes in a compound of them: metals of `REDOX`; those
+    of `LAST` only where there is no other.
+    """
+    metals = [e for e in dict.fromkeys(elements) if e in REDOX]
+    return [e for e in metals if e not in LAST] or metals
+
+
 def redox_sites(atoms):
-    """Indices of the atoms whose element has a reference moment (V to Cu)."""
-    return np.flatnonzero(np.isin(atoms.get_chemical_symbols(), REDOX))
+    """Indices of the atoms whose charge may change, see `redox_elements`."""
+    symbols = atoms.get_chemical_symbols()
+    return np.flatnonzero(np.isin(symbols, redox_elements(symbols)))

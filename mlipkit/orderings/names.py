@@ -23,6 +23,7 @@ from ase.data import atomic_numbers
 
 from mlipkit.charges.compounds import REDOX, compound_of, mobile_of
 from mlipkit.charges.oxidation import FIXED
+from mlipkit.charges.references import LAST, redox_elements
 from mlipkit.files import InputError
 from mlipkit.frames.labels import require_states
 from mlipkit.frames.taken import as_frame
@@ -186,7 +187,7 @@ def ordering_label(atoms, host=None, compound=None, max_distance=1.0, symprec=1e
         sites, so give it for a frame such as FePO4.
     compound : Compound, optional
         By default found from the frame and the host. The states of its redox metals count in the
-        name, and those of every other metal with a reference moment.
+        name, and those of every other metal whose charge may change (`redox_elements`).
     max_distance : float
         Å that an atom may be away from its site.
     symprec : float
@@ -241,13 +242,15 @@ def host_frame(host):
 
 def counting(compound):
     """Elements whose oxidation states count in a name."""
-    return {*REDOX, *compound.redox}
+    return {*redox_elements(compound.counts), *compound.redox}
 
 
 def located(atoms, host, compound, max_distance=1.0, symprec=1e-2):
     """Name, degeneracy and x of a frame; the host is found from the frame where it is None."""
     atoms, mobile = without_vacancies(atoms), compound.mobile
     redox = {e for e in counting(compound) if e in atoms.symbols}
+    if "oxi_states" not in atoms.arrays:
+        redox -= {*LAST}  # of one valence, unless the frame says otherwise
     states = _states(atoms, redox)
     if host is None:
         host = find_host([atoms], compound)
