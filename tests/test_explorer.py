@@ -59,22 +59,35 @@ def test_atoms_carry_what_the_model_predicts(state):
 
 def test_missing_predictions_are_named(frames):
     with pytest.raises(mk.InputError, match="no prediction of chgnet_pretrained for frame 0 .x000"):
-        mk.ExplorerState(frames, mk.load_predictions().query("job != 'x000_na-_fe0123'"))
-    with pytest.raises(
-        mk.InputError, match="no predictions of chgnet_aware, chgnet_blind, cpainn_aware"
-    ):
-        mk.ExplorerState(frames, mk.load_predictions().query("model == 'chgnet_pretrained'"))
+        mk.explore(frames, predictions=mk.load_predictions().query("job != 'x000_na-_fe0123'"))
+
+
+def test_the_embedded_case_is_one_call_of_the_same_code(frames):
+    """Frames and shipped predictions through the front door: what the shipped explorer shows."""
+    shipped = mk.ExplorerState(geometry="dft")
+    mine = mk.explore(frames, predictions=mk.load_predictions()).state
+    assert mine.names == shipped.names and mine.families == shipped.families
+    assert mine.geometries == ["dft"]
+    for series, table in shipped.hulls.items():
+        other = mine.hulls[series]
+        assert other["formation_energy"].to_numpy() == pytest.approx(
+            table["formation_energy"].to_numpy()
+        )
+    for name in shipped.names:
+        shipped.ordering = mine.ordering = name
+        assert mine.findings() == shipped.findings()
+        assert mine.summary(mine.atoms) == shipped.summary(shipped.atoms)
 
 
 def test_toggle_changes_the_figures():
     app = mk.explore(ordering="x050_na01_fe01", model="blind")
     shown = lambda: [t.name for t in app.figure.data if t.visible is not False and t.name]
     # points and line of the hull, twice; ladder; parity plot
-    assert shown() == ["DFT"] * 2 + ["chgnet_blind"] * 4
+    assert shown() == ["DFT"] * 2 + ["CHGNet, charge-blind"] * 4
     app.model.value = "aware"
-    assert app.state.model == "aware" and shown() == ["DFT"] * 2 + ["chgnet_aware"] * 4
+    assert app.state.model == "aware" and shown() == ["DFT"] * 2 + ["CHGNet, charge-aware"] * 4
     app.architecture.value = "mace"
-    assert app.state.series == "mace_aware" and shown() == ["DFT"] * 2 + ["mace_aware"] * 4
+    assert app.state.series == "mace_aware" and shown() == ["DFT"] * 2 + ["MACE, charge-aware"] * 4
     marked = app.figure.layout.shapes[1].yanchor
     assert marked == pytest.approx(
         app.state.hulls["mace_aware"]["formation_energy"][app.state.index]
@@ -88,7 +101,9 @@ def test_widgets_and_state_agree_after_every_choice():
         assert (app.ordering.value, app.composition.value) == (name, app.state.x)
     app.composition.value = 0.5
     assert app.ordering.value == app.state.ordering == app.state.orderings(0.5)[0]
-    assert set(app.ordering.options) == set(app.state.orderings(0.5))
+    assert {name for _, name in app.ordering.options} == set(app.state.orderings(0.5))
+    said = dict((name, says) for says, name in app.ordering.options)
+    assert said["x050_na01_fe02"] == "x050_na01_fe02  (Na on 0 and 1, Fe3+ on 0 and 2)"
 
 
 def watched(widget):
@@ -112,7 +127,9 @@ def test_two_hundred_toggles_leave_nothing_behind():
         app.state.geometry = ("relaxed", "dft", "host")[k // 2 % 3]
         app.state.ordering = names[k % len(names)]
         app.octahedra.value = bool(k % 2)
-        app.state.flip(int(np.flatnonzero(app.state.atoms.symbols == "Fe")[k % 4]))
+        app.names.value, app.colour.value = bool(k % 3), ("state", "moment")[k % 2]
+        a, *rest = np.flatnonzero(app.state.atoms.symbols == "Fe")
+        app.state.swap(a, rest[k % 3])
 
     def memory():
         gc.collect()
@@ -143,7 +160,7 @@ def test_two_hundred_toggles_leave_nothing_behind():
     assert memory() - megabytes < 8
 
 
-def test_flips_move_a_charge_aware_model_and_no_other(state):
+def test_swaps_move_a_charge_aware_model_and_no_other(state):
     state.architecture, state.model = "cpainn", "blind"
     fe = [int(i) for i in np.flatnonzero(state.atoms.symbols == "Fe")]
     moments = state.moments(state.series)
@@ -157,9 +174,11 @@ def test_flips_move_a_charge_aware_model_and_no_other(state):
     # what was flipped is seen; what the model answers is
     assert state.atoms.arrays["oxi_states"][two] == 3
     assert {r[0]: r[5] for r in state.summary(state.atoms)}[two] == 2
+    # told nonsense, a charge-aware model is not asked
     state.model = "aware"
+    assert np.isnan(state.change) and np.isnan(state.moments(state.series)).all()
     state.flip(three)
-    assert state.flips == tuple(sorted((two, three))) and state.imbalance == 0
+    assert state.flips == tuple(sorted(((two, 3), (three, 2)))) and state.imbalance == 0
     atoms, model = state.ends[state.index].copy(), mk.load_model("cpainn", charge_aware=True)
     start = model.predict([atoms])[0].energy
     atoms.arrays["oxi_states"][[two, three]] = 3, 2
@@ -173,10 +192,11 @@ def test_flips_move_a_charge_aware_model_and_no_other(state):
     assert abs(state.change - on_dft) > 0.001 and len(state.flips) == 2
     state.geometry = "dft"
     assert {r[0]: r[5] for r in state.summary(state.atoms)}[two] == 3
-    state.flip(two)
-    state.flip(three)
+    # back again, the other way
+    state.swap(two, three)
     assert state.flips == () and state.change == 0
-    state.flip(two)
+    state.swap(three, two)
+    assert state.imbalance == 0 and state.change == pytest.approx(on_dft)
     # another ordering begins without
     state.ordering = "x050_na01_fe02"
     assert state.flips == ()
@@ -185,50 +205,98 @@ def test_flips_move_a_charge_aware_model_and_no_other(state):
 def test_only_fe_can_be_flipped(state):
     with pytest.raises(
         traitlets.TraitError,
-        match="only the valence of Fe can be flipped, not that of atom 27; Fe are atoms 2, 3, 4, 5",
+        match="only the state of Fe can be changed, not that of atom 27; Fe are atoms 2, 3, 4, 5",
     ):
         state.flip(27)
+    with pytest.raises(traitlets.TraitError, match="Fe of this compound is never 4.; it is 2., 3."):
+        state.flips = ((2, 4),)
+    with pytest.raises(traitlets.TraitError, match="atoms 2 and 27 cannot change states: two Fe"):
+        state.swap(2, 27)
     assert state.flips == ()
 
 
-def test_a_click_flips_and_the_hull_point_moves():
+def test_a_click_swaps_and_the_hull_point_moves():
     app = mk.explore(ordering="x050_na01_fe01", architecture="cpainn", model="aware")
-    fe, o = (int(np.flatnonzero(app.state.atoms.symbols == s)[1]) for s in ("Fe", "O"))
+    s = app.state
+    fe = [int(i) for i in np.flatnonzero(s.atoms.symbols == "Fe")]
+    two, three = (next(i for i in fe if s.given[i] == q) for q in (2, 3))
+    o = int(np.flatnonzero(s.atoms.symbols == "O")[1])
     assert app.reset.disabled and len(app.figure.layout.shapes) == 5
+    ranges = [app.figure.layout[a].range for a in ("yaxis", "yaxis2", "yaxis3")]
     app.click.value = "flip"
-    app.structure.picked = {"atom1": {"index": fe}}
-    assert (
-        app.state.flips == (fe,)
-        and "sum to" in app.lesson.value
-        and "Charge-aware" in app.lesson.value
-        and not app.reset.disabled
-    )
-    dot = app.figure.layout.shapes[6]
-    energy = app.state.hulls["cpainn_aware"]["formation_energy"][app.state.index]
-    assert (
-        dot.yanchor == pytest.approx(energy + app.state.change) and abs(dot.yanchor - energy) > 0.01
-    )
+    app.structure.picked = {"atom1": {"index": two}}
+    # told in words and not drawn into the plots
+    assert s.flips == ((two, 3),) and "sum to +1" in app.lesson.value and not app.reset.disabled
+    assert [app.figure.layout[a].range for a in ("yaxis", "yaxis2", "yaxis3")] == ranges
+    assert len(app.figure.layout.shapes) == 5
+    app.reset.click()
+    app.click.value = "swap"
     app.structure.picked = {}
-    app.structure.picked = {"atom1": {"index": o}}
-    assert app.state.flips == (fe,)  # O is only read
+    app.structure.picked = {"atom1": {"index": two}}
+    assert s.flips == () and "now click the one" in app.picked.value
+    app.structure.picked = {"atom1": {"index": o}}  # O is only read
+    assert s.flips == ()
+    app.structure.picked = {"atom1": {"index": two}}
+    app.page.clicked = [three, 1]  # the other one in the table, or by keyboard
+    assert dict(s.flips) == {two: 3, three: 2} and "Charge-aware" in app.lesson.value
+    dot = app.figure.layout.shapes[6]
+    energy = s.hulls["cpainn_aware"]["formation_energy"][s.index]
+    assert dot.yanchor == pytest.approx(energy + s.change) and abs(dot.yanchor - energy) > 0.01
     app.model.value = "blind"
     assert (
         "Charge-blind" in app.lesson.value
         and app.figure.layout.shapes[6].yanchor == app.figure.layout.shapes[1].yanchor
     )
     app.reset.click()
-    assert (
-        app.state.flips == ()
-        and app.lesson.value.count("Charge") == 0
-        and len(app.figure.layout.shapes) == 5
+    assert s.flips == () and app.lesson.value.count("Charge") == 0
+    assert len(app.figure.layout.shapes) == 5
+
+
+def test_rows_and_atoms_highlight_each_other(state):
+    app = mk.explore(ordering="x050_na01_fe01")
+    atom = int(np.flatnonzero(app.state.atoms.symbols == "Fe")[2])
+    row = f'<tr data-atom="{atom}" tabindex="0" class="mlipkit-chosen">'
+    assert row not in app.table.value
+    app.structure.picked = {"atom1": {"index": atom}}
+    assert row in app.table.value and "chosen" in app.structure.component
+    app.page.clicked = [atom + 1, 1]
+    assert row not in app.table.value and app.structure.drawn["chosen"] == atom + 1
+
+
+def test_labels_and_colours_on_request():
+    app = mk.explore(ordering="x050_na01_fe02", model="blind", geometry="relaxed")
+    assert "labels" not in app.structure.component
+    app.names.value = True
+    texts = [t for t in app.structure.drawn["texts"] if t]
+    assert sorted(t.split(":")[0] for t in texts) == sorted(
+        ["Na 0", "Na 1", "Fe 0", "Fe 1", "Fe 2", "Fe 3"]
     )
+    moments = app.state.moments(app.state.series)
+    numbers = app.state.numbers[app.state.atoms.symbols == "Fe"]
+    for number, moment in zip(numbers, moments):
+        assert any(f"Fe {number}: " in t and f"{moment:.2f} µB" in t for t in texts)
+    app.names.value = False
+    assert "labels" not in app.structure.component
+    by_state = app.structure.drawn["colours"]
+    app.colour.value = "moment"
+    assert "|moment|" in app.legend.value and f"{max(moments):.2f} µB" in app.legend.value
+    fe = np.flatnonzero(app.state.atoms.symbols == "Fe")
+    colours = [app.structure.drawn["colours"][i] for i in fe]
+    same = np.abs(moments[:, None] - moments) < 1e-9
+    assert colours != [by_state[i] for i in fe]
+    for i, j in itertools.combinations(range(len(fe)), 2):
+        assert (colours[i] == colours[j]) or not same[i, j]
+    app.colour.value = "error"
+    assert "error of the moment 0.00" in app.legend.value
+    app.colour.value = "state"
+    assert app.structure.drawn["colours"] == by_state
 
 
 def test_nothing_needs_torch_before_the_first_flip():
     code = (
         "import sys, mlipkit as mk; app = mk.explore(); app.state.model = 'aware'; print('torch' "
         "in sys.modules); "
-        "app.state.ordering = 'x050_na01_fe01'; app.state.flip(3); print('torch' in sys.modules)"
+        "app.state.ordering = 'x050_na01_fe01'; app.state.swap(2, 4); print('torch' in sys.modules)"
     )
     assert subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True
@@ -237,14 +305,16 @@ def test_nothing_needs_torch_before_the_first_flip():
 
 def test_ladder_shows_the_levels_of_the_chosen_arrangement():
     app = mk.explore(ordering="x050_na01_fe02", model="aware")
-    ladder = next(t for t in app.figure.data if t.xaxis == "x2" and t.name == app.state.series)
+    ladder = next(
+        t for t in app.figure.data if t.xaxis == "x2" and t.name == "CHGNet, charge-aware"
+    )
     for ordering in ("x050_na01_fe02", "x025_na0_fe013"):
         app.state.ordering = ordering
         high = app.figure.layout.xaxis2.range[1]
         shown = {
             name: y
             for x, y, name in zip(ladder.x, ladder.y, ladder.text)
-            if x is not None and x > high - 1 and x < high
+            if x is not None and x > high - 1.5 and x < high
         }
         assert shown == pytest.approx(app.state.levels("chgnet_aware"))
         assert app.figure.layout.shapes[3].yanchor == pytest.approx(shown[ordering])
@@ -436,7 +506,9 @@ class Points:
 def test_the_same_spot_again_goes_on_to_the_next_ordering():
     app = mk.explore(ordering="x050_na01_fe02", model="blind", geometry="relaxed")
     hull = next(
-        t for t in app.figure.data if t.visible and t.name == "chgnet_blind" and t.xaxis == "x"
+        t
+        for t in app.figure.data
+        if t.visible and t.name == "CHGNet, charge-blind" and t.xaxis == "x"
     )
     spot = Points([list(hull.text).index("x050_na01_fe01")])
     app._click(hull, spot, None)

@@ -5,6 +5,7 @@ import pytest
 
 import mlipkit as mk
 from mlipkit.pictures import plots, structure_view
+from mlipkit.pictures import shapes as shapes_of
 
 
 def test_parity_holds_the_numbers_it_was_given():
@@ -14,7 +15,7 @@ def test_parity_holds_the_numbers_it_was_given():
         text=["a", "b", "c"],
         held_out=[True, False, True],
     )
-    assert [t.name for t in figure.data] == ["blind", "aware", ""]
+    assert [t.name for t in figure.data] == ["charge-blind", "charge-aware", ""]
     assert list(figure.data[1].y) == [0, 1, 2.5]
     assert list(figure.data[1].marker.symbol) == ["diamond", "diamond-open", "diamond"]
     assert (
@@ -55,15 +56,17 @@ def test_beside_keeps_both_figures(ends):
         plots.parity(energy, {"aware": energy}),
     )
     both = plots.beside(left, right)
-    assert [(t.name, t.xaxis) for t in both.data] == [("DFT", "x")] * 2 + [("aware", "x")] * 2 + [
-        ("aware", "x2"),
+    assert [(t.name, t.xaxis) for t in both.data] == [("DFT", "x")] * 2 + [
+        ("charge-aware", "x")
+    ] * 2 + [
+        ("charge-aware", "x2"),
         ("", "x2"),
     ]
     assert (
         both.layout.yaxis2.range == right.layout.yaxis.range
         and both.layout.xaxis.title.text == left.layout.xaxis.title.text
     )
-    assert [t.name for t in both.data if t.showlegend is not False] == ["DFT", "aware"]
+    assert [t.name for t in both.data if t.showlegend is not False] == ["DFT", "charge-aware"]
 
 
 def test_histogram_counts_every_site_and_draws_the_references(frames):
@@ -80,7 +83,7 @@ def test_histogram_counts_every_site_and_draws_the_references(frames):
 
 def test_other_metals_get_colour_legend_and_histogram(mixed):
     mixed.symbols[mixed.symbols == "Fe"] = "Mn"
-    colours = np.array(structure_view.atom_colours(mixed))
+    colours = np.array(shapes_of.atom_colours(mixed))
     assert set(colours[mixed.symbols == "Mn"]) == {plots.VALENCE[2], plots.VALENCE[3]}
     assert "Mn<sup>2+</sup>" in structure_view.legend(
         mixed
@@ -89,16 +92,16 @@ def test_other_metals_get_colour_legend_and_histogram(mixed):
 
 
 def test_colours_follow_the_oxidation_states(mixed):
-    colours = np.array(structure_view.atom_colours(mixed))
+    colours = np.array(shapes_of.atom_colours(mixed))
     assert set(colours[mixed.arrays["oxi_states"] == 3]) == {plots.VALENCE[3]}
     del mixed.arrays["oxi_states"]
-    assert set(np.array(structure_view.atom_colours(mixed))[mixed.symbols == "Fe"]) == {
-        structure_view.COLOURS["Fe"]
+    assert set(np.array(shapes_of.atom_colours(mixed))[mixed.symbols == "Fe"]) == {
+        shapes_of.COLOURS["Fe"]
     }
 
 
 def test_bonds_complete_the_polyhedra(mixed):
-    shapes = structure_view.bonds(mixed)
+    shapes = shapes_of.bonds(mixed, shapes_of.atom_colours(mixed))
     sticks = [s for s in shapes if s[0] == "cylinder"]
     assert len(sticks) == 4 * 6 + 4 * 4  # FeO6 and PO4
     lengths = [np.linalg.norm(np.subtract(s[2], s[1])) for s in sticks]
@@ -106,18 +109,24 @@ def test_bonds_complete_the_polyhedra(mixed):
 
 
 def test_cell_has_twelve_edges_of_the_right_length(mixed):
-    lengths = [np.linalg.norm(np.subtract(s[2], s[1])) for s in structure_view.cell_edges(mixed)]
-    assert sorted(lengths) == pytest.approx(sorted(np.repeat(mixed.cell.lengths(), 4)))
+    shapes = shapes_of.cell_edges(mixed)
+    edges = [np.linalg.norm(np.subtract(s[2], s[1])) for s in shapes if s[0] == "cylinder"]
+    assert sorted(edges) == pytest.approx(sorted(np.repeat(mixed.cell.lengths(), 4)))
+    # its axes are named, each beyond the end of its own vector
+    names = {s[4]: np.array(s[1]) for s in shapes if s[0] == "text"}
+    for name, vector in zip("abc", mixed.cell.array):
+        assert np.cross(names[name], vector) == pytest.approx(np.zeros(3))
+        assert np.linalg.norm(names[name]) > np.linalg.norm(vector)
 
 
 def test_arrows_are_as_long_as_the_moments(mixed):
-    arrows = structure_view.arrows(mixed)
+    arrows = shapes_of.arrows(mixed)
     assert len(arrows) == 4
     lengths = sorted(np.subtract(a[2], a[1])[2] for a in arrows)
     assert lengths == pytest.approx(
         sorted(0.65 * mixed.get_magnetic_moments()[mixed.symbols == "Fe"])
     )
-    assert structure_view.arrows(mixed.copy()) == []  # no moments, no arrows
+    assert shapes_of.arrows(mixed.copy()) == []  # no moments, no arrows
 
 
 def test_redrawing_leaves_no_components_behind(ends):
@@ -128,16 +137,15 @@ def test_redrawing_leaves_no_components_behind(ends):
 
 
 def test_octahedra_have_eight_faces_in_the_colour_of_their_iron(mixed):
-    shapes = structure_view.polyhedra(mixed)
+    shapes = shapes_of.polyhedra(mixed, shapes_of.atom_colours(mixed))
     assert len(shapes) == 4
     for shape, i in zip(shapes, np.flatnonzero(mixed.symbols == "Fe")):
         points = np.reshape(shape[1], (-1, 3))
         assert len(points) == 8 * 3 and len(np.unique(points.round(6), axis=0)) == 6
         assert np.linalg.norm(points - mixed.positions[i], axis=1).max() < 2.6
-        assert shape[2][:3] == structure_view._rgb(plots.VALENCE[mixed.arrays["oxi_states"][i]])
-    assert (
-        structure_view.polyhedra(mixed[[i for i, s in enumerate(mixed.symbols) if s != "O"]]) == []
-    )
+        assert shape[2][:3] == shapes_of.rgb(plots.VALENCE[mixed.arrays["oxi_states"][i]])
+    bare = mixed[[i for i, s in enumerate(mixed.symbols) if s != "O"]]
+    assert shapes_of.polyhedra(bare, shapes_of.atom_colours(bare)) == []
 
 
 def test_moving_atoms_moves_them_in_place_and_a_page_opened_later_sees_them_there(mixed):
@@ -201,8 +209,8 @@ def test_bars_and_learning_curve():
         "meV",
     )
     assert [(t.name, list(t.y), t.marker.pattern.shape) for t in figure.data] == [
-        ("mace blind", [1.0, 3.0], "/"),
-        ("mace aware", [2.0, 4.0], ""),
+        ("MACE, charge-blind", [1.0, 3.0], "/"),
+        ("MACE, charge-aware", [2.0, 4.0], ""),
     ]
     figure = plots.learning_curve(
         [
@@ -230,7 +238,8 @@ def test_series_differ_in_grey(ends):
 def test_voltage_is_a_staircase(ends):
     profile = mk.voltage_profile(ends)
     figure = plots.voltage({"DFT": profile, "mace_aware": profile})
-    assert [t.name for t in figure.data] == ["DFT", "mace_aware"] and list(figure.data[0].x) == [
+    names = [t.name for t in figure.data]
+    assert names == ["DFT", "MACE, charge-aware"] and list(figure.data[0].x) == [
         0,
         0.5,
         0.5,
@@ -245,12 +254,14 @@ def test_bars_of_error_by(frames):
     table = mk.error_by(test, mk.load_predictions(), "x", 0.95)
     figure = plots.error_by(table)
     by_name = {t.name: t for t in figure.data}
-    bar = by_name["mace_blind"]
+    bar = by_name["MACE, charge-blind"]
     assert (
         list(bar.x) == ["x = 0.25", "x = 0.5", "x = 0.75"]
         and list(bar.y) == table.loc["mace_blind", "energy"].tolist()
     )
-    assert bar.marker.pattern.shape == "/" and by_name["mace_aware"].marker.pattern.shape == ""
+    assert (
+        bar.marker.pattern.shape == "/" and by_name["MACE, charge-aware"].marker.pattern.shape == ""
+    )
     assert bar.error_y.array[1] == pytest.approx(
         table.loc[("mace_blind", 0.5), "energy_high"] - bar.y[1]
     )

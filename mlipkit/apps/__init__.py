@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "explorer": ["explore"],
         "explorer_state": ["ExplorerState"],
+        "study": ["study"],
         "player": ["play", "PlayerState"],
         "threshold": ["explore_threshold"],
         "upload": ["upload"],

@@ -130,6 +130,7 @@ class ExplorerView(w.VBox):
         self.slider.observe(self._choose_step, "value")
         self.structure.observe(self._pick, names=["picked"])
         self.page.observe(lambda change: self._take(change["new"][0]), "clicked")
+        self.click.observe(self._forget, "value")
         self.reset.on_click(lambda button: state.set_trait("flips", ()))
         for box in (self.octahedra, self.names, self.colour):
             box.observe(lambda change: self._draw(state.atoms), "value")
@@ -269,6 +270,10 @@ class ExplorerView(w.VBox):
             s.swap(before, i)
         else:
             self._show(s.atoms)
+
+    def _forget(self, change):
+        self.chosen = None
+        self._show(self.state.atoms)
 
     def _can_swap(self, a, b):
         atoms, given = self.state.ends[self.state.index], self.state.given

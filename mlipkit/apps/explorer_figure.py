@@ -64,7 +64,8 @@ def _ladders(state, geometry):
             dft, model = (state.levels(name, geometry, group) for name in ("DFT", series))
             labels = _level_labels(model)
             for name, (colour, symbol) in zip(model, itertools.cycle(LEVELS)):
-                x += [APART * k, APART * k + 1, None]
+                # DFT alone stands where the model would
+                x += [APART * k if dft and series != "DFT" else None, APART * k + 1, None]
                 y += [dft.get(name), model[name], None]
                 text, says = text + [name] * 3, [*says, "", f"  {labels.get(name, '')}", ""]
                 colours, symbols = colours + [colour] * 3, symbols + [symbol] * 3

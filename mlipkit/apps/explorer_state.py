@@ -99,6 +99,7 @@ class ExplorerState(t.HasTraits):
             )
         self.ends, self.tables = self.data.ends, self.data.tables
         self.names = [a.info["ordering"] for a in self.ends]
+        self._x = np.array([a.info["x"] for a in self.ends], float)
         self.held_out = [a.info.get("split", "train") != "train" for a in self.ends]
         self.mixed = np.array([_is_mixed(a) for a in self.ends])
         self.geometries = [g for g in GEOMETRIES if g in self.tables]
@@ -107,7 +108,7 @@ class ExplorerState(t.HasTraits):
         self._potentials, self._live, self._relaxations, self._told_on_dft = {}, {}, {}, {}
         self._numbers = {}
         if "ordering" not in kwargs:
-            kwargs["ordering"] = self.orderings(kwargs["x"])[0] if "x" in kwargs else self.names[0]
+            kwargs["ordering"] = self.orderings(kwargs.get("x", self._fullest))[0]
         kwargs.pop("x", None)  # follows from the ordering
         kwargs.setdefault("architecture", next(iter(self.families), ""))
         kwargs.setdefault("model", self._usual(kwargs["architecture"]))
@@ -117,6 +118,11 @@ class ExplorerState(t.HasTraits):
         """{series: hull}, a row per ordering, in order."""
         models = {name: self.data.hull(geometry, name) for name in self.tables[geometry]}
         return {"DFT": self.data.hull(geometry), **models}
+
+    @property
+    def _fullest(self):
+        """The composition of which there are the most orderings."""
+        return max(self.compositions, key=lambda x: sum(np.isclose(self._x, x)))
 
     @property
     def families(self):
@@ -319,10 +325,11 @@ class ExplorerState(t.HasTraits):
     def swap(self, a, b):
         """Let two atoms of one element change states, so that the cell stays balanced."""
         a, b, atoms = int(a), int(b), self.ends[self.index]
-        if atoms.symbols[a] != atoms.symbols[b]:
+        sites = redox_sites(atoms)
+        if a not in sites or b not in sites or atoms.symbols[a] != atoms.symbols[b]:
             raise t.TraitError(
-                f"{atoms.symbols[a]} and {atoms.symbols[b]} cannot change states: two of one "
-                "element can"
+                f"atoms {a} and {b} cannot change states: two {self.metal} of one element can, "
+                f"which are atoms {', '.join(map(str, sites))}"
             )
         given = self.given
         change = {a: int(given[b]), b: int(given[a])}

@@ -1,0 +1,112 @@
+"""From frames to the explorer in one call; every step is a call of its own too."""
+
+import os
+from pathlib import Path
+
+from mlipkit.apps.explorer import ExplorerView
+from mlipkit.apps.explorer_state import ExplorerState
+from mlipkit.files import InputError, write_atomically
+from mlipkit.frames.readers import read_frames
+from mlipkit.orderings.naming import name_orderings
+from mlipkit.pictures.figures import joined
+from mlipkit.relaxation.geometries import compare_geometries
+
+KINDS = {"blind": False, "aware": True}
+
+
+def study(
+    frames,
+    folder="study",
+    architecture="chgnet",
+    relax=True,
+    compound=None,
+    host=None,
+    seed=0,
+    progress=True,
+    octahedra=False,
+    **training,
+):
+    """Infer the charges in DFT frames of a compound, name and split its orderings, train a
+    charge-blind and a charge-aware model on the same frames, let both relax every ordering, and
+    open the explorer.
+
+    The same as `read_frames`, `name_orderings`, `train` (twice), `compare_geometries` and `explore`
+    one after the other. A call with the same frames and folder goes on where an earlier one was
+    stopped.
+
+    Parameters
+    ----------
+    frames : list of ase.Atoms, or str or Path
+        With energies, forces and moments; or a file or folder that `read_frames` reads.
+    folder : str or Path
+        Checkpoints, relaxations and ``predictions.csv`` are kept there.
+    architecture : str or sequence of str
+        ``"chgnet"`` (fine-tuned), ``"cpainn"`` or ``"mace"`` (from random weights), or several.
+    relax : bool
+        Relax all orderings with the models, from the undistorted host: what shows best whether a
+        model keeps the charges.
+    compound, host
+        As for `name_orderings`.
+    seed, **training
+        As for `train`: ``epochs=``, ``batch_size=``, ``device=`` ...
+    progress : bool
+        Progress bars.
+    octahedra : bool
+        As for `explore`.
+
+    Returns
+    -------
+    ExplorerView
+        ``.frames`` and ``.models`` are what it was made from.
+
+    Raises
+    ------
+    InputError
+        As the steps do; when there are too few orderings to hold some out.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"study: folder={str(folder)!r} is a file; give a folder to write into")
+    architectures = [architecture] if isinstance(architecture, str) else list(architecture)
+    if isinstance(frames, (str, os.PathLike)):
+        frames = read_frames(frames, progress=progress)
+    frames = name_orderings(frames, host, compound, progress=progress)
+    _check_splits(frames)
+    from mlipkit.models.training import train
+
+    models = {}
+    for name in architectures:
+        for kind, aware in KINDS.items():
+            models[joined(name, kind)], _ = train(
+                name, frames, aware, seed, folder=folder, progress=progress, **training
+            )
+    data = compare_geometries(
+        frames,
+        models,
+        relax=relax,
+        folder=folder / "relaxations",
+        compound=compound,
+        progress=progress,
+    )
+    _write_predictions(folder / "predictions.csv", data)
+    start = {"geometry": "relaxed"} if "relaxed" in data.tables else {}
+    app = ExplorerView(ExplorerState(data, **start), octahedra)
+    app.frames, app.models = frames, models
+    return app
+
+
+def _check_splits(frames):
+    there = {a.info.get("split") for a in frames}
+    if missing := [split for split in ("train", "validation") if split not in there]:
+        orderings = {a.info["ordering"] for a in frames}
+        raise InputError(
+            f"study: {len(orderings)} charge orderings leave none for {' and '.join(missing)}: "
+            "frames of three or more are needed, or a split of your own in info['split']"
+        )
+
+
+def _write_predictions(path, data):
+    import pandas as pd
+
+    tables = [rows.assign(model=name) for name, rows in data.tables["dft"].items()]
+    write_atomically(path, pd.concat(tables).to_csv(index=False))
