@@ -71,6 +71,8 @@ def test_titanates():
     for element, state in (("La", 3), ("Sr", 4)):
         assert states(planted(f"{element}TiO3", {"Ti": 0.8 * (state == 3)}), "Ti")[0] == [state]
     assert states(planted("La2TiVO6", {"Ti": 0.85, "V": 1.9}), "Ti")[0] == [3]  # no V2+ with Ti4+
+    both = planted("La2TiVO6", {"Ti": 0.85, "V": 1.9})
+    assert mk.compound(both).redox == {"V": (3,), "Ti": (3,)}
     assert states(planted("EuTiO3", {"Eu": 6.7}), "Eu")[0] == [2]
 
 

@@ -205,8 +205,9 @@ def compound(frames):
     """What the compound of some frames is.
 
     The mobile ion is the one whose number varies while the framework stays (or the only alkali
-    metal there is); redox-active metals are those of `reference_table`, with the states that are
-    on the frames or that their moments tell.
+    metal there is); redox-active metals are those of `reference_table` (Ti, Nb, Mo and W
+    where there is no other or one of them is seen reduced), with the states that are on the frames
+    or that their moments tell.
 
     Parameters
     ----------
