@@ -600,19 +600,23 @@ class ExplorerState(t.HasTraits):
         """``found``, ``kept`` and ``clear`` of every ordering for the chosen model and geometry."""
         if self.geometry != "dft":
             return self.tables[self.geometry][self.series]
-        if self.series in self._told_on_dft:
-            return self._told_on_dft[self.series]
+        # together, so that the toggle between them has nothing to work out
+        for name in (joined(self.architecture, kind) for kind in self.models):
+            if name not in self._told_on_dft:
+                self._told_on_dft[name] = self._told_by(self.tables["dft"][name])
+        return self._told_on_dft[self.series]
+
+    def _told_by(self, table):
         import pandas as pd
 
         rows = []
-        for atoms, row in zip(self.ends, self.tables["dft"][self.series].to_dict("records")):
+        for atoms, row in zip(self.ends, table.to_dict("records")):
             magmoms, sites = np.zeros(len(atoms)), redox_sites(atoms)
             magmoms[sites] = [row.get(f"magmom_{k}", np.nan) for k in range(len(sites))]
             said = told(atoms, magmoms, self.data.compound)
             said["found"] = atoms.info["ordering"] if said["kept"] else "another"
             rows.append(said)
-        self._told_on_dft[self.series] = pd.DataFrame(rows)
-        return self._told_on_dft[self.series]
+        return pd.DataFrame(rows)
 
 
 def _is_mixed(atoms):

@@ -157,9 +157,9 @@ def compare_geometries(
     relaxed, host, hosts = dict(relaxations or {}), None, None
     try:
         host = host_of(ends, compound)
-        hosts = [_on_its_sites(atoms, host, compound) for atoms in ends]
+        if models:
+            hosts = [_on_its_sites(atoms, host, compound) for atoms in ends]
     except InputError as reason:
-        host = None
         warnings.warn(f"no undistorted host to show: {reason}", stacklevel=2)
     if models and hosts:
         tables["host"] = {
