@@ -21,8 +21,9 @@ import numpy as np
 from mlipkit.files import InputError
 from mlipkit.frames.readers.compressed import ENDINGS, open_text
 from mlipkit.frames.readers.extxyz import ATOM_LABELS, Frame, iter_records, to_atoms
+from mlipkit.frames.readers.keys import LabelKeys
 
-FORMAT = 1  # of the HDF5 files; a change makes every file be converted anew
+FORMAT = 2  # of the HDF5 files; a change makes every file be converted anew
 # what goes beyond (comments that were read as keys) is kept in the JSON text
 MAX_COLUMNS = 64
 CHUNK = 2**20  # rows that are moved at once
@@ -40,7 +41,7 @@ def cache_folder(cache=None):
     return Path(folder).expanduser().absolute()
 
 
-def open_frames(path, cache=None, progress=True, info=None, proxies=None):
+def open_frames(path, cache=None, progress=True, info=None, proxies=None, keys=None):
     """Open a file of frames without reading it into memory.
 
     The first time, the file is converted with a progress bar (it may be interrupted, and then
@@ -58,6 +59,9 @@ def open_frames(path, cache=None, progress=True, info=None, proxies=None):
         Put into ``info`` of every frame.
     proxies : dict, optional
         Such as ``{"Ga": ("Fe", 3)}``, the map of `decode_proxies`.
+    keys : dict, optional
+        Under which names the file has its labels, as of `mlipkit.read_frames`. What is guessed
+        without it is said once, when the file is converted.
 
     Returns
     -------
@@ -73,14 +77,14 @@ def open_frames(path, cache=None, progress=True, info=None, proxies=None):
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
-        place, state = _digest(str(path), info, proxies)[:10], _state(path)
+        place, state = _digest(str(path), info, proxies, keys)[:10], _state(path)
     except OSError as reason:
         raise InputError(f"{path}: cannot be read ({reason.strerror})") from None
     stored = folder / f"{path.stem[:60]}-{place}-{state}.h5"
     # not there yet, or damaged: convert
     with contextlib.suppress(OSError, KeyError, ValueError):
         return FrameSequence([_Store(stored)])
-    frames = _read(path, progress)
+    frames = _read(path, progress, keys)
     if info or proxies:
         frames = (_edited(frame, info or {}, proxies or {}) for frame in frames)
     try:
@@ -442,24 +446,26 @@ def _state(path):
         return _digest(FORMAT, stat.st_size, stat.st_mtime_ns, head, file.read())[:16]
 
 
-def _read(path, progress):
+def _read(path, progress, keys):
     if not re.search(r"\.(ext)?xyz(\.(gz|xz|bz2))?$", path.name.lower()):
         from mlipkit.frames.readers import read_frames
 
-        yield from map(_taken_apart, read_frames(path))
+        yield from map(_taken_apart, read_frames(path, keys=keys))
         return
     from tqdm.auto import tqdm
 
+    labels = LabelKeys(keys, str(path))
     size = None if path.suffix.lower() in ENDINGS else path.stat().st_size
     with (
         open_text(path) as lines,
         tqdm(total=size, unit="B", unit_scale=True, desc=path.name, disable=not progress) as bar,
     ):
         for i, frame in enumerate(iter_records(lines, path)):
-            yield frame
+            yield labels.of_frame(frame)
             if i % 256 == 0:
                 bar.update(lines.buffer.tell() - bar.n)
         bar.update(lines.buffer.tell() - bar.n)
+    labels.finish()
 
 
 def _taken_apart(atoms):

@@ -3,6 +3,7 @@
 import os
 import re
 import warnings
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 
@@ -11,26 +12,46 @@ import numpy as np
 from mlipkit.files import InputError
 from mlipkit.frames.labels import checked_frame, decode_proxies
 from mlipkit.frames.readers.compressed import open_bytes, open_text
+from mlipkit.frames.readers.keys import LabelKeys
 
 KNOWN = (
-    "VASP OUTCAR and vasprun.xml, extended XYZ, ASE database (.db, .json) and trajectory (.traj), "
-    "CHGNet-style JSON; "
-    "each also as .gz, .xz or .bz2, or a folder of them"
+    "VASP OUTCAR, vasprun.xml and vaspout.h5, outputs of Quantum ESPRESSO, CP2K, FHI-aims, GPAW, "
+    "ABINIT and CASTEP, extended XYZ, ASE database (.db, .json) and trajectory (.traj), "
+    "CHGNet-style JSON; each also as .gz, .xz or .bz2, or a folder of them"
 )
+# (module, function, how the first 100 kB are told) of each code's output
+OUTPUTS = {
+    "Quantum ESPRESSO": ("through_ase", "read_espresso", rb"Program PWSCF"),
+    "CP2K": ("cp2k", "read_cp2k", rb"CP2K\| version string"),
+    "FHI-aims": (
+        "through_ase",
+        "read_aims",
+        rb"Invoking FHI-aims|Begin self-consistency loop: Init",
+    ),
+    "GPAW": ("through_ase", "read_gpaw", rb" ___ ___ ___ _ _ _ |\|__\|\|  \| \|\|/\\\|"),
+    "ABINIT": ("abinit_gpaw", "read_abinit", rb"\.Version\s+\S+\s+of ABINIT"),
+    "CASTEP": ("through_ase", "read_castep", rb"(Welcome|Materials Studio).*CASTEP"),
+    "vaspout.h5": ("vaspout", "read_vaspout", rb"^\x89HDF\r\n\x1a\n"),
+}
+# formats whose labels may be under any name
+KEYED = ("extxyz", "db", "traj", "json")
+# of files with these endings the content decides whether a folder's search reads them
+MAYBE = ("out", "pwo", "abo", "castep", "log", "txt", "h5")
 # read_outcar.py and the like lie beside the runs
 NOT_OUTCAR = ("py", "ipynb", "sh", "png", "pdf", "svg", "tar", "tgz", "zip")
 
 
-def read_frames(path, index=None, proxies=None, progress=True):
+def read_frames(path, index=None, proxies=None, progress=True, keys=None):
     """Read labelled frames from DFT results.
 
     Parameters
     ----------
     path : str or Path
-        A VASP OUTCAR or vasprun.xml, extended XYZ, ASE database or trajectory, or CHGNet-style
+        A VASP OUTCAR, vasprun.xml or vaspout.h5, an output of Quantum ESPRESSO (pw.x), CP2K,
+        FHI-aims, GPAW, ABINIT or CASTEP, extended XYZ, ASE database or trajectory, or CHGNet-style
         JSON, by name or else by content, also compressed (.gz, .xz, .bz2); or a folder, which is
-        searched for such files at any depth. There a vasprun.xml beside the OUTCAR of the same run
-        is read only when the OUTCAR cannot be.
+        searched for such files at any depth. Of the files of one VASP run the first that can be
+        read counts: OUTCAR, vaspout.h5, vasprun.xml.
     index : int, slice or str, optional
         Which frames of each file, such as ``-1``, ``slice(0, 10)`` or ``"::5"``; all by default.
     proxies : dict, optional
@@ -38,11 +59,18 @@ def read_frames(path, index=None, proxies=None, progress=True):
         `mlipkit.frames.labels.decode_proxies`. Nothing is decoded unless it is given.
     progress : bool
         Show a progress bar over the files of a folder.
+    keys : dict, optional
+        For extended XYZ, ASE databases and trajectories: under which name the file has a label,
+        such as ``{"energy": "REF_energy", "forces": "REF_forces", "virials": "REF_virials"}``, see
+        `mlipkit.frames.readers.keys.LabelKeys`. Without it, labels that are not under their own
+        names are looked for under usual ones (REF_energy, forces_dft, virial), with a warning that
+        says what was taken.
 
     Returns
     -------
     list of ase.Atoms
-        What a file has of ``energy`` and ``free_energy`` (eV; VASP: energy is that of sigma → 0),
+        What a file has of ``energy`` and ``free_energy`` (eV; energy is that of sigma → 0, but for
+        Quantum ESPRESSO, CP2K and ABINIT, which print free energies),
         ``forces`` (eV/Å), ``stress`` (Voigt-6 xx yy zz yz xz xy, eV/Å^3) and ``magmoms`` (µB), in a
         ``SinglePointCalculator``; what it lacks is absent, see `mlipkit.frames.labels.label`.
         ``info``: ``source`` (file), ``step`` (from 0, in the file or as the file says),
@@ -59,39 +87,41 @@ def read_frames(path, index=None, proxies=None, progress=True):
     Warns
     -----
     UserWarning
-        For each file of a folder that cannot be read, and for incomplete runs.
+        For each file of a folder that cannot be read, for incomplete runs, and for labels taken
+        from names that were guessed.
     """
     path, index = Path(path), _as_index(index)
+    LabelKeys(keys, "read_frames")  # refuses what is no map of keys
     if path.is_dir():
-        frames = _read_folder(path, index, progress)
+        frames = _read_folder(path, index, progress, keys)
     elif path.is_file():
-        frames = _read_file(path, index)
+        frames = _read_file(path, index, keys)
     else:
         raise InputError(f"{path}: no such file")
     return frames if proxies is None else [decode_proxies(atoms, proxies) for atoms in frames]
 
 
-def _read_folder(folder, index, progress):
+def _read_folder(folder, index, progress, keys):
     from tqdm.auto import tqdm
-
-    from mlipkit.frames.readers.vasp import sibling_outcar
 
     files = sorted(
         Path(root, name)
         for root, _, names in os.walk(folder)
         for name in names
-        if not name.startswith(".") and _format_by_name(name)
+        if not name.startswith(".") and _format_by_name(name, maybe=True)
     )
-    if not files:
+    kinds = {file: _format_by_name(file.name) or _output(file) for file in files}
+    kinds = {file: kind for file, kind in kinds.items() if kind}
+    if not kinds:
         raise InputError(f"{folder}: holds no file that is known by its name ({KNOWN})")
     frames, read, failed = [], set(), []
-    # their OUTCARs first
-    files.sort(key=lambda file: _format_by_name(file.name) == "vasprun.xml")
+    # the richest of each run first
+    files = sorted(kinds, key=lambda file: (_LATE.get(kinds[file], 0), file))
     for file in tqdm(files, unit="file", disable=not progress):
-        if _format_by_name(file.name) == "vasprun.xml" and sibling_outcar(file) in read:
+        if _is_read(file, kinds, read):
             continue
         try:
-            found = _read_file(file, index)
+            found = _read_file(file, index, keys if kinds[file] in KEYED else None)
             read.add(file)
             frames.append((file, found))
         except InputError as reason:
@@ -104,14 +134,36 @@ def _read_folder(folder, index, progress):
     return [atoms for _, found in sorted(frames, key=lambda entry: entry[0]) for atoms in found]
 
 
-def _read_file(path, index):
-    frames = []
+# what holds less of a run than other files of it comes after them
+_LATE = {"vaspout.h5": 1, "vasprun.xml": 2, "extxyz": 3}
+
+
+def _is_read(file, kinds, read):
+    """Whether another file of the same run has been read."""
+    from mlipkit.frames.readers.vasp import sibling_outcar
+
+    beside = {kinds[other] for other in read if other.parent == file.parent}
+    if kinds[file] == "vasprun.xml":
+        return sibling_outcar(file) in read or file.with_name("vaspout.h5") in read
+    if kinds[file] == "vaspout.h5":
+        return file.with_name("OUTCAR") in read
+    return "CP2K" in beside and re.search(r"-pos-\d+\.xyz$", file.name) is not None
+
+
+def _read_file(path, index, keys=None):
+    frames, labels = [], LabelKeys(keys, str(path))
     try:
         kind = _format_by_name(path.name) or _format_by_content(path)
         if kind is None:
             raise InputError(f"{path}: cannot tell what this file is; known are {KNOWN}")
-        for i, atoms in _chosen(enumerate(_reader(kind)(path)), index):
+        if keys is not None and kind not in KEYED:
+            raise InputError(
+                f"{path}: keys= is for extended XYZ, ASE databases and trajectories; an output of "
+                f"a code ({kind}) has its labels under names of its own"
+            )
+        for i, atoms in _chosen(enumerate(_reader(kind, labels)(path)), index):
             frames.append(checked_frame(atoms, str(path), i))
+        labels.finish()
     except InputError:
         raise
     except Exception as reason:  # parsers raise many kinds, none of them for people
@@ -126,23 +178,27 @@ def _read_file(path, index):
     return frames
 
 
-def _reader(kind):
+def _reader(kind, labels):
     if kind in ("OUTCAR", "vasprun.xml"):
         from mlipkit.frames.readers import vasp
 
         return {"OUTCAR": vasp.read_outcar, "vasprun.xml": vasp.read_vasprun}[kind]
     if kind == "extxyz":
-        return _iter_extxyz
+        return lambda path: _iter_extxyz(path, labels)
+    if kind in OUTPUTS:
+        module, function, _ = OUTPUTS[kind]
+        return getattr(import_module(f"mlipkit.frames.readers.{module}"), function)
     from mlipkit.frames.readers import databases
 
-    return {"db": databases.iter_db, "traj": databases.iter_traj, "json": databases.iter_json}[kind]
+    readers = {"db": databases.iter_db, "traj": databases.iter_traj, "json": databases.iter_json}
+    return lambda path: map(labels.of_atoms, readers[kind](path))
 
 
-def _iter_extxyz(path):
-    from mlipkit.frames.readers.extxyz import iter_frames
+def _iter_extxyz(path, labels):
+    from mlipkit.frames.readers.extxyz import iter_records, to_atoms
 
     with open_text(path) as lines:
-        yield from iter_frames(lines, str(path))
+        yield from map(to_atoms, map(labels.of_frame, iter_records(lines, str(path))))
 
 
 def _as_index(index):
@@ -172,14 +228,17 @@ def _chosen(frames, index):
     return list(frames)[part]
 
 
-def _format_by_name(name):
+def _format_by_name(name, maybe=False):
+    """What a name says that a file is; with `maybe`, also that its content may."""
     name = re.sub(r"\.(gz|xz|bz2)$", "", name.lower())
     ending = name.rpartition(".")[2]
     if ending in ("extxyz", "xyz", "db", "traj", "json"):
         return {"xyz": "extxyz"}.get(ending, ending)
     if "vasprun" in name and ".xml" in name:
         return "vasprun.xml"
-    return "OUTCAR" if "outcar" in name and ending not in NOT_OUTCAR else None
+    if "outcar" in name and ending not in NOT_OUTCAR:
+        return "OUTCAR"
+    return "maybe" if maybe and ending in MAYBE else None
 
 
 def _format_by_content(path):
@@ -198,4 +257,13 @@ def _format_by_content(path):
         return "OUTCAR"
     if re.match(rb"\d+\s*\n.*(Lattice|Properties|pbc|energy)=", start):
         return "extxyz"
-    return None
+    return next((kind for kind, (*_, sign) in OUTPUTS.items() if re.search(sign, head)), None)
+
+
+def _output(path):
+    """Which code's output a file is by its content, or None."""
+    try:
+        kind = _format_by_content(path)
+    except Exception:  # a damaged archive, no permission: nothing that is known to be ours
+        return None
+    return kind if kind in OUTPUTS else None
