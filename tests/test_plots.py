@@ -302,3 +302,38 @@ def test_export_without_a_browser_says_so_and_writes_the_rest(tmp_path, monkeypa
         r"curve.png was not written \(it takes a Chrome or Chromium\): .*\n$",
         capsys.readouterr().out,
     )
+
+
+def test_a_page_opened_later_says_the_same_of_every_atom(mixed):
+    view = structure_view.structure_view(mixed)
+    structure_view.draw(view, mixed, says=["this" for _ in mixed])
+    said = [m["args"][0] for m in view._ngl_msg_archive if "mlipkitSays =" in str(m["args"])]
+    assert len(said) == 1 and said[0].count('"this"') == len(mixed)
+    structure_view.draw(view, mixed)
+    fe = int(np.flatnonzero(mixed.symbols == "Fe")[0])
+    state, moment = mixed.arrays["oxi_states"][fe], mixed.get_magnetic_moments()[fe]
+    assert view.says[fe] == f"Fe {fe}: {state}+, {moment:.2f} µB"
+
+
+def test_bonds_stand_at_their_atoms_in_a_turned_cell(mixed):
+    """nglview's file turns a cell that does not stand along x: all that is drawn must turn with
+    it.
+    """
+    from scipy.spatial.transform import Rotation
+
+    turn = Rotation.from_euler("xyz", [40, 25, 110], degrees=True)
+    turned = mixed.copy()
+    turned.calc = mixed.calc
+    turned.set_cell(turn.apply(mixed.cell.array), scale_atoms=True)
+    view = structure_view.structure_view(turned, octahedra=True)
+    load = next(m for m in view.parts["atoms"] if m["methodName"] == "loadFile")
+    lines = [x for x in load["args"][0]["data"].splitlines() if x.startswith(("ATOM", "HETATM"))]
+    there = np.array([[float(x[30 + 8 * k : 38 + 8 * k]) for k in range(3)] for x in lines])
+    shapes = next(m for m in view.parts["bonds and cell"] if m["methodName"] == "addShape")
+    starts = {tuple(np.round(s[1], 2)) for s in shapes["args"][1] if s[0] == "cylinder"}
+    metal = np.flatnonzero(turned.symbols == "Fe")
+    for i in metal:
+        assert any(np.allclose(there[i], start, atol=0.02) for start in starts)
+    assert view.drawn["atoms"].get_all_distances(mic=True) == pytest.approx(
+        mixed.get_all_distances(mic=True), abs=1e-6
+    )

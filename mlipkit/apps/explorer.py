@@ -69,7 +69,7 @@ class ExplorerView(w.VBox):
         if len(compositions) > MANY:
             self.composition = w.SelectionSlider(options=compositions, description="x", style=BOLD)
         else:
-            self.composition = w.ToggleButtons(options=compositions, style={"button_width": "78px"})
+            self.composition = w.ToggleButtons(options=compositions, style=AUTO)
         self.composition.layout.display = "" if len(compositions) > 1 else "none"
         self.ordering = w.Dropdown(description="ordering", style=BOLD, layout={"width": "440px"})
         self.model = w.ToggleButtons(style=AUTO)
@@ -78,7 +78,7 @@ class ExplorerView(w.VBox):
             options=[(TITLES.get(a, a) or "others", a) for a in families],
             description="architecture",
             style=BOLD,
-            layout={"width": "190px", "display": "" if len(families) > 1 else "none"},
+            layout={"width": "auto", "display": "" if len(families) > 1 else "none"},
         )
         geometries = [g for g in GEOMETRY_ORDER if g in state.geometries]
         self.geometry = w.ToggleButtons(
@@ -87,10 +87,10 @@ class ExplorerView(w.VBox):
         self.close_up, self.large, self.names, self.octahedra = (
             w.Checkbox(description=says, indent=False, value=on, layout={"width": width})
             for says, on, width in (
-                ("zoom to the hull", False, "140px"),
-                ("large", False, "80px"),
-                ("labels", False, "80px"),
-                ("octahedra", octahedra, "100px"),
+                ("zoom to the hull", False, "auto"),
+                ("large", False, "auto"),
+                ("labels", False, "auto"),
+                ("octahedra", octahedra, "auto"),
             )
         )
         self.close_up.layout.display = self.composition.layout.display
@@ -102,7 +102,7 @@ class ExplorerView(w.VBox):
             style=BOLD,
             layout={"width": "210px"},
         )
-        self.reset = w.Button(description="undo", disabled=True, layout={"width": "60px"})
+        self.reset = w.Button(description="undo", disabled=True, layout={"width": "auto"})
         views = {"a": "look along a", "b": "look along b", "c": "look along c"}
         views |= {"reset": "the view of the beginning", "picture": "download a picture"}
         views |= {"full screen": "over the whole screen; escape ends it"}
@@ -187,8 +187,7 @@ class ExplorerView(w.VBox):
         elif name == "full screen":
             full_screen(self.structure)
         else:
-            cell = self.state.structure.cell.array
-            look_along(self.structure, None if name == "reset" else name, cell)
+            look_along(self.structure, None if name == "reset" else name)
 
     def _resize(self, change):
         large = change["new"]
@@ -196,7 +195,12 @@ class ExplorerView(w.VBox):
         self.structure.layout.height = "520px" if large else "330px"
         with self.figure.batch_update():
             self.figure.layout.height = LARGE if large else HEIGHT
-            self.figure.layout.font.size = 18 if large else 13
+            size = 18 if large else 13
+            self.figure.layout.font.size = size
+            self.figure.update_xaxes(title_font_size=size)
+            self.figure.update_yaxes(title_font_size=size)
+        # plotly takes a height for the end of fitting the page
+        self.figure._send_relayout_msg({"autosize": True})
 
     def _click(self, trace, points, selector):
         """Choose the ordering of a point. Where several lie on one spot their names are offered;
@@ -337,7 +341,8 @@ class ExplorerView(w.VBox):
         colours, scale = self._coloured(atoms)
         self.legend.value = legend(painted, scale)
         texts = [
-            text if self.names.value and number >= 0 else ""
+            # a font without µ
+            text.replace(" µB", "") if self.names.value and number >= 0 else ""
             for text, number in zip(says, s.numbers)
         ]
         draw(

@@ -36,7 +36,9 @@ def panels(state, geometry):
         parts["hull"] = plots.hull(hulls)
     parts["ladder"] = _ladders(state, geometry)
     if models and dft:
-        parts["parity"] = plots.parity(energies["DFT"], models, state.names, state.held_out)
+        what = "formation energy" if "hull" in parts else "energy above the lowest"
+        what = f"{what} (eV/f.u.)"
+        parts["parity"] = plots.parity(energies["DFT"], models, state.names, state.held_out, what)
         parts["parity"].update_traces(selector={"name": ""}, x=[-1, 1], y=[-1, 1])
     widths = [WIDTHS[name] for name in parts]
     figure = plots.beside(*parts.values(), widths=[w / sum(widths) for w in widths], spacing=0.085)
@@ -146,7 +148,8 @@ def arrange(figure, axes, of_geometry, state, close_up=False):
         ends = [*ends, height + 1e3 * flip]
     top = max(ends)
     figure.layout[f"xaxis{n}"].range = [at - 0.35 + (len(shown) == 1), at + 2.3]
-    figure.layout[f"xaxis{n}"].title.text = described(arrangement(s.ordering))
+    title = described(arrangement(s.ordering)) if len(s.compositions) > 1 else ""
+    figure.layout[f"xaxis{n}"].title.text = title or s.data.compound.html
     figure.layout[f"yaxis{n}"].range = [min(0, *ends) - 0.1 * (top + 20), 1.1 * top + 10]
     places = {name: at + (k or len(shown) == 1) for k, name in enumerate(shown)}
     rings += [

@@ -36,7 +36,8 @@ def story(state):
         said.append("this model predicts no moments, so it tells no charges")
     if state.geometry != "dft" and f["mixed"]:
         said.append(_window(f))
-    said.append(_lowest(state.x, f))
+    several = len(state.compositions) > 1
+    said.append(_lowest(state.x if several else None, f))
     if state.geometry != "host" and len(state.compositions) > 2:
         said.append(_on_hull(f))
     where = WHERE[state.geometry]
@@ -48,7 +49,8 @@ def _story_of_dft(state, f):
     at = f" at {compositions} compositions" if compositions > 1 else ""
     said = [f"{n} ordering{'s' * (n > 1)}{at}, {f['mixed']} of them mixed"]
     if f["dft_lowest"]:
-        said.append(f"the lowest at x = {state.x:g}: {f['dft_lowest'][0]}")
+        at = f" at x = {state.x:g}" if compositions > 1 else ""
+        said.append(f"the lowest{at}: {f['dft_lowest'][0]}")
     if compositions > 2:
         said.append("on the hull between the end members: " + (_names(f["dft_vertices"])))
     return f"<b>DFT, {state.data.compound.html}:</b> " + "; ".join(said) + "."
@@ -70,13 +72,14 @@ def _window(f):
 
 
 def _lowest(x, f):
+    at = "" if x is None else f" at x = {x:g}"
     if not f["dft_lowest"]:
-        return f"DFT has no energy here at x = {x:g}"
+        return f"DFT has no energy here{at}"
     right = f["lowest"] == f["dft_lowest"]
     told = f["lowest"][0] if len(f["lowest"]) == 1 else f"a tie of {len(f['lowest'])}"
     return judged(
         right,
-        f"the lowest at x = {x:g} is "
+        f"the lowest{at} is "
         + (f"DFT's, {told}" if right else f"{told}, not {f['dft_lowest'][0]}"),
     )
 
@@ -208,9 +211,11 @@ def tooltips(state, atoms):
         name = f"{symbol} {number if number >= 0 else i}"
         if i in rows:
             _, dft, moment, _, given, told = rows[i]
-            value = moment if state.series else dft
             state_now = given if state.flips or told is None else told
-            name += f": {state_now}+" + (f", {value:.2f} µB" if np.isfinite(value) else "")
+            value, by = (
+                (moment, "") if np.isfinite(moment) else (dft, " (DFT)" * bool(state.series))
+            )
+            name += f": {state_now}+" + (f", {value:.2f} µB{by}" if np.isfinite(value) else "")
         said.append(name)
     return said
 

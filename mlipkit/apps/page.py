@@ -8,24 +8,32 @@ import traitlets as t
 SCRIPT = """
 function render({ model, el }) {
   el.style.display = "none";
-  let root = null, seen = null;
+  let root = null, seen = null, sized = null, again = null, later = 0;
   const press = () => root.querySelectorAll("button.widget-toggle-button").forEach(b => {
     const on = String(b.classList.contains("mod-active"));
     if (b.getAttribute("aria-pressed") !== on) b.setAttribute("aria-pressed", on) });
+  const focus = () => { const row = root.querySelector(`tr[data-atom="${again}"]`);
+    if (row && document.activeElement === document.body) row.focus() };
+  const changed = () => { press(); if (again !== null) focus() };
+  const fit = () => { clearTimeout(later);
+    later = setTimeout(() => window.dispatchEvent(new Event("resize")), 150) };
   const atom = event => event.target.closest && event.target.closest("tr[data-atom]");
   const choose = row => {
     model.set("clicked", [Number(row.dataset.atom), model.get("clicked")[1] + 1]);
     model.save_changes() };
-  const click = event => { const row = atom(event); if (row) choose(row) };
+  const click = event => { const row = atom(event); again = null; if (row) choose(row) };
   const key = event => { const row = atom(event);
     if (row && (event.key === "Enter" || event.key === " ")) {
-      event.preventDefault(); event.stopPropagation(); choose(row) } };
+      event.preventDefault(); event.stopPropagation(); again = row.dataset.atom; choose(row) } };
   const start = () => {
     root = el.closest(".mlipkit-explorer");
     if (!root) return void setTimeout(start, 100);
     press();
-    seen = new MutationObserver(press);
+    seen = new MutationObserver(changed);
     seen.observe(root, { subtree: true, childList: true, attributeFilter: ["class"] });
+    sized = new ResizeObserver(fit);
+    const plots = root.querySelector(".mlipkit-pane-plots");
+    if (plots) sized.observe(plots);
     root.addEventListener("click", click);
     root.addEventListener("keydown", key, true) };
   start();
@@ -36,7 +44,7 @@ function render({ model, el }) {
     root.prepend(note) } };
   model.on("comm_live_update", dead); model.on("comm:close", dead);
   return () => { model.off("comm_live_update", dead); model.off("comm:close", dead);
-    if (seen) seen.disconnect();
+    if (seen) seen.disconnect(); if (sized) sized.disconnect();
     if (root) { root.removeEventListener("click", click);
       root.removeEventListener("keydown", key, true) } };
 }
@@ -60,6 +68,7 @@ STYLE = """
 .mlipkit-pane-text { grid-area: text; min-width: 0; }
 .mlipkit-explorer .js-plotly-plot { width: 100%; }
 .mlipkit-3d div:empty[style*="opacity: 0.7"] { display: none; }
+.mlipkit-3d > div > button { display: none !important; }
 .mlipkit-text { font: 13px/1.5 Arial, sans-serif; color: var(--ink); }
 .mlipkit-explorer .widget-html-content > div { color: var(--ink); }
 .mlipkit-right { color: var(--right); } .mlipkit-wrong { color: var(--wrong); }
@@ -80,7 +89,8 @@ STYLE = """
 .mlipkit-large .mlipkit-text, .mlipkit-large .widget-html-content > div {
   font-size: 18px !important; }
 .mlipkit-large .widget-button, .mlipkit-large .widget-toggle-button, .mlipkit-large .widget-label,
-.mlipkit-large select { font-size: 17px !important; height: 36px; }
+.mlipkit-large .widget-checkbox label, .mlipkit-large select {
+  font-size: 17px !important; height: 36px; }
 .mlipkit-busy { opacity: .55; cursor: progress; }
 .mlipkit-dead {
   background: #b71c1c; color: white; padding: 6px 12px; font: 14px Arial, sans-serif; }

@@ -86,7 +86,7 @@ def name_orderings(
 
     frames, compound = listed(frames, "name_orderings takes"), checked(compound)
     for i, atoms in enumerate(frames):
-        _give_states(atoms, i, compound)
+        give_states(atoms, i, compound, "name_orderings")
     write_names(frames, host, compound, max_distance, progress)
     known = all("split" in atoms.info for atoms in frames)
     if not known and len({atoms.info["ordering"] for atoms in frames}) >= 3:
@@ -95,15 +95,17 @@ def name_orderings(
 
 
 def named(frames, compound=None):
-    """Frames that have a name each: the same ones, or, where one has none, copies that are all
-    named anew, so that an ordering has one name.
+    """Frames that have a name and oxidation states each: the same ones, or, where one has none,
+    copies that are all named anew, so that an ordering has one name.
     """
     frames = listed(frames, "naming orderings takes")
-    if all(key in atoms.info for atoms in frames for key in NAMED[:3]):
+    known = all(key in atoms.info for atoms in frames for key in NAMED[:3])
+    if known and all("oxi_states" in atoms.arrays for atoms in frames):
         return frames
     copies = [atoms.copy() for atoms in frames]
-    for copy, atoms in zip(copies, frames):
+    for i, (copy, atoms) in enumerate(zip(copies, frames)):
         copy.calc = atoms.calc
+        give_states(copy, i, compound, "naming orderings")
     write_names(copies, None, compound)
     return copies
 
@@ -175,13 +177,13 @@ def orderings_table(
     return table
 
 
-def _give_states(atoms, i, compound):
+def give_states(atoms, i, compound, where):
     """Give a frame the oxidation states that it lacks."""
     known = () if compound is None else (compound.references, compound.fixed)
     try:
         atoms.set_array("oxi_states", known_states(atoms, *known))
     except InputError as reason:
-        raise InputError(f"name_orderings: frame {i}: {reason}") from None
+        raise InputError(f"{where}: frame {i}: {reason}") from None
 
 
 def write_names(frames, host=None, compound=None, max_distance=1.0, progress=True):

@@ -42,7 +42,9 @@ OTHERS = (("#56B4E9", "triangle-up"), ("#8C510A", "square"), ("#762A83", "star")
 PLAIN_BAR = {
     "displaylogo": False,
     "responsive": True,
-    "modeBarButtonsToRemove": ["sendDataToCloud", "editInChartStudio", "lasso2d", "select2d"],
+    "showSendToCloud": False,
+    "showEditInChartStudio": False,
+    "modeBarButtonsToRemove": ["sendChartToCloud", "sendDataToCloud", "lasso2d", "select2d"],
 }
 LAYOUT = {
     "template": "simple_white",

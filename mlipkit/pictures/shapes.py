@@ -105,9 +105,9 @@ def marks(atoms, marked, colour=MARK, radius=MARK_RADIUS):
 
 def labels(atoms, texts):
     """NGL shapes: a text at each atom that has one."""
-    up = np.array([0, 0, 0.75])
+    up = np.array([0, 0, 1.0])
     return [
-        ["text", (atoms.positions[i] + up).tolist(), rgb(LABEL), 1.1, text]
+        ["text", (atoms.positions[i] + up).tolist(), rgb(LABEL), 1.5, text]
         for i, text in enumerate(texts or ())
         if text
     ]

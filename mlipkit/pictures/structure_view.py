@@ -1,9 +1,11 @@
 """A crystal in 3D: metals coloured by oxidation state, moments as arrows, unit cell, legend."""
 
+import itertools
 import json
 import warnings
 
 import numpy as np
+from ase.geometry import cellpar_to_cell
 
 from mlipkit.charges.references import REDOX
 from mlipkit.frames.labels import label
@@ -28,6 +30,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # nglview 3 imports the deprecated pkg_resources
     import nglview as nv
 
+# the first view, as rotation vectors: c, the axis of the arrows, points up
+TILT, TURN = (-1.30, 0, 0), (0, 0, 0.35)
 SAME_ARROW = 0.05  # µB, 0.03 Å in the picture: arrows this close are not drawn anew
 # in the order in which a picture is made
 PARTS = (
@@ -53,9 +57,11 @@ if (hover) hover.callback = (stage, picked) => {
     const says = atom ? (stage.mlipkitSays || [])[atom.index] : arrow && picked.arrow.name;
     if (says) stage.tooltip.innerText = says; else stage.tooltip.style.display = 'none' }"""
 LOOK = """const stage = this.stage, group = stage.viewer.rotationGroup, q = %s;
-stage.viewerControls.rotate(new group.quaternion.constructor(...q)); stage.autoView(0)"""
+stage.viewerControls.rotate(new group.quaternion.constructor(...q));
+stage.autoView(0); stage.viewerControls.zoom(%s)"""
 FULL = """const stage = this.stage; stage.toggleFullscreen(stage.viewer.container);
-setTimeout(() => { stage.handleResize(); stage.autoView(0) }, 400)"""
+setTimeout(() => { stage.handleResize(); stage.autoView(0); stage.viewerControls.zoom(%s) }, 400)"""
+EDGE, ASPECT = 2.0, 1.5  # Å around the crystal; width of a picture over its height, at least
 
 
 class CrystalView(nv.NGLWidget):
@@ -200,9 +206,9 @@ def structure_view(atoms, width="100%", height="380px", octahedra=False):
     # a page opened again begins with the camera as it was left
     view.control.orient(np.eye(4).ravel().tolist())
     view.center()
-    view.control.spin([1, 0, 0], -1.30)  # c, the axis of the arrows, points up
-    view.control.spin([0, 0, 1], 0.35)
-    view.control.zoom(0.45)
+    view.control.spin([1, 0, 0], TILT[0])
+    view.control.spin([0, 0, 1], TURN[2])
+    view.control.zoom(_zoom(atoms, _turn(None, atoms.cell.array)))
     view.remember()
     return view
 
@@ -229,6 +235,7 @@ def draw(view, atoms, octahedra=False, marked=(), chosen=None, colours=None, tex
     says : list of str, optional
         Shown when the mouse is over an atom, by default as of `tooltips`.
     """
+    atoms = _upright(atoms)
     colours = atom_colours(atoms) if colours is None else list(colours)
     magmoms, texts = label(atoms, "magmoms"), tuple(texts or ())
     before = getattr(view, "drawn", None)
@@ -253,8 +260,8 @@ def draw(view, atoms, octahedra=False, marked=(), chosen=None, colours=None, tex
         "labels": differs("texts") or (moved and bool(texts)),
         "moments": moved or turned,
     }
-    _say(view, tooltips(atoms) if says is None else says)
-    if not (any(parts.values()) or painted):
+    said = _say(view, tooltips(atoms) if says is None else list(says))
+    if not (any(parts.values()) or painted or said):
         return
     view.drawn, outdated = now, []
     if not known:
@@ -282,6 +289,22 @@ def draw(view, atoms, octahedra=False, marked=(), chosen=None, colours=None, tex
     view.remember()
 
 
+def _upright(atoms):
+    """Turned as the file turns it by which nglview hands atoms to the browser: a along x, b in the
+    xy plane. Bonds, arrows and halos would else stand beside their atoms.
+    """
+    if not atoms.cell.rank == 3:
+        return atoms
+    cell = cellpar_to_cell(atoms.cell.cellpar())
+    if np.allclose(cell, atoms.cell.array, atol=1e-6):
+        return atoms
+    turned = atoms.copy()
+    turned.set_positions(atoms.cell.scaled_positions(atoms.positions) @ cell)
+    turned.set_cell(cell)
+    turned.calc = atoms.calc
+    return turned
+
+
 def _turned(before, now):
     """Whether an eye could tell the moments apart."""
     if before is None or now is None:
@@ -306,33 +329,54 @@ def _sign(state):
 
 
 def _say(view, texts):
-    if view.says != texts:
-        view.says = list(texts)
-        view.part, view.parts["labels said"] = "labels said", []
-        view._execute_js_code(f"this.stage.mlipkitSays = {json.dumps(view.says)}")
+    """Send the tooltips, and whether they are other ones than before."""
+    if view.says == texts:
+        return False
+    view.says, view.part, view.parts["labels said"] = texts, "labels said", []
+    view._execute_js_code(f"this.stage.mlipkitSays = {json.dumps(texts)}")
+    return True
 
 
-def look_along(view, axis, cell):
-    """Turn the camera: along ``"a"``, ``"b"`` or ``"c"`` of a cell, or, None, as in the beginning;
-    all of the cell is then in sight.
+def look_along(view, axis):
+    """Turn the camera: along ``"a"``, ``"b"`` or ``"c"`` of the cell, or, None, as in the
+    beginning; all of the crystal is then in sight.
     """
+    atoms = view.drawn["atoms"]
+    turn = _turn(None if axis is None else "abc".index(axis), atoms.cell.array)
+    quaternion = json.dumps(turn.as_quat().round(6).tolist())
+    view._execute_js_code(LOOK % (quaternion, _zoom(atoms, turn)), keep=False)
+
+
+def _turn(k, cell):
+    """The rotation into the view along the k-th vector of a cell, or (None) into the first view."""
     from scipy.spatial.transform import Rotation
 
-    if axis is None:
-        turn = Rotation.from_rotvec([0, 0, 0.35]) * Rotation.from_rotvec([-1.30, 0, 0])
-    else:
-        k = "abc".index(axis)
-        towards = cell[k] / np.linalg.norm(cell[k])
-        up = cell[(k + 2) % 3 if axis != "c" else 1]
-        up = up - (up @ towards) * towards
-        up = up / np.linalg.norm(up)
-        turn = Rotation.from_matrix(np.array([np.cross(up, towards), up, towards]))
-    view._execute_js_code(LOOK % json.dumps(turn.as_quat().round(6).tolist()), keep=False)
+    if k is None:
+        return Rotation.from_rotvec(TILT) * Rotation.from_rotvec(TURN)
+    towards = cell[k] / np.linalg.norm(cell[k])
+    up = cell[1 if k == 2 else 2]
+    up = up - (up @ towards) * towards
+    up = up / np.linalg.norm(up)
+    return Rotation.from_matrix(np.array([np.cross(up, towards), up, towards]))
+
+
+def _zoom(atoms, turn):
+    """What NGL's zoom makes of a picture that holds all of the crystal whichever way it is turned
+    (a sphere of its diagonal) one that is filled as it is turned now.
+    """
+    corners = np.array(list(itertools.product((0, 1), repeat=3))) @ atoms.cell.array
+    points = np.concatenate([atoms.positions, corners])
+    width, height, _ = np.ptp(turn.apply(points), axis=0) + EDGE
+    diagonal = np.linalg.norm(np.ptp(points, axis=0)) + EDGE
+    magnified = 0.9 * min(diagonal / height, ASPECT * diagonal / width)
+    return round(float(np.clip(1 - 1 / magnified, 0, 0.6)), 3)
 
 
 def full_screen(view):
     """The picture over the whole screen; again, or escape, ends it."""
-    view._execute_js_code(FULL, keep=False)
+    atoms = view.drawn["atoms"]
+    zoom = _zoom(atoms, _turn(None, atoms.cell.array))
+    view._execute_js_code(FULL % zoom, keep=False)
 
 
 def picture(view, name):

@@ -1,9 +1,11 @@
-"""Clicks in the apps: flip a valence, choose by the ladder, play a relaxation, the explorer as a
+"""Clicks in the apps: swap charges, choose by the ladder, play a relaxation, the explorer as a
 page of its own.
 """
 
-import numpy as np
+import re
+
 import pytest
+from compounds import frames_of, magnetite, olivine
 from lab import ROOT, SCREENSHOTS, voila
 from test_browser import click_button, open_explorer, pixels, share_of
 
@@ -47,59 +49,60 @@ def click_atom(page, i):
     )
 
 
-def test_a_click_on_iron_flips_it_and_a_click_on_a_level_chooses(open_notebook):
+def test_clicks_swap_charges_and_a_click_on_a_level_chooses(open_notebook):
     notebook, page, explorer = open_explorer(open_notebook)
     page.select_option(
         ".mlipkit-explorer .widget-dropdown:has-text('architecture') select", label="cPaiNN"
     )
     # there is none of cPaiNN
     page.wait_for_function(
-        "!document.querySelector('.mlipkit-explorer').innerText.includes('CHGNet as published')"
+        "![...document.querySelectorAll('.mlipkit-explorer button')]"
+        ".some(b => b.innerText === 'as published')"
     )
     click_button(notebook, "charge-aware")
     # the page has its new shape: nothing moves under the mouse
     page.wait_for_selector(".mlipkit-explorer :text('cPaiNN, charge-aware; atoms')")
     page.locator(".mlipkit-explorer .widget-checkbox:has-text('octahedra') input").check()
-    click_button(notebook, "flips its valence")
+    click_button(notebook, "swaps (two)")
     notebook.python("app.structure._execute_js_code('window.nglStage = this.stage', keep=False)")
     page.wait_for_function(
         "window.nglStage && window.nglStage.getComponentsByName('octahedra').list.length === 1"
     )
+    page.wait_for_selector(".mlipkit-explorer [aria-pressed=true]:has-text('swaps (two)')")
     page.wait_for_timeout(1500)
-    iron = [
-        int(i)
-        for i in np.flatnonzero(
-            next(
-                a for a in mk.end_points(mk.load_dft()) if a.info["ordering"] == "x050_na01_fe02"
-            ).symbols
-            == "Fe"
-        )
-    ]
-    # an atom in front may hide one of them; the octahedra around must not
-    for i in iron:
-        click_atom(page, i)
-        page.wait_for_timeout(2500 if i == iron[0] else 0)  # the model is loaded
-    flipped = eval(notebook.python("print(app.state.flips)"))
-    assert len(flipped) >= 3 and set(flipped) <= set(iron)
-    for i in flipped[2:]:  # the same atom again: back
-        click_atom(page, i)
-    assert eval(notebook.python("print(app.state.flips)")) == flipped[:2]
+    ends = {a.info["ordering"]: a for a in mk.end_points(mk.load_dft())}
+    states = ends["x050_na01_fe02"].arrays["oxi_states"]
+    # these two are in front of what else is there; the octahedra around must not hide them
+    three, two = 2, 3
+    assert (states[three], states[two]) == (3, 2)
+    click_atom(page, three)
+    page.wait_for_selector(".mlipkit-explorer :text('now click the one')")
+    click_atom(page, two)
+    page.wait_for_selector(".mlipkit-explorer :text('Charge-aware: the valence is an input')")
+    assert dict(eval(notebook.python("print(app.state.flips)"))) == {three: 2, two: 3}
     text = page.inner_text(".mlipkit-explorer")
     change = float(notebook.python("print(app.state.change)"))
     assert abs(change) > 0.01 and f"energy {1e3 * change:+.0f} meV/f.u." in text
     dots = "() => document.querySelector('.mlipkit-explorer .js-plotly-plot').layout.shapes.map(s => s.yanchor)"
+    page.wait_for_function(f"({dots})().length === 9")
     shapes = page.evaluate(dots)
     assert shapes[6] == pytest.approx(shapes[1] + change)
-    explorer.screenshot(path=str(SCREENSHOTS / "explorer_flipped.png"))
+    explorer.screenshot(path=str(SCREENSHOTS / "explorer_swapped.png"))
     click_button(notebook, "charge-blind")
-    page.wait_for_timeout(2500)
-    shapes = page.evaluate(dots)
-    assert shapes[6] == shapes[1] and "Charge-blind: the valence is no input" in page.inner_text(
-        ".mlipkit-explorer"
+    page.wait_for_selector(".mlipkit-explorer :text('Charge-blind: the valence is no input')")
+    page.wait_for_function(f"(() => {{ const s = ({dots})(); return s[6] === s[1] }})()")
+    # one alone is told in words, and no plot shows it
+    click_button(notebook, "charge-aware")
+    click_button(notebook, "changes its state")
+    page.wait_for_selector(".mlipkit-explorer [aria-pressed=true]:has-text('changes its state')")
+    click_atom(page, two)
+    page.wait_for_selector(".mlipkit-explorer :text('sum to -1')")
+    page.wait_for_function(f"({dots})().length === 5")
+    click_button(notebook, "undo")
+    page.wait_for_function(
+        "!document.querySelector('.mlipkit-explorer').innerText.includes('sum to')"
     )
-    click_button(notebook, "undo flips")
-    page.wait_for_timeout(1500)
-    assert len(page.evaluate(dots)) == 5 and notebook.python("print(app.state.flips)") == "()"
+    assert notebook.python("print(app.state.flips)") == "()"
 
     click_point(page, ".mlipkit-explorer", "t.xaxis === 'x2'", "t.text[k] === 'x050_na01_fe03'")
     assert notebook.python(
@@ -169,8 +172,136 @@ def test_the_explorer_is_served_as_a_page(browser, tmp_path):
         assert share_of(image, VALENCE[2]) > 0.002 and share_of(image, VALENCE[3]) > 0.002
         page.screenshot(path=str(SCREENSHOTS / "app.png"))
         shown = "() => document.querySelector('.mlipkit-explorer .js-plotly-plot').data.filter(t => t.visible !== false && t.name).map(t => t.name)"
-        assert set(page.evaluate(shown)) == {"DFT", "chgnet_blind"}
+        assert set(page.evaluate(shown)) == {"DFT", "CHGNet, charge-blind"}
         page.click(".mlipkit-explorer button:has-text('charge-aware')")
         page.wait_for_timeout(2500)
-        assert set(page.evaluate(shown)) == {"DFT", "chgnet_aware"}
+        assert set(page.evaluate(shown)) == {"DFT", "CHGNet, charge-aware"}
         page.close()
+
+
+# frames as a person brings them: files without names, written by ASE, read by the package
+OWN = """import mlipkit as mk
+app = mk.explore(mk.read_frames("{name}.extxyz", progress=False){models})
+app"""
+
+
+def own_notebook(lab_folder, name, host, compound, sign, models=""):
+    """A notebook beside its data, in the folder that JupyterLab serves."""
+    import ase.io
+    import nbformat
+
+    frames, _ = frames_of(host, compound, sign=sign)
+    ase.io.write(lab_folder / f"{name}.extxyz", frames, format="extxyz")
+    cell = nbformat.v4.new_code_cell(OWN.format(name=name, models=models))
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    notebook = nbformat.v4.new_notebook(cells=[cell], metadata=kernel)
+    nbformat.write(notebook, lab_folder / f"{name}.ipynb")
+    return f"{name}.ipynb"
+
+
+EMT = ', models={"LJ, mine": __import__("ase.calculators.lj").calculators.lj.LennardJones(rc=4)}'
+
+
+@pytest.mark.parametrize(
+    "name, host, compound, sign",
+    [
+        ("LixMnPO4", olivine, mk.Compound("Li", {"Mn": (2, 3)}), -1),
+        ("Fe3O4", magnetite, mk.Compound(None, {"Fe": (2, 3)}), -1),
+    ],
+)
+def test_the_explorer_of_own_frames(open_notebook, lab_folder, name, host, compound, sign):
+    """Structure, geometry toggle, swap, hull or ladder, by mouse and by keyboard."""
+    file = own_notebook(lab_folder, name, host(), compound, sign, EMT)
+    notebook = open_notebook(file)
+    page = notebook.page
+    notebook.run()
+    page.wait_for_selector(".mlipkit-explorer canvas")
+    plot = "document.querySelector('.mlipkit-explorer .js-plotly-plot')"
+    page.wait_for_function(f"{plot}?.data?.length > 0")
+    page.wait_for_timeout(3000)
+    image = pixels(page.query_selector(".mlipkit-explorer canvas"))
+    assert share_of(image, VALENCE[2]) > 0.002 and share_of(image, VALENCE[3]) > 0.002
+    # the mouse over an atom says what it is
+    notebook.python("app.structure._execute_js_code('window.nglStage = this.stage', keep=False)")
+    page.wait_for_function("window.nglStage")
+    says = page.evaluate("window.nglStage.mlipkitSays")
+    metal = next(iter(compound.redox))
+    told = re.compile(rf"{metal} \d+: [23]\+, \d\.\d\d µB \(DFT\)")
+    assert sum(bool(told.fullmatch(text)) for text in says) > 2
+    # the geometry toggle: on the host a charge-blind model has one level
+    click_button(notebook, "undistorted host")
+    page.wait_for_selector(".mlipkit-explorer :text('atoms undistorted host')")
+    levels = f"""() => {{ const t = {plot}.data.findLast(t => t.visible !== false && t.mode.includes('text'));
+        const [low, high] = {plot}.layout['xaxis' + t.xaxis.slice(1)].range;
+        return t.y.filter((y, k) => t.x[k] !== null && t.x[k] > low && t.x[k] < high) }}"""
+    page.wait_for_function(f"({levels})().filter(y => y !== null).every(y => Math.abs(y) < 1e-3)")
+    click_button(notebook, "relaxed by DFT")
+    page.wait_for_selector(".mlipkit-explorer :text('atoms relaxed by DFT')")
+    # a swap, by keyboard alone
+    click_button(notebook, "swaps (two)")
+    rows = page.evaluate(
+        "[...document.querySelectorAll('.mlipkit-ions tr[data-atom]')].map(r => [r.dataset.atom, r.cells[3].innerText])"
+    )
+    first, ion = rows[0]
+    second = next(atom for atom, other in rows if other[:2] == ion[:2] and other != ion)
+    for atom in (first, second):
+        page.focus(f".mlipkit-ions tr[data-atom='{atom}']")
+        page.keyboard.press("Enter")
+        page.wait_for_timeout(1000)
+    flips = dict(eval(notebook.python("print(app.state.flips)")))
+    assert set(flips) == {int(first), int(second)}
+    assert notebook.python("print(app.state.imbalance)") == "0"
+    page.wait_for_selector(".mlipkit-explorer :text('Charge-blind: the valence is no input')")
+    # a level, or a point of the hull, chooses its ordering
+    other = notebook.python(
+        "print(next(n for n in app.state.levels('DFT') if n != app.state.ordering))"
+    )
+    click_point(
+        page,
+        ".mlipkit-explorer",
+        "t.mode.includes('text')",
+        f"t.text[k] === '{other}' && t.y[k] !== null",
+    )
+    here = notebook.python("print(app.state.ordering, [v for _, v in app.here.options])")
+    assert other in here
+    assert (notebook.python("print('hull' in app.axes)") == "True") == bool(compound.mobile)
+    bar = page.evaluate(
+        "[...document.querySelectorAll('.mlipkit-explorer .modebar-btn')].map(b => b.dataset.title)"
+    )
+    assert bar and not any("hare" in title or "loud" in title for title in bar)
+    # the page fits its window, in both themes
+    for theme in ("Light", "Dark"):
+        page.evaluate(
+            "t => window.jupyterapp.commands.execute('apputils:change-theme', {theme: t})",
+            f"JupyterLab {theme}",
+        )
+        for width, height in ((1100, 750), (1920, 1080)):
+            page.set_viewport_size({"width": width, "height": height})
+            fits = f"""() => {{ const e = document.querySelector('.mlipkit-explorer'), r = e.getBoundingClientRect();
+                const s = {plot}.querySelector('.main-svg').getBoundingClientRect();
+                return s.right <= r.right + 1 && s.width > 0.5 * r.width && r.right <= innerWidth }}"""
+            page.wait_for_function(fits)
+            page.evaluate("document.querySelector('.mlipkit-explorer').scrollIntoView()")
+            page.wait_for_timeout(800)
+            page.screenshot(path=str(SCREENSHOTS / f"{name}_{theme}_{width}.png"))
+        paper = page.evaluate(
+            "getComputedStyle(document.querySelector('.mlipkit-explorer canvas')).backgroundColor"
+        )
+        ink = page.evaluate(f"getComputedStyle({plot}.querySelector('.xtick text')).fill")
+        dark = [
+            sum(map(int, c[4:-1].split(",")[:3])) < 300 for c in (paper, ink.replace("a(", "("))
+        ]
+        assert dark == [theme == "Dark", theme == "Light"], (paper, ink)
+    # a toggle and the hull on one screen at 1100 x 750
+    page.set_viewport_size({"width": 1100, "height": 750})
+    page.evaluate("document.querySelector('.mlipkit-explorer').scrollIntoView()")
+    page.wait_for_timeout(1000)
+    seen = page.evaluate(
+        f"""[document.querySelector('.mlipkit-explorer [aria-pressed=true]'), {plot}]
+            .map(e => e.getBoundingClientRect()).every(r => r.top >= 0 && r.bottom <= innerHeight)"""
+    )
+    assert seen
+    # the kernel goes: the page says so
+    page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    page.wait_for_selector(".mlipkit-dead")
+    assert notebook.errors() == []

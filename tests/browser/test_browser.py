@@ -93,7 +93,7 @@ TRACES = "() => [...document.querySelectorAll('.mlipkit-explorer .js-plotly-plot
 def test_explorer_answers_to_clicks(open_notebook):
     notebook, page, explorer = open_explorer(open_notebook)
     # toggle: hull and parity plot change, and the time until they are redrawn is measured
-    assert page.evaluate(TRACES) == [["DFT"] * 2 + ["chgnet_blind"] * 4]
+    assert page.evaluate(TRACES) == [["DFT"] * 2 + ["CHGNet, charge-blind"] * 4]
     times = []
     for k in range(8):
         times.append(
@@ -110,15 +110,15 @@ def test_explorer_answers_to_clicks(open_notebook):
     print(
         f"toggle to redrawn plots: median {np.median(times):.0f} ms, of {[round(t) for t in times]}"
     )
-    assert page.evaluate(TRACES) == [["DFT"] * 2 + ["chgnet_blind"] * 4]
+    assert page.evaluate(TRACES) == [["DFT"] * 2 + ["CHGNet, charge-blind"] * 4]
     click_button(notebook, "charge-aware")
     page.wait_for_timeout(1500)
-    assert page.evaluate(TRACES) == [["DFT"] * 2 + ["chgnet_aware"] * 4]
+    assert page.evaluate(TRACES) == [["DFT"] * 2 + ["CHGNet, charge-aware"] * 4]
     page.select_option(
         ".mlipkit-explorer .widget-dropdown:has-text('architecture') select", label="MACE"
     )
     page.wait_for_timeout(1500)
-    assert page.evaluate(TRACES) == [["DFT"] * 2 + ["mace_aware"] * 4]
+    assert page.evaluate(TRACES) == [["DFT"] * 2 + ["MACE, charge-aware"] * 4]
 
     # a click on each Fe reaches Python with its ASE index
     notebook.python("app.structure._execute_js_code('window.nglStage = this.stage')")
@@ -162,7 +162,7 @@ def test_explorer_answers_to_clicks(open_notebook):
 DRAWN = """() => { const g = document.querySelector('.mlipkit-explorer .js-plotly-plot'), shown = g.data.filter(t => t.visible !== false);
     const series = shown.map(t => t.name).find(n => n && n !== 'DFT'), [low, high] = g.layout.xaxis2.range;
     const ladder = shown.find(t => t.name === series && t.xaxis === 'x2'), line = shown.find(t => t.name === series && t.mode === 'lines' && t.xaxis !== 'x2');
-    const levels = ladder.y.filter((y, k) => y !== null && ladder.x[k] > high - 1 && ladder.x[k] < high);
+    const levels = ladder.y.filter((y, k) => y !== null && ladder.x[k] > high - 1.5 && ladder.x[k] < high);
     const marks = window.nglStage.getComponentsByName('marks').list;
     return {series, window: Math.max(...levels) - Math.min(...levels), vertices: line.x, marks: marks.length} }"""
 
@@ -194,7 +194,7 @@ def test_the_toggle_shows_the_papers_result(open_notebook):
             page.evaluate(DRAWN),
             rows[rows["ordering"].str.startswith("x050_na01")]["energy"],
         )
-        assert drawn["series"] == f"chgnet_{kind}" and drawn["window"] == pytest.approx(
+        assert drawn["series"] == f"CHGNet, charge-{kind}" and drawn["window"] == pytest.approx(
             250 * np.ptp(levels), abs=0.01
         )
         hull = mk.hull(ends, rows["energy"].tolist())
@@ -308,10 +308,14 @@ def test_drop_down_of_architectures_changes_the_figure(open_notebook):
     app = notebook.page.wait_for_selector(".mlipkit-by-architecture")
     app.scroll_into_view_if_needed()
     shown = "() => [...new Set(document.querySelector('.mlipkit-by-architecture .js-plotly-plot').data.filter(t => t.visible).map(t => t.name))]"
-    for label, name in (("CHGNet", "chgnet"), ("MACE", "mace"), ("cPaiNN", "cpainn")):
+    for label in ("CHGNet", "MACE", "cPaiNN"):
         notebook.page.select_option(".mlipkit-by-architecture select", label=label)
         notebook.page.wait_for_timeout(1500)
-        assert notebook.page.evaluate(shown) == ["DFT", f"{name}_blind", f"{name}_aware"]
+        assert notebook.page.evaluate(shown) == [
+            "DFT",
+            f"{label}, charge-blind",
+            f"{label}, charge-aware",
+        ]
     assert notebook.errors() == [] and notebook.console == []
 
 
