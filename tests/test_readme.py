@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from compounds import frames_of, olivine
+from make_vasp import write_outcar
 
 import mlipkit as mk
 
@@ -20,8 +22,8 @@ RESULTS = (ROOT / "docs/results.md").read_text()
 @pytest.mark.parametrize(
     "number, says",
     [
-        (0, ("balanced", "NaxFePO4: Na1+ moves", "on_hull", "voltage", "aware")),
-        (1, ("mine", "valence_right", "converged", "x050_na01_fe02", "found")),
+        (1, ("balanced", "NaxFePO4: Na1+ moves", "on_hull", "voltage", "aware")),
+        (2, ("mine", "valence_right", "converged", "x050_na01_fe02", "found")),
     ],
 )
 def test_snippet_runs(tmp_path, number, says):
@@ -29,6 +31,31 @@ def test_snippet_runs(tmp_path, number, says):
     ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr[-2000:]
     assert all(text in ran.stdout for text in says), ran.stdout
+
+
+def test_five_lines_from_outcars_to_the_explorer(tmp_path):
+    code = re.findall(r"```python\n(.*?)```", README, re.S)[0]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 5
+    frames, asked = frames_of(olivine(), mk.Compound("Li", {"Mn": (2, 3)}), sign=-1)
+    for k, atoms in enumerate(frames[::2]):  # every other ordering, to be quick
+        folder = tmp_path / "runs" / asked[2 * k].label
+        folder.mkdir(parents=True)
+        write_outcar(folder / "OUTCAR", [atoms])
+    says = (
+        "print(app.state.data.compound.formula, app.state.geometries, app.state.data.models, "
+        "len(app.state.names))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code + says],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    assert ran.stdout.strip() == (
+        "LixMnPO4 ['dft', 'host', 'relaxed'] ['chgnet_blind', 'chgnet_aware'] 8"
+    )
+    assert (tmp_path / "study" / "predictions.csv").exists()
 
 
 def test_table_of_errors(frames):

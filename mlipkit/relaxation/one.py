@@ -250,6 +250,8 @@ def relax(
             reason = "interrupted"
         except failures as wrong:
             reason = str(wrong) or type(wrong).__name__
+        if reason in ("converged", "time limit"):
+            bar.total = bar.n  # what ends before its last step is drawn as a failure, in red
     return Relaxation(
         frames, np.array(states) if states else None, reason, time.monotonic() - began
     )
