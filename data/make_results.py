@@ -26,8 +26,9 @@ sys.path[:0] = [str(HERE), str(HERE / "dft")]
 from collect import write_manifest
 from make_models import nudged_starts, shipped, write_results
 
-from mlipkit.analysis.predictions import frame_key
 from mlipkit.orderings.names import arrangement, ordering_label
+from mlipkit.pictures.figures import parted
+from mlipkit.relaxation.geometries import geometry_table, with_predictions
 
 RELAXATIONS = HERE / "models" / "relaxations"
 TIE = 1.0  # meV per formula unit: closer than this a model does not tell the orderings apart
@@ -99,42 +100,28 @@ def as_shipped(relaxation, asked, ends, stamp):
 
 def geometries(ends, found):
     """The table of `mlipkit.load_geometries`."""
-    host, on_host, rows = next(a for a in ends if a.info["x"] == 1), mk.load_dft("olivine-host"), []
+    host, on_host, tables = (
+        next(a for a in ends if a.info["x"] == 1),
+        mk.load_dft("olivine-host"),
+        [],
+    )
+    about = pd.DataFrame([{key: a.info[key] for key in ("job", "step")} for a in ends])
     for model, relaxations in found.items():
-        name, kind = model.split("_")
+        name, kind = parted(model)
         potential = mk.load_model(
             name, charge_aware={"pretrained": None, "blind": False, "aware": True}[kind]
         )
-        frames = {"host": [], "relaxed": [r.atoms for r in relaxations]}
-        for start, p in zip(on_host, potential.predict(on_host)):
-            atoms = start.copy()
-            atoms.calc = SinglePointCalculator(atoms, energy=float(p.energy), magmoms=p.magmoms)
-            frames["host"].append(atoms)
+        frames = {
+            "host": with_predictions(on_host, potential),
+            "relaxed": [r.atoms for r in relaxations],
+        }
         for geometry, structures in frames.items():
-            for asked, atoms in zip(ends, structures):
-                told, moments = mk.infer_oxidation_states(atoms), atoms.get_magnetic_moments()
-                decorated = atoms.copy()
-                decorated.set_array("oxi_states", told.states)
-                kept = bool((told.states == asked.arrays["oxi_states"]).all())
-                rows.append(
-                    {
-                        "model": model,
-                        "geometry": geometry,
-                        "ordering": asked.info["ordering"],
-                        "job": asked.info["job"],
-                        "step": asked.info["step"],
-                        "frame": frame_key(asked),
-                        "found": mk.ordering_label(decorated, host, max_distance=1.5),
-                        "energy": round(atoms.get_potential_energy(), 5),
-                        **{
-                            f"magmom_{k}": round(float(moments[i]), 4)
-                            for k, i in enumerate(told.sites)
-                        },
-                        "kept": kept,
-                        "clear": not len(told.undecided),
-                    }
-                )
-    return pd.DataFrame(rows)
+            table = geometry_table(ends, structures, host).round(4).join(about)
+            table["energy"] = [round(a.get_potential_energy(), 5) for a in structures]
+            tables.append(table.assign(model=model, geometry=geometry))
+    moments = [column for column in tables[0] if column.startswith("magmom_")]
+    about = ["model", "geometry", "ordering", "job", "step", "frame", "found", "energy"]
+    return pd.concat(tables)[[*about, *moments, "kept", "clear"]]
 
 
 def ground_states(ends, found):
@@ -289,6 +276,13 @@ def verdict_lines():
     return lines
 
 
+def write_verdict():
+    """All models into the tables, the first architecture into the README."""
+    lines = verdict_lines()
+    write_results("verdict", lines, "docs/results.md")
+    write_results("verdict", [line for line in lines if line.startswith("- CHGNet")], "README.md")
+
+
 if __name__ == "__main__":
     ends = mk.end_points(mk.load_dft())
     found = relaxed(ends)
@@ -307,7 +301,6 @@ if __name__ == "__main__":
         *larger_cell_lines(ends),
     ]
     write_results("ground states", lines)
-    for file in ("docs/results.md", "README.md"):
-        write_results("verdict", verdict_lines(), file)
+    write_verdict()
     write_manifest()
     print("\n".join(lines))

@@ -257,7 +257,7 @@ def test_the_verdict_in_numbers(ends, table):
     worst = aware["gap"].iloc[aware["gap"].abs().argmax()]
     assert summary.loc["chgnet_aware", "gap_worst"] == worst
     figure = mk.plots.verdict(found)
-    claims = next(t for t in figure.data if t.name == "chgnet aware claims")
+    claims = next(t for t in figure.data if t.name == "CHGNet, charge-aware: claims")
     assert dict(zip(claims.x, claims.y)) == pytest.approx(
         aware.set_index("ordering")["claimed"].to_dict()
     )

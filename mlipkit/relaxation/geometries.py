@@ -163,7 +163,7 @@ def compare_geometries(
         warnings.warn(f"no undistorted host to show: {reason}", stacklevel=2)
     if models and hosts:
         tables["host"] = {
-            name: geometry_table(ends, _predicted(hosts, model), host, compound)
+            name: geometry_table(ends, with_predictions(hosts, model), host, compound)
             for name, model in models.items()
         }
         if relax and (left := {n: m for n, m in models.items() if n not in relaxed}):
@@ -289,7 +289,8 @@ def _on_its_sites(atoms, host, compound):
     return moved
 
 
-def _predicted(frames, model):
+def with_predictions(frames, model):
+    """Copies of frames with the energy and the moments that a model predicts for them."""
     from ase.calculators.singlepoint import SinglePointCalculator
 
     result = []
