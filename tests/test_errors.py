@@ -262,3 +262,25 @@ def test_compare_models_with_intervals(distinct):
     assert np.isnan(by_x.loc[("mace_aware", 0.25), "energy_low"]) and np.isfinite(
         by_x.loc[("mace_aware", 0.5), "energy_low"]
     )
+
+
+def test_tables_for_people_have_names_units_and_whole_numbers(frames):
+    table = mk.compare_models(mk.along_relaxations(frames), mk.load_predictions(), "test", 0.95)
+    shown = mk.with_units(table)
+    assert shown["n"].dtype == int and list(shown.index)[:2] == [
+        "CHGNet as published",
+        "CHGNet, charge-blind",
+    ]
+    for name, column in {
+        "energy (meV/atom)": "energy",
+        "energy low (meV/atom)": "energy_low",
+        "forces (meV/Å)": "forces",
+        "magmoms high (µB)": "magmoms_high",
+        "valence right (%)": "valence_right",
+    }.items():
+        assert shown[name].tolist() == table[column].tolist()
+    by_x = mk.with_units(mk.error_by(frames, mk.load_predictions(), "x"))
+    assert by_x.index.names == ["model", "x"] and "MACE, charge-aware" in by_x.index.levels[0]
+    # names of one's own stay
+    own = mk.with_units(table.rename(index={"mace_aware": "my MACE"}))
+    assert "my MACE" in own.index

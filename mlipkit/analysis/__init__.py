@@ -18,6 +18,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "error_by",
             "frame_errors",
             "bootstrap",
+            "with_units",
         ],
         "predictions": ["predict", "predictions_for"],
         "thermo": ["formation_energies", "hull", "energy_above_hull", "voltage_profile"],

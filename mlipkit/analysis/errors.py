@@ -12,6 +12,7 @@ from mlipkit.frames.taken import as_frames, each_frame
 from mlipkit.models.foreign import as_potentials
 from mlipkit.orderings.names import arrangement
 from mlipkit.orderings.naming import named
+from mlipkit.pictures.figures import title
 
 ERRORS = ["energy", "forces", "magmoms", "valence_right"]
 TIE = 2e-4  # eV per cell: below it, energies in single precision are equal
@@ -290,7 +291,8 @@ def score(potentials, frames):
     table = predict(frames, potentials, progress=False)
     found = {name: table[table["model"] == name] for name in potentials}
     rows = {name: error_table(frames, part) for name, part in found.items()}
-    return pd.DataFrame(rows).T.rename_axis("model")
+    table = pd.DataFrame(rows).T.rename_axis("model")
+    return table.astype({"n": int})
 
 
 def order_scores(frames, energies, counts=None):
@@ -459,4 +461,32 @@ def compare_models(frames, predictions, split="test", level=None):
         model: {"n": len(chosen), **_means(frame_errors(chosen, found), level)}
         for model, found in predictions_for(chosen, predictions).items()
     }
-    return pd.DataFrame(rows).T.rename_axis("model")
+    table = pd.DataFrame(rows).T.rename_axis("model")
+    return table.astype({"n": int})
+
+
+def with_units(table):
+    """A table of errors for people: its models under their names, its columns with their units.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        As `compare_models`, `error_by` or `seed_table` return it.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A copy; columns such as ``energy (meV/atom)``.
+    """
+    units = {"energy": "meV/atom", "forces": "meV/Å", "magmoms": "µB", "valence_right": "%"}
+
+    def said(column):
+        for name, unit in units.items():
+            end = str(column).removeprefix(name)
+            if str(column).startswith(name) and end in ("", "_low", "_high"):
+                return f"{name.replace('_', ' ')}{end.replace('_', ' ')} ({unit})"
+        return column
+
+    table = table.rename(columns=said)
+    level = "model" if table.index.nlevels > 1 else None
+    return table.rename(index=title, level=level) if "model" in table.index.names else table
