@@ -287,8 +287,9 @@ def test_export_writes_page_table_and_picture(ends, tmp_path):
     assert set(table["name"]) == {"DFT"} and "x050_na01_fe02" in set(table["text"])
     with Image.open(written[2]) as picture:
         shades = np.asarray(picture.convert("L"))
-    # sixteen dark points, axes and text on white
-    assert shades.shape == (1100, 1800) and 0.005 < (shades < 100).mean() < 0.1
+    # sixteen grey points, black axes and text, on white
+    assert shades.shape == (1100, 1800) and (shades > 250).mean() > 0.9
+    assert 0.005 < (shades < 130).mean() < 0.1 and (shades < 60).mean() > 0.002
 
 
 def test_export_without_a_browser_says_so_and_writes_the_rest(tmp_path, monkeypatch, capsys):

@@ -13,7 +13,7 @@ from mlipkit.apps.explorer_state import ExplorerState
 from mlipkit.apps.page import Page
 from mlipkit.apps.player import INTERVAL
 from mlipkit.charges.references import redox_sites
-from mlipkit.pictures.figures import KINDS, PLAIN_BAR, TITLES
+from mlipkit.pictures.figures import KINDS, TITLES
 from mlipkit.pictures.shapes import scaled_colours
 from mlipkit.pictures.structure_view import (
     draw,
@@ -54,7 +54,7 @@ class ExplorerView(w.VBox):
         # before it is a widget: voila shows a widget as it was made
         self._arrange(figure)
         self.figure = go.FigureWidget(figure)
-        self.figure._config = {**self.figure._config, **PLAIN_BAR}
+        self.figure._config = {**self.figure._config, "responsive": True, "displaylogo": False}
         for trace in self.figure.data:
             if "markers" in trace.mode:
                 trace.on_click(self._click)

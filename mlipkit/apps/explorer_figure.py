@@ -45,8 +45,6 @@ def panels(state, geometry):
     figure.update_traces(meta=geometry)
     figure.update_layout(height=HEIGHT, autosize=True, updatemenus=[])
     figure.update_layout(margin={"l": 60, "r": 8, "t": 34, "b": 46})
-    transparent = "rgba(0,0,0,0)"
-    figure.update_layout(paper_bgcolor=transparent, plot_bgcolor=transparent)
     # else plotly measures the labels and lays everything out twice
     small = {"size": 13}
     figure.update_xaxes(automargin=False, title_standoff=6, title_font=small)

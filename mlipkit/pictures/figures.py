@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
+import plotly.io as pio
 from plotly.subplots import make_subplots
 
 from mlipkit.files import write_atomically
@@ -16,7 +18,7 @@ from mlipkit.files import write_atomically
 # by oxidation state: blue 2+, orange 3+
 VALENCE = {1: "#CC79A7", 2: "#0072B2", 3: "#E69F00", 4: "#009E73", 5: "#D55E00"}
 SERIES = {
-    "DFT": ("#757575", "circle"),  # seen on white and on black
+    "DFT": ("#757575", "circle"),
     "pretrained": ("#CC79A7", "square"),
     "blind": ("#D55E00", "x"),
     "aware": ("#009E73", "diamond"),
@@ -38,16 +40,22 @@ CLOSE_UP = 0.04  # eV per formula unit above the end members: what a close-up of
 # a series of any other name
 OTHERS = (("#56B4E9", "triangle-up"), ("#8C510A", "square"), ("#762A83", "star"))
 
-# nothing that sends a chart to somebody's cloud
-PLAIN_BAR = {
-    "displaylogo": False,
-    "responsive": True,
-    "showSendToCloud": False,
-    "showEditInChartStudio": False,
-    "modeBarButtonsToRemove": ["sendChartToCloud", "sendDataToCloud", "lasso2d", "select2d"],
-}
+INK, CLEAR = "#757575", "rgba(0,0,0,0)"  # read on a white page and on a black one
+
+
+def _template():
+    """plotly's simple_white for light and dark pages."""
+    template = go.layout.Template(pio.templates["simple_white"])
+    template.layout.update(paper_bgcolor=CLEAR, plot_bgcolor=CLEAR, font_color=INK)
+    for axis in (template.layout.xaxis, template.layout.yaxis):
+        axis.update(linecolor=INK, tickcolor=INK)
+    return template
+
+
 LAYOUT = {
-    "template": "simple_white",
+    "template": _template(),
+    # nothing that sends a chart to somebody's cloud
+    "modebar": {"remove": ["sendChartToCloud", "lasso2d", "select2d"]},
     "font": {"family": "Arial, sans-serif", "size": 13},
     "margin": {"l": 70, "r": 16, "t": 40, "b": 56},
     "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
@@ -171,6 +179,11 @@ def export(figure, path_stem):
     stem = Path(path_stem)
     stem = stem.with_suffix("") if stem.suffix in (".html", ".csv", ".png") else stem
     stem.parent.mkdir(parents=True, exist_ok=True)
+    # on paper
+    black = "#242424"
+    figure = go.Figure(figure).update_layout(paper_bgcolor="white", font_color=black)
+    figure.update_xaxes(linecolor=black, tickcolor=black)
+    figure.update_yaxes(linecolor=black, tickcolor=black)
     page, table, picture = (
         stem.with_name(stem.name + ending) for ending in (".html", ".csv", ".png")
     )

@@ -293,7 +293,7 @@ def _upright(atoms):
     """Turned as the file turns it by which nglview hands atoms to the browser: a along x, b in the
     xy plane. Bonds, arrows and halos would else stand beside their atoms.
     """
-    if not atoms.cell.rank == 3:
+    if atoms.cell.rank != 3:
         return atoms
     cell = cellpar_to_cell(atoms.cell.cellpar())
     if np.allclose(cell, atoms.cell.array, atol=1e-6):
