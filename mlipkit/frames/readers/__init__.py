@@ -51,7 +51,8 @@ def read_frames(path, index=None, proxies=None, progress=True, keys=None):
         FHI-aims, GPAW, ABINIT or CASTEP, extended XYZ, ASE database or trajectory, or CHGNet-style
         JSON, by name or else by content, also compressed (.gz, .xz, .bz2); or a folder, which is
         searched for such files at any depth. Of the files of one VASP run the first that can be
-        read counts: OUTCAR, vaspout.h5, vasprun.xml.
+        read counts: OUTCAR, vaspout.h5, vasprun.xml. Of other codes each file counts: keep no
+        trajectory beside the output of the same run.
     index : int, slice or str, optional
         Which frames of each file, such as ``-1``, ``slice(0, 10)`` or ``"::5"``; all by default.
     proxies : dict, optional
@@ -142,12 +143,13 @@ def _is_read(file, kinds, read):
     """Whether another file of the same run has been read."""
     from mlipkit.frames.readers.vasp import sibling_outcar
 
-    beside = {kinds[other] for other in read if other.parent == file.parent}
     if kinds[file] == "vasprun.xml":
         return sibling_outcar(file) in read or file.with_name("vaspout.h5") in read
     if kinds[file] == "vaspout.h5":
         return file.with_name("OUTCAR") in read
-    return "CP2K" in beside and re.search(r"-pos-\d+\.xyz$", file.name) is not None
+    return re.search(r"-pos-\d+\.xyz$", file.name) is not None and any(
+        kinds[other] == "CP2K" for other in read if other.parent == file.parent
+    )
 
 
 def _read_file(path, index, keys=None):

@@ -86,7 +86,8 @@ class LabelKeys:
                 continue
             del place[name]
             results[MADE_FROM.get(label, label)] = value
-            self.taken[name] = label
+            if self.given is None:
+                self.taken[name] = label
 
     def _plan(self, info, arrays, results):
         """(Label, name) pairs for frames with these names."""

@@ -89,7 +89,7 @@ def whole_steps(path, parts, read):
 
 
 def frames_of(path, steps, hint=""):
-    """Frames of the steps that have a structure and an energy.
+    """Frames of the steps that have a structure, an energy, and forces where the others have them.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def frames_of(path, steps, hint=""):
     Raises
     ------
     InputError
-        When no step has both, or a label is not finite.
+        When there is no such step, or a label is not finite.
 
     Warns
     -----
@@ -127,6 +127,9 @@ def frames_of(path, steps, hint=""):
             atoms.info["converged"] = converged
         atoms.calc = SinglePointCalculator(atoms, **labels)
         frames.append(atoms)
+    # killed between the SCF and the forces
+    if len(frames) > 1 and len({"forces" in a.calc.results for a in (frames[0], frames[-1])}) > 1:
+        left_out.append(frames.pop().info["step"])
     if not frames:
         raise InputError(
             f"{path}: holds no complete step (structure and energy); was the run killed before "
@@ -134,8 +137,9 @@ def frames_of(path, steps, hint=""):
         )
     if left_out:
         warn(
-            f"{path}: {len(left_out)} step(s) lack structure or energy and were left out, the "
-            f"first is step {left_out[0]}; was the run killed, or did the SCF not converge?{hint}"
+            f"{path}: {len(left_out)} step(s) lack structure, energy or forces and were left "
+            f"out, the first is step {left_out[0]}; was the run killed, or did the SCF not "
+            f"converge?{hint}"
         )
     return frames
 

@@ -122,9 +122,13 @@ def read_aims(path):
         chunks = chunks[:-1]  # what follows the last step
 
     def read(chunk):
-        atoms = chunk.atoms
+        atoms, scf = chunk.atoms, [s for s in chunk.lines if "Self-consistency cycle" in s]
+        marks = re.compile(r"Begin self-consistency|(Total energy uncorrected)")
+        found = [match for line in chunk.lines if (match := marks.search(line))]
+        # killed within an SCF, or between the first and the second try of one
+        if not found or not found[-1][1] or (scf and "restarting" in scf[-1]):
+            return atoms, {}, None
         labels = _labels(atoms, energy=chunk.total_energy, magmoms=_mulliken(chunk))
-        scf = [line for line in chunk.lines if "Self-consistency cycle" in line]
         return atoms, labels, "cycle converged" in scf[-1] if scf else None
 
     return frames_of(path, whole_steps(path, chunks, read))
