@@ -1,5 +1,9 @@
 """The explorer of compounds that it never heard of, with and without models."""
 
+import gc
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 import traitlets
@@ -141,6 +145,45 @@ def test_anybodys_models_on_two_geometries(case):
     with pytest.raises(traitlets.TraitError, match="relaxations= or relax=True"):
         s.geometry = "relaxed"
     assert "clicked" in app.page.trait_names()
+
+
+def test_two_hundred_toggles_of_own_frames_leave_nothing_behind():
+    frames, _ = frames_of(layered(), CASES["LixCoMnNiO6"][1])
+    app = mk.explore(frames, models={"a": LennardJones(rc=4.0), "b": LennardJones(rc=4.1)})
+    s = app.state
+    widgets = [w for w in vars(app).values() if hasattr(w, "_trait_notifiers")]
+
+    def toggle(k):
+        s.model = "ab"[k % 2]
+        s.geometry = ("host", "dft")[k // 2 % 2]
+        s.ordering = s.names[k % len(s.names)]
+        app.octahedra.value, app.names.value = bool(k % 2), bool(k % 3)
+        app.colour.value = ("state", "moment", "error")[k % 3]
+        app.page.clicked = [k % len(s.structure), k]
+
+    def count():
+        view = app.structure
+        watched = [
+            sum(len(v) for per_trait in w._trait_notifiers.values() for v in per_trait.values())
+            for w in widgets
+        ]
+        sent = len(view._ngl_msg_archive), len(view._remote_call_thread.q)
+        return [*watched, len(view._ngl_component_ids), *sent, len(app.figure.data)]
+
+    for k in range(24):
+        toggle(k)
+    before, megabytes = count(), memory()
+    for k in range(24, 224):
+        toggle(k)
+    toggle(23)
+    assert count() == before
+    assert memory() - megabytes < 8
+
+
+def memory():
+    gc.collect()
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def test_a_study_from_a_folder_of_outcars_to_the_explorer(tmp_path):
