@@ -12,6 +12,7 @@ import torch
 from ase.calculators.singlepoint import SinglePointCalculator
 
 import mlipkit as mk
+from mlipkit.models import checkpoints
 from mlipkit.charges.species import PROXIES
 from mlipkit.models.chgnet import CHGNetPotential
 
@@ -339,3 +340,58 @@ def test_a_damaged_checkpoint_is_told_and_executes_nothing(few, tmp_path):
     with pytest.raises(mk.InputError, match="is no checkpoint of train"):
         mk.train("cpainn", few, **kwargs)
     assert not sign.exists()
+
+
+class Made:
+    """Pickles as a call of something with arguments of the file's choosing."""
+
+    def __init__(self, call, *args, state=None):
+        self.call = (call, args) if state is None else (call, args, state)
+
+    def __reduce__(self):
+        return self.call
+
+
+SCALAR = np._core.multiarray.scalar
+NOT_NUMBERS = {
+    "fields": Made(np.dtype, [("a", "f8")]),
+    "an object": Made(np.dtype, "O8", False, True),
+    "bytes": Made(np.dtype, "V16"),
+    "text": Made(np.dtype, "U4"),
+    "a subarray": Made(np.dtype, ("f8", (2,))),
+    "a class": Made(np.dtype, float),
+    "a made-up state": Made(
+        np.dtype, "f8", False, True, state=(3, "<", ("f8", (2,)), ("a",), {"a": 1}, 16, 1, 0)
+    ),
+    "an order that is none": Made(
+        np.dtype, "f8", False, True, state=(3, "x", None, None, None, -1, -1, 0)
+    ),
+    "a state that is none": Made(np.dtype, "f8", False, True, state={"a": 1}),
+}
+
+
+@pytest.mark.parametrize("name", NOT_NUMBERS)
+def test_nothing_but_plain_numbers_is_built_of_numpy(tmp_path, name):
+    for k, content in enumerate((NOT_NUMBERS[name], Made(SCALAR, NOT_NUMBERS[name], bytes(8)))):
+        path = tmp_path / f"{k}.pth.tar"
+        torch.save({"model": {"state_dict": {}, "model_args": {"cutoff": content}}}, path)
+        with pytest.raises(mk.InputError, match="refused .global numpy"):
+            mk.import_checkpoint(path)
+
+
+def test_a_number_of_another_length_is_refused(tmp_path):
+    content = Made(SCALAR, np.dtype("f8"), bytes(3))
+    torch.save({"model": {"state_dict": {}, "model_args": {"cutoff": content}}}, tmp_path / "a")
+    with pytest.raises(mk.InputError, match="another length"):
+        mk.import_checkpoint(tmp_path / "a")
+
+
+def test_plain_numbers_of_numpy_come_out_as_they_went_in(tmp_path):
+    numbers = [np.float64(0.1), np.float32(0.5), np.float16(2), np.bool_(True), np.bool_(False)]
+    numbers += [kind(-7) for kind in (np.int64, np.int32, np.int16, np.int8)]
+    numbers += [kind(200) for kind in (np.uint64, np.uint32, np.uint16, np.uint8)]
+    numbers += [np.array([1.25], ">f8")[0], np.array([258], ">i4")[0]]
+    torch.save({"numbers": numbers}, tmp_path / "a.pth.tar")
+    found = checkpoints._tensors(tmp_path / "a.pth.tar")["numbers"]
+    assert found == [n.item() for n in numbers]
+    assert not any(isinstance(n, np.generic) for n in found)

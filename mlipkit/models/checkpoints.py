@@ -12,17 +12,9 @@ import torch
 from ase.data import atomic_numbers
 
 from mlipkit.files import InputError
-from mlipkit.models.inert import read_inert, state_dict
+from mlipkit.models.inert import PLAIN_NUMBERS, read_inert, state_dict
 from mlipkit.models.potential import building, proxies_of
 from mlipkit.models.registry import adapter
-
-# plain NumPy numbers in a training history, which torch's restricted reader does not know by itself
-_NUMBERS = [
-    np.dtype,
-    *{type(np.dtype(t)) for t in (np.float64, np.float32, np.int64, np.int32, np.bool_)},
-    np._core.multiarray.scalar,
-    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),
-]
 
 # state dicts that say nothing of the size of their network, by what their names begin with
 ELSEWHERE = {
@@ -148,7 +140,7 @@ def _tensors(path):
     if any(name.endswith("constants.pkl") for name in inside):
         raise InputError(f"{path}: is a TorchScript program, not weights; it is not run here")
     try:
-        with torch.serialization.safe_globals(_NUMBERS):
+        with torch.serialization.safe_globals(PLAIN_NUMBERS):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as reason:
         if not zipfile.is_zipfile(path):

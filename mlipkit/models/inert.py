@@ -2,7 +2,51 @@
 only keeps what it is given.
 """
 
+import pickle
+import struct
+
 import torch
+
+# plain numbers of NumPy, by the name of their dtype, as the struct module spells them
+NUMBERS = {"f8": "d", "f4": "f", "f2": "e", "b1": "?"}
+NUMBERS |= {"i8": "q", "i4": "i", "i2": "h", "i1": "b", "u8": "Q", "u4": "I", "u2": "H", "u1": "B"}
+
+
+class Dtype:
+    """Stands for numpy.dtype in a file: the name of a plain number, and nothing else.
+
+    NumPy's own would build whatever the file says, and a scalar over an object is then a pointer of
+    the file's choosing.
+    """
+
+    def __init__(self, name, align=False, copy=False):
+        if not isinstance(name, str) or name not in NUMBERS:
+            raise pickle.UnpicklingError("global numpy.dtype of something that is no plain number")
+        self.format, self.order = NUMBERS[name], "<"
+
+    def __setstate__(self, state):
+        plain = isinstance(state, tuple) and len(state) > 4 and not any(state[2:5])
+        if not plain or state[1] not in ("<", ">", "|", "="):
+            raise pickle.UnpicklingError("global numpy.dtype with parts")
+        self.order = {">": ">"}.get(state[1], "<")
+
+
+def scalar(dtype, content):
+    """Stands for numpy's scalar: the number in some bytes."""
+    if not isinstance(dtype, Dtype) or not isinstance(content, bytes):
+        raise pickle.UnpicklingError("global numpy scalar that is no plain number")
+    try:
+        return struct.unpack(dtype.order + dtype.format, content)[0]
+    except struct.error:
+        raise pickle.UnpicklingError("global numpy scalar of another length") from None
+
+
+# by the names that NumPy 1 and 2 give them
+PLAIN_NUMBERS = [
+    (Dtype, "numpy.dtype"),
+    (scalar, "numpy._core.multiarray.scalar"),
+    (scalar, "numpy.core.multiarray.scalar"),
+]
 
 
 class Inert:
