@@ -12,8 +12,8 @@ import torch
 from ase.calculators.singlepoint import SinglePointCalculator
 
 import mlipkit as mk
-from mlipkit.models import checkpoints
 from mlipkit.charges.species import PROXIES
+from mlipkit.models import checkpoints
 from mlipkit.models.chgnet import CHGNetPotential
 
 
@@ -375,7 +375,7 @@ def test_nothing_but_plain_numbers_is_built_of_numpy(tmp_path, name):
     for k, content in enumerate((NOT_NUMBERS[name], Made(SCALAR, NOT_NUMBERS[name], bytes(8)))):
         path = tmp_path / f"{k}.pth.tar"
         torch.save({"model": {"state_dict": {}, "model_args": {"cutoff": content}}}, path)
-        with pytest.raises(mk.InputError, match="refused .global numpy"):
+        with pytest.raises(mk.InputError, match="it is refused"):
             mk.import_checkpoint(path)
 
 
