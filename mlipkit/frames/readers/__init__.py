@@ -11,7 +11,7 @@ import numpy as np
 
 from mlipkit.files import InputError
 from mlipkit.frames.labels import checked_frame, decode_proxies
-from mlipkit.frames.readers.compressed import open_bytes, open_text
+from mlipkit.frames.readers.compressed import UNPACKED, open_bytes, open_text, unpacked_limit
 from mlipkit.frames.readers.keys import LabelKeys
 
 KNOWN = (
@@ -41,7 +41,7 @@ MAYBE = ("out", "pwo", "abo", "castep", "log", "txt", "h5")
 NOT_OUTCAR = ("py", "ipynb", "sh", "png", "pdf", "svg", "tar", "tgz", "zip")
 
 
-def read_frames(path, index=None, proxies=None, progress=True, keys=None):
+def read_frames(path, index=None, proxies=None, progress=True, keys=None, limit=UNPACKED):
     """Read labelled frames from DFT results.
 
     Parameters
@@ -66,6 +66,9 @@ def read_frames(path, index=None, proxies=None, progress=True, keys=None):
         `mlipkit.frames.readers.keys.LabelKeys`. Without it, labels that are not under their own
         names are looked for under usual ones (REF_energy, forces_dft, virial), with a warning that
         says what was taken.
+
+    limit : float or None
+        Bytes that a compressed file may unpack to; None: any number.
 
     Returns
     -------
@@ -93,12 +96,15 @@ def read_frames(path, index=None, proxies=None, progress=True, keys=None):
     """
     path, index = Path(path), _as_index(index)
     LabelKeys(keys, "read_frames")  # refuses what is no map of keys
-    if path.is_dir():
-        frames = _read_folder(path, index, progress, keys)
-    elif path.is_file():
-        frames = _read_file(path, index, keys)
-    else:
-        raise InputError(f"{path}: no such file")
+    if not (limit is None or (isinstance(limit, (int, float)) and limit > 0)):
+        raise InputError(f"read_frames: limit is a number of bytes, or None, not {limit!r}")
+    with unpacked_limit(limit):
+        if path.is_dir():
+            frames = _read_folder(path, index, progress, keys)
+        elif path.is_file():
+            frames = _read_file(path, index, keys, progress)
+        else:
+            raise InputError(f"{path}: no such file")
     return frames if proxies is None else [decode_proxies(atoms, proxies) for atoms in frames]
 
 
@@ -152,7 +158,9 @@ def _is_read(file, kinds, read):
     )
 
 
-def _read_file(path, index, keys=None):
+def _read_file(path, index, keys=None, progress=False):
+    from tqdm.auto import tqdm
+
     frames, labels = [], LabelKeys(keys, str(path))
     try:
         kind = _format_by_name(path.name) or _format_by_content(path)
@@ -163,11 +171,15 @@ def _read_file(path, index, keys=None):
                 f"{path}: keys= is for extended XYZ, ASE databases and trajectories; an output of "
                 f"a code ({kind}) has its labels under names of its own"
             )
-        for i, atoms in _chosen(enumerate(_reader(kind, labels)(path)), index):
+        found = _chosen(enumerate(_reader(kind, labels)(path)), index)
+        bar = {"desc": path.name, "unit": " frames", "delay": 3, "disable": not progress}
+        for i, atoms in tqdm(found, **bar):
             frames.append(checked_frame(atoms, str(path), i))
         labels.finish()
-    except InputError:
-        raise
+    except InputError as reason:
+        if str(path) in str(reason):
+            raise
+        raise InputError(f"{path}: {reason}") from None
     except Exception as reason:  # parsers raise many kinds, none of them for people
         raise InputError(
             f"{path}: frame {len(frames)} cannot be read ({type(reason).__name__}: {reason}); "

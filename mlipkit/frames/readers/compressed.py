@@ -1,33 +1,93 @@
-"""Files that may be compressed, told by their first bytes and not by their name."""
+"""Files that may be compressed, told by their first bytes and not by their name, and limits on what
+they unpack to.
+"""
 
 import bz2
+import contextvars
 import gzip
+import io
 import lzma
 import shutil
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
+from mlipkit.files import InputError
+
 ENDINGS = (".gz", ".xz", ".bz2")
 _OPENERS = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open, b"BZh": bz2.open}
+UNPACKED = 4_000_000_000  # bytes that a compressed file may unpack to, unless a person says more
+LINE = 50_000_000  # bytes: no line of a calculation is as long
+_limit = contextvars.ContextVar("limit", default=UNPACKED)
 
 
-def _opener(path):
+@contextmanager
+def unpacked_limit(limit):
+    """While this is open, compressed files may unpack to `limit` bytes; None: to any number."""
+    token = _limit.set(limit)
+    try:
+        yield
+    finally:
+        _limit.reset(token)
+
+
+class _Limited(io.RawIOBase):
+    """A file that counts what is read, and stops a bomb before it is in memory."""
+
+    def __init__(self, file, limit, line):
+        self.file, self.limit, self.line = file, limit, line
+        self.read_so_far = self.since_line_end = 0
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        n = self.file.readinto(buffer)
+        self.read_so_far += n
+        if self.limit is not None and self.read_so_far > self.limit:
+            raise InputError(
+                f"unpacks to more than {self.limit / 1e9:.3g} GB; if that is what you "
+                "expect, unpack it and read it with mk.open_frames, or say "
+                "read_frames(..., limit=None)"
+            )
+        if self.line is not None:
+            end = max(bytes(buffer[:n]).rfind(end) for end in (b"\n", b"\r"))
+            self.since_line_end = n - 1 - end if end >= 0 else self.since_line_end + n
+            if self.since_line_end > self.line:
+                raise InputError(
+                    f"holds a line of more than {self.line / 1e6:.0f} MB; it is "
+                    "damaged, or no file of frames"
+                )
+        return n
+
+    def close(self):
+        self.file.close()
+        super().close()
+
+
+def _opened(path, line=None):
     with open(path, "rb") as file:
         head = file.read(6)
-    return next((opener for magic, opener in _OPENERS.items() if head.startswith(magic)), open)
+    opener = next((opener for magic, opener in _OPENERS.items() if head.startswith(magic)), open)
+    limit = None if opener is open else _limit.get()
+    return io.BufferedReader(_Limited(opener(path, "rb"), limit, line), 1_000_000)
 
 
 def open_bytes(path):
     """Open a file, compressed or not, for reading bytes."""
-    return _opener(path)(path, "rb")
+    return _opened(path)
 
 
-def open_text(path):
+def open_text(path, line=LINE):
     """Open a text file, compressed or not, for reading lines with any line ends; what is not UTF-8
     is replaced, a BOM skipped.
+
+    Parameters
+    ----------
+    line : int or None
+        Bytes that a line may have.
     """
-    return _opener(path)(path, "rt", encoding="utf-8-sig", errors="replace")
+    return io.TextIOWrapper(_opened(path, line), encoding="utf-8-sig", errors="replace")
 
 
 @contextmanager
@@ -35,7 +95,9 @@ def uncompressed(path):
     """The path itself, or that of an uncompressed copy, which is gone afterwards; for libraries
     that want a path.
     """
-    if _opener(path) is open:
+    with open(path, "rb") as file:
+        head = file.read(6)
+    if not head.startswith(tuple(_OPENERS)):
         yield Path(path)
         return
     with tempfile.TemporaryDirectory(prefix="mlipkit-") as folder:

@@ -1,7 +1,9 @@
 """ASE databases, ASE trajectories, and JSON in the style of CHGNet (MPtrj)."""
 
 import json
+import math
 import sqlite3
+import time
 from urllib.parse import quote
 
 import numpy as np
@@ -12,6 +14,8 @@ from ase.data import atomic_numbers
 from mlipkit.files import InputError
 from mlipkit.frames.readers.compressed import open_text, uncompressed
 from mlipkit.frames.readers.vasp import KBAR
+
+PATIENCE = 20  # s: no row of a database takes as long
 
 
 def iter_traj(path):
@@ -56,7 +60,22 @@ def iter_db(path):
     the rest to ``info``.
     """
     with uncompressed(path) as plain:
-        yield from map(_frame_of_row, _open_db(path, plain.resolve()).select())
+        db = _open_db(path, plain.resolve())
+        rows = iter(db.select())
+        while True:
+            db.began = time.monotonic()
+            try:
+                row = next(rows, None)
+            except sqlite3.OperationalError as reason:
+                if "interrupted" not in str(reason):
+                    raise
+                raise InputError(
+                    f"{path}: a row takes more than {PATIENCE} s to be read: it is damaged, or no "
+                    "ASE database"
+                ) from None
+            if row is None:
+                return
+            yield _frame_of_row(row)
 
 
 def _open_db(path, plain):
@@ -73,11 +92,76 @@ def _open_db(path, plain):
             if 2 in head[18:20] and not plain.with_name(plain.name + "-wal").exists()
             else "mode=ro"
         )
-        db._connect = lambda: sqlite3.connect(f"file:{quote(str(plain))}?{mode}", uri=True)
+        db.began = time.monotonic()
+
+        def connected():
+            found = sqlite3.connect(f"file:{quote(str(plain))}?{mode}", uri=True)
+            late = lambda: time.monotonic() - db.began > PATIENCE
+            found.set_progress_handler(late, 100_000)
+            _check_tables(path, found)
+            found.text_factory = _bounded_text
+            return found
+
+        db._connect = connected
         return db
     if head.lstrip().startswith(b"{"):
+        with open_text(plain, line=None) as file:
+            json.load(file, object_hook=_bounded)
         return connect(plain, type="json", use_lock_file=False)
     raise InputError(f"{path}: is not an ASE database (neither SQLite nor JSON)")
+
+
+def _check_tables(path, connection):
+    """Only plain tables are read: a view, a virtual table or a computed column could go on for
+    ever.
+    """
+    for name, kind, sql in connection.execute("SELECT name, type, sql FROM sqlite_master"):
+        virtual = kind == "table" and str(sql).lstrip().upper().startswith("CREATE VIRTUAL")
+        computed = (
+            kind == "table"
+            and not virtual
+            and any(
+                hidden for *_, hidden in connection.execute(f"PRAGMA table_xinfo({_quoted(name)})")
+            )
+        )
+        if kind in ("view", "trigger") or virtual or computed:
+            what = "a computed column in" if computed else "a virtual" if virtual else f"the {kind}"
+            raise InputError(
+                f"{path}: holds {what} {name[:60]!r}, which no ASE database has: refused, since "
+                "reading it could run anything"
+            )
+
+
+def _quoted(name):
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _bounded(found):
+    """An object in a JSON file; refused where it announces an array that it does not hold."""
+    announced = found.get("__ndarray__")
+    if isinstance(announced, list) and len(announced) == 3:
+        shape, _, data = announced
+        shape = shape if isinstance(shape, list) else [shape]
+        wanted = math.prod(n for n in shape if isinstance(n, int))
+        if wanted > max(1000, 2 * _held(data)):
+            raise InputError(
+                f"announces an array of {wanted:,} numbers and holds {_held(data):,}; it is damaged"
+            )
+    return found
+
+
+def _bounded_text(content):
+    """A text cell of a database; ASE makes arrays of what such a cell announces."""
+    text = content.decode("utf-8", "replace")
+    if "__ndarray__" in text:
+        json.loads(text, object_hook=_bounded)
+    return text
+
+
+def _held(data):
+    if not isinstance(data, list):
+        return 1
+    return sum(_held(part) if isinstance(part, list) else 1 for part in data)
 
 
 def _frame_of_row(row):
@@ -134,8 +218,8 @@ def iter_json(path):
 
     Objects are built from their numbers, never from class names found in the file.
     """
-    with open_text(path) as file:
-        data = json.load(file)
+    with open_text(path, line=None) as file:
+        data = json.load(file, object_hook=_bounded)
     if isinstance(data, dict) and ("nextid" in data or "numbers" in data.get("1", ())):
         yield from iter_db(path)
         return

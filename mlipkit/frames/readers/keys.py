@@ -4,7 +4,6 @@ import re
 import warnings
 
 import numpy as np
-from ase.calculators.singlepoint import SinglePointCalculator
 
 from mlipkit.files import InputError
 
@@ -62,6 +61,8 @@ class LabelKeys:
 
     def of_atoms(self, atoms):
         """An `ase.Atoms` with its labels in its calculator."""
+        from ase.calculators.singlepoint import SinglePointCalculator
+
         results = dict(getattr(atoms.calc, "results", {}))
         before = len(results)
         self.take(atoms.info, atoms.arrays, results, len(atoms), atoms.cell.array)
