@@ -16,6 +16,11 @@ from mlipkit.frames.labels import frame_table
 from mlipkit.frames.readers import read_frames
 from mlipkit.pictures.structure_view import draw, legend, structure_view
 
+MOST, UNPACKED = 5000, 500_000_000  # frames, and bytes of a compressed file, that a visitor gets
+TOO_MANY = (
+    f"The first {MOST:,} frames are shown; mk.open_frames opens a file of any size without loading "
+    "it."
+)
 SHOWN = ["step", "formula", "n_atoms", "energy", "max_force", "converged"]
 
 
@@ -49,7 +54,9 @@ class UploadState(t.HasTraits):
             path = Path(folder) / (Path(name).name or "file")
             path.write_bytes(content)
             try:
-                frames, message = read_frames(path, progress=False), ""
+                frames = read_frames(path, slice(0, MOST + 1), progress=False, limit=UNPACKED)
+                message = TOO_MANY if len(frames) > MOST else ""
+                frames = frames[:MOST]
             except InputError as reason:
                 frames, message = [], str(reason)
             notes = [str(c.message) for c in caught if issubclass(c.category, UserWarning)]

@@ -457,7 +457,7 @@ def _read(path, progress, keys):
     labels = LabelKeys(keys, str(path))
     size = None if path.suffix.lower() in ENDINGS else path.stat().st_size
     with (
-        open_text(path) as lines,
+        open_text(path, limited=False) as lines,
         tqdm(total=size, unit="B", unit_scale=True, desc=path.name, disable=not progress) as bar,
     ):
         for i, frame in enumerate(iter_records(lines, path)):

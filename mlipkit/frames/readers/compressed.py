@@ -60,16 +60,19 @@ class _Limited(io.RawIOBase):
                 )
         return n
 
+    def tell(self):
+        return self.read_so_far
+
     def close(self):
         self.file.close()
         super().close()
 
 
-def _opened(path, line=None):
+def _opened(path, line=None, limited=True):
     with open(path, "rb") as file:
         head = file.read(6)
     opener = next((opener for magic, opener in _OPENERS.items() if head.startswith(magic)), open)
-    limit = None if opener is open else _limit.get()
+    limit = _limit.get() if limited and opener is not open else None
     return io.BufferedReader(_Limited(opener(path, "rb"), limit, line), 1_000_000)
 
 
@@ -78,7 +81,7 @@ def open_bytes(path):
     return _opened(path)
 
 
-def open_text(path, line=LINE):
+def open_text(path, line=LINE, limited=True):
     """Open a text file, compressed or not, for reading lines with any line ends; what is not UTF-8
     is replaced, a BOM skipped.
 
@@ -86,8 +89,10 @@ def open_text(path, line=LINE):
     ----------
     line : int or None
         Bytes that a line may have.
+    limited : bool
+        Whether `unpacked_limit` holds; what goes frame by frame to the disk needs none.
     """
-    return io.TextIOWrapper(_opened(path, line), encoding="utf-8-sig", errors="replace")
+    return io.TextIOWrapper(_opened(path, line, limited), encoding="utf-8-sig", errors="replace")
 
 
 @contextmanager
