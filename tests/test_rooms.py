@@ -11,6 +11,7 @@ import mlipkit
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "mlipkit"
+UNDER = "files", "arguments"  # what all rooms stand on
 ROOMS = [room.__name__.split(".")[1] for room in mlipkit._ROOMS]
 MODULES = [
     str(path.relative_to(PACKAGE))
@@ -48,7 +49,11 @@ def test_the_rooms_are_those_of_the_house():
     assert sorted(
         path.name for path in PACKAGE.iterdir() if path.is_dir() and (path / "__init__.py").exists()
     ) == sorted(ROOMS)
-    assert sorted(path.name for path in PACKAGE.glob("*.py")) == ["__init__.py", "files.py"]
+    assert sorted(path.name for path in PACKAGE.glob("*.py")) == [
+        "__init__.py",
+        "arguments.py",
+        "files.py",
+    ]
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -56,8 +61,8 @@ def test_a_room_imports_only_from_those_left_of_it(module):
     room = ROOMS.index(Path(module).parts[0])
     for source, name in imported(PACKAGE / module):
         where = source.split(".")[1:] or [name]
-        assert where[0] == "files" or ROOMS.index(where[0]) <= room, f"{module} imports {source}"
-        if where[0] not in ("files", ROOMS[room]):
+        assert where[0] in UNDER or ROOMS.index(where[0]) <= room, f"{module} imports {source}"
+        if where[0] not in (*UNDER, ROOMS[room]):
             assert not (name or "").startswith("_"), (
                 f"{module} takes the private {name} out of another room"
             )
@@ -65,6 +70,7 @@ def test_a_room_imports_only_from_those_left_of_it(module):
 
 def test_files_imports_nothing_of_the_package():
     assert list(imported(PACKAGE / "files.py")) == []
+    assert {module for module, _ in imported(PACKAGE / "arguments.py")} == {"mlipkit.files"}
 
 
 @pytest.mark.parametrize("room", ROOMS)

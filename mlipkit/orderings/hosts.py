@@ -10,6 +10,7 @@ from collections import Counter
 import numpy as np
 from ase import Atoms
 
+from mlipkit.arguments import number
 from mlipkit.files import InputError
 
 FAR = 1.0  # Å: an atom farther than this from every site of its element has no site
@@ -114,6 +115,7 @@ def permutations(host, sites, symprec=1e-2):
     """
     import spglib
 
+    number(symprec, "symprec", above=0, most=1)  # spglib crashes on what is none
     s, sites = host.get_scaled_positions(), np.asarray(sites, int)
     try:
         found = spglib.get_symmetry((host.cell.array, s, host.numbers), symprec=symprec)
