@@ -13,6 +13,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 SCREENSHOTS = ROOT / "screenshots"
+# the most memory that a kernel has had, in kB
+PEAK = (
+    "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
+)
 FLAGS = [
     "--no-sandbox",
     "--disable-quic",

@@ -26,14 +26,14 @@ SERIES = {
 TITLES = {"chgnet": "CHGNet", "cpainn": "cPaiNN", "mace": "MACE"}
 KINDS = {"pretrained": "as published", "blind": "charge-blind", "aware": "charge-aware"}
 # blue, orange and green are kept for oxidation states
-ARCHITECTURES = {"chgnet": "#542788", "cpainn": "#C51B7D", "mace": "#7F7F7F"}
+ARCHITECTURES = {"chgnet": "#8458B3", "cpainn": "#D6278B", "mace": "#8A8A8A"}
 LEVELS = (
-    ("#542788", "circle"),
-    ("#C51B7D", "square"),
-    ("#7F7F7F", "diamond"),
+    ("#8458B3", "circle"),
+    ("#D6278B", "square"),
+    ("#8A8A8A", "diamond"),
     ("#A6611A", "triangle-up"),
-    ("#8073AC", "x"),
-    ("#4D4D4D", "star"),
+    ("#B39DDB", "x"),
+    ("#6D8299", "star"),
 )
 DASHES = {"DFT": "solid", "pretrained": "longdash", "blind": "dot", "aware": "dash"}
 CLOSE_UP = 0.04  # eV per formula unit above the end members: what a close-up of a hull shows

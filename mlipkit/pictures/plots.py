@@ -15,6 +15,7 @@ from mlipkit.orderings.names import arrangement as of_ordering
 from mlipkit.pictures.figures import (  # noqa: F401 - mlipkit.pictures.plots gives them all
     ARCHITECTURES,
     CLOSE_UP,
+    INK,
     LAYOUT,
     LEVELS,
     OTHERS,
@@ -301,7 +302,7 @@ def entropy(table, part="entropy_electronic"):
         y=ideal,
         name="ideal mixing",
         mode="lines",
-        line={"color": "#333333", "width": 2},
+        line={"color": INK, "width": 2},
     )
     figure.update_layout(
         LAYOUT,
@@ -505,7 +506,10 @@ def learning_curve(history):
         Traces ``train`` and ``validation``; logarithmic in the loss.
     """
     figure = go.Figure()
-    for name, colour, dash in (("train", "#0072B2", "dot"), ("validation", "#D55E00", "solid")):
+    for name, colour, dash in (
+        ("train", LEVELS[0][0], "dot"),
+        ("validation", LEVELS[1][0], "solid"),
+    ):
         figure.add_scatter(
             x=[h["epoch"] + 1 for h in history],
             y=[h[name] for h in history],
@@ -542,7 +546,7 @@ def thresholds(curves, chosen):
     """
     figure = go.Figure()
     for (name, (x, y)), colour, dash in zip(
-        curves.items(), ("#0072B2", "#009E73", "#D55E00"), ("solid", "dash", "dot")
+        curves.items(), [colour for colour, _ in LEVELS], ("solid", "dash", "dot")
     ):
         figure.add_scatter(
             x=[float(v) for v in x],
@@ -551,7 +555,7 @@ def thresholds(curves, chosen):
             mode="lines",
             line={"color": colour, "dash": dash, "width": 3, "shape": "hv"},
         )
-    figure.add_vline(x=chosen, line={"color": "#000000", "width": 2})
+    figure.add_vline(x=chosen, line={"color": INK, "width": 2})
     figure.update_layout(
         LAYOUT,
         xaxis_title="threshold: a site with more than this is called 3+ (µB)",
@@ -680,7 +684,7 @@ def timeline(relaxation, step=None):
             name="flip",
             mode="markers",
             text=text,
-            marker={"symbol": "circle-open", "size": 17, "color": "#000000", "line": {"width": 2}},
+            marker={"symbol": "circle-open", "size": 17, "color": INK, "line": {"width": 2}},
             hovertemplate="step %{x}<br>%{text}<extra>flip</extra>",
             row=1,
             col=1,
@@ -690,7 +694,7 @@ def timeline(relaxation, step=None):
         y=(1e3 * (energies - energies.min()) / max(1, len(sites))).tolist(),
         name="energy",
         mode="lines+markers",
-        line={"color": "#333333", "width": 2},
+        line={"color": INK, "width": 2},
         marker={"size": 4},
         showlegend=False,
         hovertemplate="step %{x}<br>%{y:.1f} meV<extra>energy</extra>",
@@ -707,7 +711,7 @@ def timeline(relaxation, step=None):
         y0=0,
         y1=1,
         opacity=1,
-        line={"color": "#000000", "dash": "dash", "width": 2},
+        line={"color": INK, "dash": "dash", "width": 2},
     )
     figure.update_layout(LAYOUT, height=420)
     margin = 0.3 + 0.02 * len(steps)

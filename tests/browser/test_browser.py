@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 import pytest
-from lab import ROOT
+from lab import PEAK, ROOT
 from PIL import Image
 
 import mlipkit as mk
@@ -37,7 +37,10 @@ def share_of(image, colour, tolerance=70):
 def test_notebook_runs_and_shows(open_notebook, name):
     notebook = open_notebook(name)
     seconds = notebook.run()
-    assert seconds < 120
+    peak = int(notebook.python(PEAK))
+    # pytest -s shows it
+    print(f"{name}: {seconds:.0f} s, peak memory {peak / 1e6:.2f} GB")
+    assert seconds < 120 and peak < 1.5e6
     notebook.page.wait_for_timeout(3000)
     assert notebook.errors() == []
     canvases = notebook.page.query_selector_all(".jp-OutputArea canvas")
