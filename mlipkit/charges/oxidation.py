@@ -172,7 +172,9 @@ class OxidationStates:
                 for i in np.flatnonzero(self.runner_up != self.states)
             ]
             changes = ", ".join(moved[:6]) + (" ..." if len(moved) > 6 else "")
-            text += f" Runner-up ({changes}) costs {self.runner_up_cost:.1f} more."
+            text += (
+                f" Runner-up ({changes}): misfit larger by {self.runner_up_cost:.1f} (0 is a tie)."
+            )
         return f"{text} {self.note}".rstrip()
 
     def _doubts(self):

@@ -2,6 +2,7 @@
 page of its own.
 """
 
+import json
 import re
 
 import pytest
@@ -269,6 +270,27 @@ def test_the_explorer_of_own_frames(open_notebook, lab_folder, name, host, compo
         "[...document.querySelectorAll('.mlipkit-explorer .modebar-btn')].map(b => b.dataset.title)"
     )
     assert bar and not any("hare" in title or "loud" in title for title in bar)
+    # views along the axes: what is drawn turns, and the beginning comes back
+    turned = "window.nglStage.viewer.rotationGroup.quaternion.toArray().map(v => +v.toFixed(4))"
+    began = page.evaluate(turned)
+    for axis in "abc":
+        click_button(notebook, axis)
+        page.wait_for_function(f"JSON.stringify({turned}) !== {json.dumps(json.dumps(began))}")
+        click_button(notebook, "reset")
+        page.wait_for_function(f"{turned}.every((v, k) => Math.abs(v - {began}[k]) < 1e-3)")
+    with page.expect_download() as download:
+        click_button(notebook, "picture")
+    assert (
+        download.value.suggested_filename == f"{notebook.python('print(app.state.ordering)')}.png"
+    )
+    page.locator(".mlipkit-explorer button", has_text="full screen").click()
+    page.wait_for_function(
+        "document.querySelector('.mlipkit-3d canvas').getBoundingClientRect().width >= innerWidth"
+    )
+    page.evaluate("document.exitFullscreen()")
+    page.wait_for_function(
+        "document.querySelector('.mlipkit-3d canvas').getBoundingClientRect().width < innerWidth / 2 + 200"
+    )
     # the page fits its window, in both themes
     for theme in ("Light", "Dark"):
         page.evaluate(
