@@ -46,17 +46,19 @@ def test_notebook_runs_and_shows(open_notebook, name):
     canvases = notebook.page.query_selector_all(".jp-OutputArea canvas")
     views = [c for c in canvases if (c.bounding_box() or {}).get("height", 0) > 100]
     text = (ROOT / "notebooks" / name).read_text()
-    assert len(views) == text.count("mk.show(") + text.count("mk.explore(") + text.count(
-        "mk.upload("
-    ) + text.count("mk.play("), "one 3D canvas per view"
+    calls = "mk.show(", "mk.explore(", "mk.upload(", "mk.play(", "mk.study("
+    assert len(views) == sum(text.count(call) for call in calls), "one 3D canvas per view"
     for view in views:
         view.scroll_into_view_if_needed()
         notebook.page.wait_for_timeout(1500)
         image = pixels(view)
         assert (image < 245).any(axis=-1).mean() > 0.02 and image.std() > 10, "a blank canvas"
-        assert share_of(image, VALENCE[2]) + share_of(image, VALENCE[3]) > 0.002, (
-            "no Fe in its colour"
+        # grey where a model's moments tell no state
+        unclear = view.evaluate(
+            "c => (c.closest('.mlipkit-explorer')?.innerText || '').includes(', unclear')"
         )
+        told = share_of(image, VALENCE[2]) + share_of(image, VALENCE[3]) > 0.002
+        assert told or unclear, "no metal in its colour"
     for k, plot in enumerate(notebook.page.query_selector_all(".js-plotly-plot")):
         plot.scroll_into_view_if_needed()
         assert pixels(plot).std() > 5 and plot.evaluate("g => g.data.length") > 0, (
