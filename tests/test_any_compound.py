@@ -230,3 +230,26 @@ def test_frames_of_two_compounds_are_told_apart(frames):
     other, _ = frames_of(olivine(), mk.Compound("Li", {"Mn": (2, 3)}))
     with pytest.raises(mk.InputError, match="of 2 compounds: "):
         mk.explore([*mk.end_points(frames), *other])
+
+
+def test_a_shared_hole_is_said_once_for_all_frames():
+    frames, _ = frames_of(olivine(), CASES["LixMnPO4"][1], n_mobile=3, copies=3)
+    for k in (1, 4):
+        moments = frames[k].get_magnetic_moments()
+        shared = np.flatnonzero(frames[k].symbols == "Mn")
+        moments[shared[np.argsort(np.abs(moments[shared]))[:2]]] = 4.28
+        frames[k].calc.results["magmoms"] = moments
+    with pytest.warns(UserWarning, match=rf"2 of {len(frames)} frames .* frames 1, 4: print"):
+        mk.name_orderings(frames, progress=False)
+
+
+def test_a_kept_ordering_keeps_its_name_though_moments_are_unclear():
+    state = mk.ExplorerState(architecture="mace", model="aware", geometry="relaxed")
+    table = state.tables["relaxed"]["mace_aware"]
+    table["clear"] = False
+    found = state.findings()
+    assert found["kept"] == found["mixed"] and found["clear"] == 0
+    assert found["lowest"] == found["dft_lowest"]
+    state.model = "blind"
+    state.tables["relaxed"]["mace_blind"]["clear"] = False
+    assert all("unclear" in name for name in state.findings()["lowest"])

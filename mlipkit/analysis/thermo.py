@@ -6,6 +6,7 @@ the most mobile ions; x is mobile ions per formula unit.
 
 import numpy as np
 
+from mlipkit.charges.compounds import compound as compound_with_states
 from mlipkit.charges.compounds import compound_of, listed
 from mlipkit.files import InputError
 from mlipkit.frames.labels import required_label
@@ -177,9 +178,10 @@ def voltage_profile(frames, energies=None, compound=None):
     table = hull(frames, energies, compound)
     metal, mobile, z = compound.metal, compound.mobile, compound.charge
     if metal is None or not np.isfinite(metal):
+        redox = compound_with_states(frames).redox
         raise InputError(
             f"voltage_profile needs the energy of {mobile} metal, eV per atom, by the method of "
-            f"the frames: compound=mk.Compound({mobile!r}, {compound.redox}, metal=...)"
+            f"the frames: compound=mk.Compound({mobile!r}, {redox}, metal=...)"
         )
     table["e"] = along_the_line(frames, energies, compound)[1]
     v = _vertices(table)

@@ -1,6 +1,7 @@
 """Hull, energy ladder and parity plot of the explorer in one figure."""
 
 import itertools
+from string import ascii_lowercase
 
 import numpy as np
 import plotly.graph_objects as go
@@ -97,10 +98,10 @@ def _level_labels(levels):
     for name, energy in sorted(levels.items(), key=lambda item: item[1]):
         short = name.removeprefix(arrangement(name)).strip("_").replace("_", " ")
         if last is not None and energy - levels[last] < step:
-            labels[last] += f", {short}"
+            labels[last] += f", {short.lstrip(ascii_lowercase)}"
         else:
             last, labels[name] = name, short
-    most = 16  # letters; what is longer would run out of the plot
+    most = 14  # letters; what is longer would run out of the plot
     return {n: t if len(t) <= most else f"{t[: most - 2]} …" for n, t in labels.items()}
 
 

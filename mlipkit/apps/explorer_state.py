@@ -578,9 +578,11 @@ class ExplorerState(t.HasTraits):
             if table["kept"].notna().all():
                 result["kept"] = int(table["kept"][self.mixed].sum())
                 result["clear"] = int(table["clear"][self.mixed].sum())
+                # a charge-aware model was told them; a tie of a charge-blind one means nothing
+                sure = table["clear"] | (table["kept"] & self.aware)
                 told = [
-                    name if clear else f"{arrangement(name)} with unclear charges"
-                    for name, clear in zip(table["found"], table["clear"])
+                    name if known else f"{arrangement(name)} with unclear charges"
+                    for name, known in zip(table["found"], sure)
                 ]
         for prefix, series, names in (("dft_", "DFT", self.names), ("", self.shown[-1], told)):
             hull = self.hulls[series]

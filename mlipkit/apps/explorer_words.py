@@ -132,8 +132,8 @@ def lesson(state):
 def table(state, atoms, chosen=None):
     """The redox-active ions of the chosen ordering, and its energies."""
     s, numbers, unclear = state, state.numbers, state.unclear(atoms)
-    head = ["ion", "DFT (µB)"]
-    head += ["model (µB)"] * bool(s.series) + ["asked"] + ["given"] * bool(s.flips)
+    head = ["ion", "DFT |m| (µB)"]
+    head += ["model |m| (µB)"] * bool(s.series) + ["asked"] + ["given"] * bool(s.flips)
     head += ["model says"] if s.series else ["moment says"]
     rows = "".join(f'<th scope="col">{name}</th>' for name in head)
     rows = f"<tr>{rows}</tr>"

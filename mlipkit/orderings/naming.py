@@ -1,5 +1,6 @@
 """Write onto frames which ordering each of them has, or list the orderings of frames in a table."""
 
+import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,12 +14,13 @@ from mlipkit.charges.compounds import (
     listed,
 )
 from mlipkit.charges.given import known_states
+from mlipkit.charges.oxidation import infer_oxidation_states
 from mlipkit.files import InputError
 from mlipkit.frames.labels import label
 from mlipkit.frames.taken import as_frames
 from mlipkit.orderings.host_search import find_host
 from mlipkit.orderings.hosts import best_fit, reduced, without_vacancies
-from mlipkit.orderings.names import host_frame, located
+from mlipkit.orderings.names import checked_lengths, host_frame, located
 
 STRAIN = 0.04  # beyond this a frame may be of another crystal
 ALIKE = 1.5  # Å that an atom of one crystal may be away from its place in another frame of it
@@ -81,12 +83,26 @@ def name_orderings(
     ------
     InputError
         Naming the frame: when its oxidation states are not known, or an atom has no site.
-    """
-    from mlipkit.orderings.splits import split_by_ordering
 
+    Warns
+    -----
+    UserWarning
+        When moments leave it open which ion has which state; the most likely ones are taken.
+    """
+    from mlipkit.orderings.splits import checked_shares, split_by_ordering
+
+    checked_lengths("name_orderings", max_distance)
+    checked_shares("name_orderings", validation, test, seed)
     frames, compound = listed(frames, "name_orderings takes"), checked(compound)
-    for i, atoms in enumerate(frames):
-        give_states(atoms, i, compound, "name_orderings")
+    doubts = [i for i, a in enumerate(frames) if give_states(a, i, compound, "name_orderings")]
+    if doubts:
+        some = ", ".join(map(str, doubts[:10])) + (", ..." if len(doubts) > 10 else "")
+        warnings.warn(
+            f"name_orderings: {len(doubts)} of {len(frames)} frames hold an ion whose moment does "
+            f"not tell its state for certain, frames {some}: print("
+            f"mk.infer_oxidation_states(frames[{doubts[0]}])) says which; a hole may be shared",
+            stacklevel=2,
+        )
     write_names(frames, host, compound, max_distance, progress)
     known = all("split" in atoms.info for atoms in frames)
     if not known and len({atoms.info["ordering"] for atoms in frames}) >= 3:
@@ -153,6 +169,7 @@ def orderings_table(
     """
     import pandas as pd
 
+    checked_lengths("orderings_table", max_distance, symprec)
     columns = "ordering x formula degeneracy n_frames energy_per_fu above_lowest lowest_frame"
     columns = [*columns.split(), "compound"]
     frames, rows = as_frames(frames, "orderings_table takes"), {}
@@ -178,10 +195,15 @@ def orderings_table(
 
 
 def give_states(atoms, i, compound, where):
-    """Give a frame the oxidation states that it lacks."""
-    known = () if compound is None else (compound.references, compound.fixed)
+    """Give a frame the oxidation states that it lacks, and whether they are in doubt."""
+    known = {} if compound is None else {"references": compound.references, "fixed": compound.fixed}
     try:
-        atoms.set_array("oxi_states", known_states(atoms, *known))
+        if "oxi_states" in atoms.arrays:
+            atoms.set_array("oxi_states", known_states(atoms, **known))
+            return False
+        found = infer_oxidation_states(atoms, **known)
+        atoms.set_array("oxi_states", found.states)
+        return bool(len(found.undecided))
     except InputError as reason:
         raise InputError(f"{where}: frame {i}: {reason}") from None
 
