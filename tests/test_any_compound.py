@@ -208,13 +208,20 @@ def test_a_study_from_a_folder_of_outcars_to_the_explorer(tmp_path):
         assert s.relaxation.atoms.positions == pytest.approx(s.structure.positions)
         energy = s.tables["relaxed"][model]["energy"].iloc[s.index]
         assert energy == pytest.approx(s.relaxation.energies[-1])
+    # what it trained can be taken out again
+    weights = tmp_path / "study" / "cpainn_aware.safetensors"
+    mine, theirs = mk.import_checkpoint(weights), app.models["cpainn_aware"]
+    energies = [m.predict(s.ends[:1])[0].energy for m in (mine, theirs)]
+    assert energies[0] == pytest.approx(energies[1], abs=1e-6) and mine.charge_aware
     # once more: nothing is trained or relaxed anew
-    written = {p: p.stat().st_mtime_ns for p in (tmp_path / "study").rglob("*") if p.is_file()}
+    content = {p: p.read_bytes() for p in (tmp_path / "study").rglob("*") if p.is_file()}
+    relaxed = {p: p.stat().st_mtime_ns for p in content if p.suffix in (".extxyz", ".ckpt")}
     again = mk.study(tmp_path / "runs", tmp_path / "study", **options)
     for model in s.data.models:
         assert again.state.tables["relaxed"][model].equals(s.tables["relaxed"][model])
-    same = {p: p.stat().st_mtime_ns for p in written if p.name != "predictions.csv"}
-    assert same == {p: t for p, t in written.items() if p.name != "predictions.csv"}
+    assert len(relaxed) == 2 + 2 * len(s.names)
+    assert relaxed == {p: p.stat().st_mtime_ns for p in relaxed}
+    assert content == {p: p.read_bytes() for p in content}
 
 
 def test_a_study_of_too_little_says_so(tmp_path):
@@ -226,10 +233,20 @@ def test_a_study_of_too_little_says_so(tmp_path):
         mk.study(frames, tmp_path / "file", progress=False)
 
 
-def test_frames_of_two_compounds_are_told_apart(frames):
+def test_frames_of_two_compounds_are_told_apart(frames, tmp_path):
     other, _ = frames_of(olivine(), mk.Compound("Li", {"Mn": (2, 3)}))
+    both = [*mk.end_points(frames), *other]
     with pytest.raises(mk.InputError, match="of 2 compounds: "):
-        mk.explore([*mk.end_points(frames), *other])
+        mk.explore(both)
+    with pytest.raises(mk.InputError, match="of 2 compounds: "):
+        mk.study(both, tmp_path / "study", progress=False)
+    assert not (tmp_path / "study").exists()  # before anything is trained
+
+
+@pytest.mark.parametrize("models", ["chgnet", LennardJones(), ["chgnet"], {"x": "chgnet"}, {}])
+def test_explore_says_what_models_are(frames, models):
+    with pytest.raises(mk.InputError, match="^explore takes"):
+        mk.explore(mk.end_points(frames), models)
 
 
 def test_a_shared_hole_is_said_once_for_all_frames():

@@ -12,7 +12,9 @@ from mlipkit.apps.explorer_figure import HEIGHT, arrange, panels
 from mlipkit.apps.explorer_state import ExplorerState
 from mlipkit.apps.page import Page
 from mlipkit.apps.player import INTERVAL
+from mlipkit.charges.compounds import listed
 from mlipkit.charges.references import redox_sites
+from mlipkit.models.foreign import as_potentials
 from mlipkit.pictures.figures import KINDS, TITLES
 from mlipkit.pictures.shapes import scaled_colours
 from mlipkit.pictures.structure_view import (
@@ -41,7 +43,7 @@ class ExplorerView(w.VBox):
     """Widgets over an `ExplorerState`."""
 
     def __init__(self, state, octahedra=False):
-        self.state, self.chosen, self.unconfirmed = state, None, False
+        self.state, self.chosen, self.unconfirmed, self.refused = state, None, False, ""
         self._make_controls(octahedra)
         atoms = state.atoms
         self.structure = structure_view(self._painted(atoms), height="330px", octahedra=octahedra)
@@ -197,6 +199,8 @@ class ExplorerView(w.VBox):
             self.figure.layout.height = LARGE if large else HEIGHT
             size = 18 if large else 13
             self.figure.layout.font.size = size
+            margins = {"l": 82, "b": 66} if large else {"l": 60, "b": 46}
+            self.figure.layout.margin.update(margins)
             self.figure.update_xaxes(title_font_size=size)
             self.figure.update_yaxes(title_font_size=size)
         # plotly takes a height for the end of fitting the page
@@ -266,6 +270,8 @@ class ExplorerView(w.VBox):
         if i is None or not 0 <= i < len(self.state.structure):
             return
         s, before, self.chosen = self.state, self.chosen, i
+        same = self.click.value == "swap" and before not in (None, i)
+        self.refused = "; these two have no states to change" if same else ""
         can = i in redox_sites(s.ends[s.index])
         if self.click.value == "flip" and can:
             s.flip(i)
@@ -292,7 +298,7 @@ class ExplorerView(w.VBox):
         said = words.picked(self.state, atoms, self.chosen)
         sites = redox_sites(self.state.ends[self.state.index])
         if self.click.value == "swap" and self.chosen in sites:
-            said += "; now click the one that it changes states with"
+            said += f"{self.refused}; now click the one that it changes states with"
         self.picked.value = words.text(said)
 
     def _refresh(self, change):
@@ -339,7 +345,8 @@ class ExplorerView(w.VBox):
         painted = self._painted(atoms)
         says = words.tooltips(s, atoms)
         colours, scale = self._coloured(atoms)
-        self.legend.value = legend(painted, scale)
+        halo = '<span class="mlipkit-wrong">&#9673; not as asked, or unclear</span>'
+        self.legend.value = legend(painted, scale) + words.text(halo if marked else "")
         texts = [
             # a font without µ
             text.replace(" µB", "") if self.names.value and number >= 0 else ""
@@ -454,5 +461,7 @@ def explore(
     """
     if frames is None:
         return ExplorerView(ExplorerState(None, **choice), octahedra)
+    frames = listed(frames, "explore takes")
+    models = as_potentials(models, "explore") if models is not None else None
     data = compare_geometries(frames, models, predictions, relaxations, relax, folder, compound)
     return ExplorerView(ExplorerState(data, **choice), octahedra)

@@ -293,7 +293,9 @@ class ExplorerState(t.HasTraits):
             for atoms in self.ends
             for q in atoms.arrays["oxi_states"][atoms.symbols == element]
         }
-        return sorted(seen | set(self.data.compound.redox.get(element, ())))
+        return sorted(
+            seen if len(seen) > 1 else seen | {*self.data.compound.redox.get(element, ())}
+        )
 
     @t.observe("ordering")
     def _follow_ordering(self, change):

@@ -21,7 +21,8 @@ def story(state):
         return _story_of_dft(state, f)
     mixed, said = f["mixed"], []
     if f["kept"] is not None and mixed:
-        kept, right = f"{f['kept']} of {mixed} mixed orderings", f["kept"] == mixed
+        kept = f"{f['kept']} of {mixed} mixed orderings"
+        right = f["kept"] == mixed == f["clear"]
         unclear = "" if f["clear"] == mixed else f", moments clear in {f['clear']}"
         if state.geometry == "relaxed":
             said.append(judged(right, f"charges kept in {kept}{unclear}"))
@@ -31,16 +32,17 @@ def story(state):
                 if state.aware
                 else "charges read right from DFT's bond lengths in"
             )
-            said.append(judged(right, f"{how} {kept}"))
+            said.append(judged(right, f"{how} {kept}{unclear}"))
     elif mixed:
         said.append("this model predicts no moments, so it tells no charges")
     if state.geometry != "dft" and f["mixed"]:
-        said.append(_window(f))
+        said.append(_window(f, f["kept"] is not None))
     several = len(state.compositions) > 1
     said.append(_lowest(state.x if several else None, f))
     if state.geometry != "host" and len(state.compositions) > 2:
         said.append(_on_hull(f))
     where = WHERE[state.geometry]
+    where = f"on the {where}" if state.geometry == "host" else where
     return f"<b>{name_of(state)}; atoms {where}:</b> " + "; ".join(filter(None, said)) + "."
 
 
@@ -61,14 +63,17 @@ def _names(names, most=6):
     return ", ".join(names[:most]) + more if names else "nothing"
 
 
-def _window(f):
+def _window(f, judge):
+    """How far the orderings of one arrangement lie apart; too far is as wrong as too near."""
     wide = (
         f"the orderings of one arrangement of ions span up to {f['window']:.0f} meV per formula "
         "unit"
     )
     if not f["dft_window"]:
         return wide
-    return judged(f["window"] > f["dft_window"] / 2, f"{wide} (DFT: {f['dft_window']:.0f})")
+    wide += f" (DFT: {f['dft_window']:.0f})"
+    right = 0.5 < f["window"] / f["dft_window"] < 2
+    return judged(right, wide) if judge else wide
 
 
 def _lowest(x, f):
@@ -133,7 +138,11 @@ def table(state, atoms, chosen=None):
     """The redox-active ions of the chosen ordering, and its energies."""
     s, numbers, unclear = state, state.numbers, state.unclear(atoms)
     head = ["ion", "DFT |m| (µB)"]
-    head += ["model |m| (µB)"] * bool(s.series) + ["asked"] + ["given"] * bool(s.flips)
+    head += (
+        ["model |m| (µB)"] * bool(s.series)
+        + ["asked" if s.series else "state"]
+        + ["given"] * bool(s.flips)
+    )
     head += ["model says"] if s.series else ["moment says"]
     rows = "".join(f'<th scope="col">{name}</th>' for name in head)
     rows = f"<tr>{rows}</tr>"
@@ -143,7 +152,11 @@ def table(state, atoms, chosen=None):
         number = f"{symbol} {numbers[i]}" if numbers[i] >= 0 else f"{symbol} (atom {i})"
         cells = [number, _number(dft, 2)] + [_number(moment, 2)] * bool(s.series)
         cells += [ion(symbol, asked)] + [ion(symbol, given, given != asked)] * bool(s.flips)
-        cells.append(_became(symbol, given, told, i in unclear, "given" if s.flips else "asked"))
+        if s.series or i in unclear:
+            word = "given" if s.flips else "asked" if s.series else "taken for"
+            cells.append(_became(symbol, given, told, i in unclear, word))
+        else:  # DFT's moment, whatever was changed by hand
+            cells.append("&ndash;" if told is None else ion(symbol, told))
         cells = "".join(f"<td>{cell}</td>" for cell in cells)
         picked = ' class="mlipkit-chosen"' if i == chosen else ""
         rows += f'<tr data-atom="{i}" tabindex="0"{picked}>{cells}</tr>'
@@ -184,10 +197,8 @@ def _energies(s):
 def picked(state, atoms, i):
     """What is known of an atom that was clicked."""
     if i is None:
-        return (
-            "Click an atom, a row of the table, a hull point or a level. Full symbols on the "
-            "right: held out."
-        )
+        held = " Full symbols on the right: held out." if state.series else ""
+        return f"Click an atom, a row of the table, a hull point or a level.{held}"
     symbol, number = atoms.symbols[i], state.numbers[i]
     says = f"picked atom <b>{i}</b>: {symbol}"
     says += f" {number}, as the names count" if number >= 0 else ""

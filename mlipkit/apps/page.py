@@ -67,7 +67,7 @@ STYLE = """
 .mlipkit-pane-crystal { grid-area: crystal; min-width: 0; }
 .mlipkit-pane-text { grid-area: text; min-width: 0; }
 .mlipkit-explorer .js-plotly-plot { width: 100%; }
-.mlipkit-3d div:empty[style*="opacity: 0.7"] { display: none; }
+.mlipkit-3d div[style*="opacity: 0.7"]:not(.jupyter-widgets) { display: none !important; }
 .mlipkit-3d > div > button { display: none !important; }
 .mlipkit-text { font: 13px/1.5 Arial, sans-serif; color: var(--ink); }
 .mlipkit-explorer .widget-html-content > div { color: var(--ink); }

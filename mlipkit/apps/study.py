@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mlipkit.apps.explorer import ExplorerView
 from mlipkit.apps.explorer_state import ExplorerState
+from mlipkit.charges.compounds import compound_of, listed
 from mlipkit.files import InputError, write_atomically
 from mlipkit.frames.readers import read_frames
 from mlipkit.orderings.naming import name_orderings
@@ -39,7 +40,8 @@ def study(
     frames : list of ase.Atoms, or str or Path
         With energies, forces and moments; or a file or folder that `read_frames` reads.
     folder : str or Path
-        Checkpoints, relaxations and ``predictions.csv`` are kept there.
+        Checkpoints, relaxations, ``predictions.csv`` and the weights of the models are kept there
+        (``chgnet_aware.safetensors``: `import_checkpoint` brings them back).
     architecture : str or sequence of str
         ``"chgnet"`` (fine-tuned), ``"cpainn"`` or ``"mace"`` (from random weights), or several.
     relax : bool
@@ -70,9 +72,11 @@ def study(
     architectures = [architecture] if isinstance(architecture, str) else list(architecture)
     if isinstance(frames, (str, os.PathLike)):
         frames = read_frames(frames, progress=progress)
+    frames = listed(frames, "study takes")
+    compound = compound_of(frames, compound)  # of several it is said before anything is trained
     frames = name_orderings(frames, host, compound, progress=progress)
     _check_splits(frames)
-    from mlipkit.models.training import train
+    from mlipkit.models.training import save_weights, train
 
     models = {}
     for name in architectures:
@@ -80,6 +84,7 @@ def study(
             models[joined(name, kind)], _ = train(
                 name, frames, aware, seed, folder=folder, progress=progress, **training
             )
+            save_weights(models[joined(name, kind)], folder, {"name": joined(name, kind)})
     data = compare_geometries(
         frames,
         models,
