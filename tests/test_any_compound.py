@@ -2,6 +2,7 @@
 
 import gc
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -270,3 +271,19 @@ def test_a_kept_ordering_keeps_its_name_though_moments_are_unclear():
     state.model = "blind"
     state.tables["relaxed"]["mace_blind"]["clear"] = False
     assert all("unclear" in name for name in state.findings()["lowest"])
+
+
+def test_half_empty_frames_say_that_their_formula_unit_is_a_guess():
+    compound = mk.Compound("Li", {"Mn": (3, 4)})
+    few, _ = frames_of(spinel(), compound, n_mobile=1)
+    with pytest.warns(UserWarning, match='no frame of LixMn.* has more than x = .*framework="Mn2'):
+        mk.name_orderings(few, progress=False)
+    for atoms in few:
+        atoms.info.clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        known = mk.Compound("Li", {"Mn": (3, 4)}, framework="Mn2O4")
+        mk.name_orderings(few, compound=known, progress=False)
+        full, _ = frames_of(spinel(), compound)
+        mk.name_orderings(full, progress=False)
+    assert {a.info["x"] for a in few} == {0.5}

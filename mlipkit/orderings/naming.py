@@ -87,7 +87,8 @@ def name_orderings(
     Warns
     -----
     UserWarning
-        When moments leave it open which ion has which state; the most likely ones are taken.
+        When moments leave it open which ion has which state (the most likely ones are taken), and
+        when no frame is filled by more than half, so that the formula unit is a guess.
     """
     from mlipkit.orderings.splits import checked_shares, split_by_ordering
 
@@ -104,10 +105,28 @@ def name_orderings(
             stacklevel=2,
         )
     write_names(frames, host, compound, max_distance, progress)
+    if compound is None or compound.framework is None:
+        _say_unit(frames)
     known = all("split" in atoms.info for atoms in frames)
     if not known and len({atoms.info["ordering"] for atoms in frames}) >= 3:
         split_by_ordering(frames, validation, test, seed)
     return frames
+
+
+def _say_unit(frames):
+    """Half-empty frames fit a formula unit of half the size too: x is then a matter of choice."""
+    most = {}
+    for atoms in frames:
+        title = atoms.info["compound"]
+        most[title] = max(most.get(title, 0.0), atoms.info["x"])
+    for title, x in most.items():
+        if 0 < x <= 0.5:
+            warnings.warn(
+                f"name_orderings: no frame of {title} has more than x = {x:g}, so its formula unit "
+                "is a guess; where it is another one say so, such as compound=mk.Compound(..., "
+                'framework="Mn2O4"), for x and names to be those of your other frames',
+                stacklevel=3,
+            )
 
 
 def named(frames, compound=None):
