@@ -124,7 +124,7 @@ def test_what_cannot_be_counted_is_said(ends):
         (([0.0, 1.0], [1], 300), "2 energies and 1"),
         (([0.0, np.nan], [1, 1], 300), "not finite"),
         (([0.0], [0], 300), "not a positive"),
-        (([0.0], [1], 0), "above 0 K"),
+        (([0.0], [1], 0), "above 0"),
         (([], [], 300), "0 energies"),
         (([0.0], [5], 300, ["a"], 1, 6), "no multiple of 6"),
     ):

@@ -241,7 +241,7 @@ def test_bootstrap_of_many_orderings_is_the_normal_interval():
     assert (low, high) == mk.bootstrap(
         np.repeat(means, 5), np.repeat(np.arange(200), 5), 0.95, seed=3
     )
-    with pytest.raises(mk.InputError, match="between 0 and 1"):
+    with pytest.raises(mk.InputError, match="above 0 and below 1"):
         mk.bootstrap([1.0], ["a"], 95)
     with pytest.raises(mk.InputError, match="one ordering for each value"):
         mk.bootstrap([1.0], ["a", "b"])

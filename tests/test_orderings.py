@@ -298,7 +298,7 @@ def test_errors_come_at_the_call():
         "has no Li": dict(compound=mk.Compound("Li", {"Fe": (2, 3)})),
         "has no Mn": dict(compound=mk.Compound("Na", {"Mn": (2, 3)})),
         "has 4 Na sites": dict(n_mobile=5),
-        "n_mobile=-1": dict(n_mobile=[-1]),
+        "n_mobile .* at least 0, not -1": dict(n_mobile=[-1]),
         "different numbers from 0 to 3": dict(mobile_sites=(0, 4)),
         "names 2 ions, n_mobile says 3": dict(mobile_sites=(0, 1), n_mobile=3),
         "different numbers": dict(mobile_sites=(1, 1)),

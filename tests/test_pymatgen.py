@@ -253,16 +253,16 @@ def test_what_is_no_frame_is_told_what_is(ends, structures, aware):
     disordered = structures[0].copy()
     disordered.replace(0, {"Fe": 0.5, "Mn": 0.5})
     for call, says in (
-        (lambda: mk.hull("runs"), "not a str; mk.read_frames.path. reads files"),
-        (lambda: mk.compound([ends[0], 3]), "ase.Atoms, or pymatgen's .*number 1 is a int"),
+        (lambda: mk.hull("runs"), "not 'runs'; mk.read_frames.path. reads files"),
+        (lambda: mk.compound([ends[0], 3]), "ase.Atoms, or pymatgen's .*number 1 is 3"),
         (lambda: mk.compound(Composition("FePO4")), "number 0 is a"),
         (lambda: mk.compound([]), "this one is empty"),
         (lambda: mk.infer_oxidation_states(structures), "takes one frame .*not a list"),
         (lambda: mk.infer_oxidation_states(ComputedEntry("FePO4", -1)), "not a ComputedEntry"),
-        (lambda: mk.relax(None, aware), "relax: takes one frame .*not a NoneType"),
+        (lambda: mk.relax(None, aware), "relax: takes one frame .*not None"),
         (lambda: aware.predict(structures[0]), "predict takes a list of frames; write .atoms."),
         (lambda: mk.show(disordered), "ordered structures; order it first"),
-        (lambda: mk.predict(7, {"a": aware}), "not a int"),
+        (lambda: mk.predict(7, {"a": aware}), "not 7"),
         (lambda: mk.frame_table([1]), "frame_table takes frames"),
     ):
         with pytest.raises(mk.InputError, match=says):

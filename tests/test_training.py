@@ -156,7 +156,7 @@ def test_a_charge_aware_model_needs_something_to_see(few):
         mk.train("cpainn", few, True, epochs=1, model_args={"colour": 3})
     with pytest.raises(mk.InputError, match="model_args do not fit a chgnet.*features"):
         mk.train("chgnet", few, True, epochs=1, model_args={"features": 3})
-    with pytest.raises(mk.InputError, match="epochs must be above 0"):
+    with pytest.raises(mk.InputError, match="epochs is a whole number of at least 1"):
         mk.train("cpainn", few, True, epochs=0)
     for kwargs, says in (
         ({"proxies": {}}, "at least one ion"),

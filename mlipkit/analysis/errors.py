@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from mlipkit.analysis.predictions import predict, predictions_for
+from mlipkit import arguments
+from mlipkit.analysis.predictions import MADE_BY, predict, predictions_for
 from mlipkit.charges.compounds import compound_of
 from mlipkit.charges.oxidation import infer_oxidation_states
 from mlipkit.charges.references import redox_sites
@@ -93,6 +94,9 @@ def frame_errors(frames, predictions, sites=False):
     import pandas as pd
 
     frames = as_frames(frames, "frame_errors takes")
+    arguments.flag(sites, "frame_errors: sites")
+    needed = () if sites else ("energy",)
+    arguments.table(predictions, "error_table: predictions", needed, MADE_BY)
     if len(frames) != len(predictions):
         raise InputError(f"error_table: {len(frames)} frames but {len(predictions)} predictions")
     rows = []
@@ -184,6 +188,7 @@ def error_by(frames, predictions, by="x", level=None):
     kinds = ("x", "ordering", "kind", "site", "state")
     if by not in kinds:
         raise InputError(f"error_by: by must be one of {', '.join(kinds)}, not {by!r}")
+    _checked_level(level, "error_by", none=True)
     frames = named(frames)
     if by == "kind" and any("kind" not in a.info for a in frames):
         raise InputError("error_by: needs frames with info['kind'] to sort them by it")
@@ -232,15 +237,17 @@ def bootstrap(values, orderings, level=0.95, n_resamples=2000, seed=0):
     """
     import pandas as pd
 
-    values = np.asarray(values, float)
-    if values.ndim != 1 or len(values) != len(orderings):
+    values = arguments.values(values, "bootstrap: values", finite=False)
+    orderings = arguments.entries(orderings, "bootstrap: orderings", "['x050_fe01', 'x050_fe02']")
+    if len(values) != len(orderings):
         raise InputError(
             f"bootstrap: needs one ordering for each value; got {values.size} values and "
             f"{len(orderings)} orderings"
         )
-    if not 0 < level < 1:
-        raise InputError(f"bootstrap: the level must be between 0 and 1, not {level}")
-    groups = pd.Series(values).groupby(list(orderings), sort=True).agg(["sum", "count"])
+    _checked_level(level, "bootstrap")
+    n_resamples = arguments.number(n_resamples, "bootstrap: n_resamples", least=1, whole=True)
+    seed = arguments.number(seed, "bootstrap: seed", least=0, whole=True, none=True)
+    groups = pd.Series(values).groupby(orderings, sort=True).agg(["sum", "count"])
     total, count = groups[groups["count"] > 0].to_numpy(float).T
     if len(total) < 2:
         return np.nan, np.nan
@@ -249,6 +256,10 @@ def bootstrap(values, orderings, level=0.95, n_resamples=2000, seed=0):
         total[drawn].sum(axis=1) / count[drawn].sum(axis=1), [(1 - level) / 2, (1 + level) / 2]
     )
     return float(low), float(high)
+
+
+def _checked_level(level, where, none=False):
+    arguments.number(level, f"{where}: level", above=0, below=1, none=none)
 
 
 def _means(errors, level=None):
@@ -286,6 +297,8 @@ def score(potentials, frames):
 
     frames = as_frames(frames, "score takes", single=False)
     potentials = as_potentials(potentials, "score")
+    if not frames:
+        raise InputError("score: there are no frames to predict")
     for atoms in frames:
         required_label(atoms, "forces", "an error of forces")
     table = predict(frames, potentials, progress=False)
@@ -317,11 +330,10 @@ def order_scores(frames, energies, counts=None):
         model's lowest ordering is that of DFT (a tie is a miss).
     """
     frames = as_frames(frames, "order_scores takes")
-    label, energies = (
-        np.array([required_label(a, "energy", "order_scores") for a in frames], float),
-        np.asarray(energies, float),
-    )
-    counts = np.ones(len(frames), bool) if counts is None else np.asarray(counts, bool)
+    energies = arguments.values(energies, "order_scores: energies", len(frames))
+    counts = np.ones(len(frames)) if counts is None else counts
+    counts = arguments.values(counts, "order_scores: counts", len(frames)).astype(bool)
+    label = np.array([required_label(a, "energy", "order_scores") for a in frames], float)
     groups = {}
     for i, atoms in enumerate(frames):
         groups.setdefault(arrangement(required_ordering(atoms, i, "order_scores")), []).append(i)
@@ -389,7 +401,12 @@ def seed_table(results, variants=False):
         "ground_relaxed_held_out": "ground states right, relaxed by the model",
         "valence_kept": "valences kept, orderings",
     }
+    arguments.flag(variants, "seed_table: variants")
+    needed = ["architecture", "charge_aware", "seed", "pretrained", "thinned", "data_sha256"]
+    arguments.table(results, "seed_table: results", needed, "mk.load_results()")
     of, table = ["architecture", "charge_aware"], {}
+    if not len(results):
+        return pd.DataFrame(table)
     # seeds trained on different data must not be averaged
     newest = results[results["data_sha256"] == results["data_sha256"].iloc[-1]]
     plain = newest["pretrained"].astype(bool) & (newest["thinned"] == 1)
@@ -450,6 +467,8 @@ def compare_models(frames, predictions, split="test", level=None):
     """
     import pandas as pd
 
+    _checked_level(level, "compare_models", none=True)
+    arguments.text(split, "compare_models: split")
     chosen = [
         a
         for a in well_converged(each_frame(frames, "compare_models takes"))
@@ -478,6 +497,7 @@ def with_units(table):
     pandas.DataFrame
         A copy; columns such as ``energy (meV/atom)``.
     """
+    arguments.table(table, "with_units: table", (), "mk.compare_models or mk.error_by")
     units = {"energy": "meV/atom", "forces": "meV/Å", "magmoms": "µB", "valence_right": "%"}
 
     def said(column):

@@ -4,12 +4,14 @@ import hashlib
 
 import numpy as np
 
+from mlipkit import arguments
 from mlipkit.charges.references import redox_sites
 from mlipkit.files import InputError
 from mlipkit.frames.labels import label
 from mlipkit.frames.taken import as_frames
 from mlipkit.models.foreign import as_potentials
 
+MADE_BY = "mk.predict(frames, {name: model})"  # a table of predictions
 BATCH = 8  # frames that a model is given at once
 
 
@@ -110,11 +112,7 @@ def predictions_for(frames, predictions):
     InputError
         Naming model and frame, when a prediction is missing.
     """
-    if not hasattr(predictions, "columns") or not {"model", "frame"} <= set(predictions.columns):
-        raise InputError(
-            "predictions are a table with a row per model and frame: mk.predict(frames, {name: "
-            "model}) makes one"
-        )
+    arguments.table(predictions, "predictions_for: predictions", ("model", "frame"), MADE_BY)
     frames = as_frames(frames, "predictions_for takes")
     keys = [frame_key(atoms) for atoms in frames]
     table = predictions.drop_duplicates(["model", "frame"]).set_index(["model", "frame"])

@@ -6,6 +6,7 @@ the most mobile ions; x is mobile ions per formula unit.
 
 import numpy as np
 
+from mlipkit import arguments
 from mlipkit.charges.compounds import compound as compound_with_states
 from mlipkit.charges.compounds import compound_of, listed
 from mlipkit.files import InputError
@@ -131,6 +132,11 @@ def energy_above_hull(
     InputError
         As `formation_energies`, or when the frames are of another compound than the reference.
     """
+    if reference is None and reference_energies is not None:
+        raise InputError(
+            "energy_above_hull: reference_energies are those of reference=, the frames that make "
+            "the hull; give both"
+        )
     if reference is None:
         return hull(frames, energies, compound)["energy_above_hull"].to_numpy()
     frames, reference = listed(frames), listed(reference)
@@ -220,9 +226,9 @@ def per_unit(frames, energies, compound):
     """x (0 where nothing moves) and energy per formula unit (eV) of every frame."""
     if energies is None:
         energies = [required_label(a, "energy", "an energy per formula unit") for a in frames]
-    if len(energies) != len(frames):
-        raise InputError(f"{len(frames)} frames but {len(energies)} energies")
-    e = np.asarray(energies, float)
+    e = arguments.values(energies, "energies (eV per cell, one for each frame)", finite=False)
+    if len(e) != len(frames):
+        raise InputError(f"{len(frames)} frames but {len(e)} energies")
     if not np.isfinite(e).all():
         i = int(np.argmin(np.isfinite(e)))
         raise InputError(

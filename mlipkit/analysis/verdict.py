@@ -4,10 +4,14 @@ one that DFT finds there.
 
 import numpy as np
 
+from mlipkit import arguments
 from mlipkit.charges.references import redox_sites
+from mlipkit.files import InputError
 from mlipkit.frames.datasets import load_dft, load_geometries
 from mlipkit.frames.labels import end_points, label
+from mlipkit.frames.taken import as_frames
 
+TOLD = "model", "ordering", "job", "has", "verdict"  # of a frame that DFT was asked about
 SAME = 1e-3  # Å: one structure, written to the digits of a file
 
 
@@ -38,6 +42,13 @@ def verdict_table(judged=None):
     import pandas as pd
 
     judged = load_dft("olivine-verdict") if judged is None else judged
+    judged = as_frames(judged, "verdict_table takes")
+    for i, atoms in enumerate(judged):
+        if missing := [key for key in TOLD if key not in atoms.info]:
+            raise InputError(
+                f"verdict_table takes what load_dft('olivine-verdict') gives: frame {i} "
+                f"({atoms.get_chemical_formula()}) has no info[{missing[0]!r}]"
+            )
     own = {a.info["ordering"]: a for a in end_points(load_dft())}
     claims = (
         load_geometries()
@@ -51,6 +62,10 @@ def verdict_table(judged=None):
         # charges of another labelling, seeded only because the model has them there
         if atoms.info["job"] != f"{ordering}.{model}":
             continue
+        if (model, ordering) not in claims.index or ordering not in own:
+            raise InputError(
+                f"verdict_table: load_geometries() knows nothing that {model} claims for {ordering}"
+            )
         reference, claim, there = (
             own[ordering].get_potential_energy(),
             claims.loc[model, ordering],
@@ -128,6 +143,8 @@ def verdict_summary(table):
     """
     import pandas as pd
 
+    needed = ["model", "verdict", "claimed", "as_asked", "as_found", "gap", "structure"]
+    arguments.table(table, "verdict_summary: table", needed, "mk.verdict_table()")
     rows = {}
     for model, part in table.groupby("model"):
         stayed = part[part["verdict"] == "as seeded"]

@@ -2,7 +2,10 @@
 
 import ipywidgets as w
 import plotly.graph_objects as go
+from plotly.basedatatypes import BaseFigure
 
+from mlipkit import arguments
+from mlipkit.files import InputError
 from mlipkit.pictures import plots
 from mlipkit.pictures.figures import TITLES
 
@@ -24,6 +27,11 @@ class ByArchitecture(w.VBox):
     """
 
     def __init__(self, figure, architecture=None):
+        if not isinstance(figure, BaseFigure):
+            raise InputError(
+                "ByArchitecture: figure is one of plotly's, such as mk.plots.hull(...), not "
+                f"{arguments.shown(figure)}"
+            )
         named = [t.name for t in figure.data if t.name and t.name != "DFT"]
         self.architecture = w.Dropdown(
             options=list(dict.fromkeys(map(_architecture, named))),
@@ -32,6 +40,7 @@ class ByArchitecture(w.VBox):
             layout={"width": "190px"},
         )
         if architecture is not None:
+            arguments.text(architecture, "ByArchitecture: architecture")
             self.architecture.value = TITLES.get(architecture, architecture)
         self.figure = figure = go.Figure(figure)
         # before it is a widget: nothing then has to reach a view that is not drawn yet

@@ -1,8 +1,8 @@
 """From frames to the explorer in one call; every step is a call of its own too."""
 
 import os
-from pathlib import Path
 
+from mlipkit import arguments
 from mlipkit.apps.explorer import ExplorerView
 from mlipkit.apps.explorer_state import ExplorerState
 from mlipkit.charges.compounds import compound_of, listed
@@ -12,6 +12,7 @@ from mlipkit.orderings.naming import name_orderings
 from mlipkit.pictures.figures import joined
 from mlipkit.relaxation.geometries import compare_geometries
 
+ARCHITECTURES = "chgnet", "cpainn", "mace"
 KINDS = {"blind": False, "aware": True}
 
 
@@ -66,10 +67,15 @@ def study(
     InputError
         As the steps do; when there are too few orderings to hold some out.
     """
-    folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"study: folder={str(folder)!r} is a file; give a folder to write into")
-    architectures = [architecture] if isinstance(architecture, str) else list(architecture)
+    folder = arguments.folder_path(folder, "study: folder")
+    architectures = [architecture] if isinstance(architecture, str) else architecture
+    architectures = arguments.entries(architectures, "study: architecture", "'chgnet', or a list")
+    for name in architectures:
+        arguments.text(name, "study: architecture", ARCHITECTURES)
+    if not architectures:
+        raise InputError(f"study: architecture is one of {', '.join(ARCHITECTURES)}, or several")
+    arguments.flag(relax, "study: relax")
+    seed = arguments.number(seed, "study: seed", least=0, whole=True)
     if isinstance(frames, (str, os.PathLike)):
         frames = read_frames(frames, progress=progress)
     frames = listed(frames, "study takes")

@@ -7,10 +7,13 @@ import numpy as np
 import plotly.graph_objects as go
 import traitlets as t
 
+from mlipkit import arguments
 from mlipkit.charges.oxidation import infer_oxidation_states
 from mlipkit.charges.references import redox_sites
+from mlipkit.files import InputError
 from mlipkit.frames.datasets import load_dft
 from mlipkit.frames.labels import required_label
+from mlipkit.frames.taken import as_frames
 from mlipkit.pictures import plots
 
 GRID = np.arange(330, 461) / 100  # µB
@@ -35,9 +38,20 @@ class ThresholdState(t.HasTraits):
     threshold = t.Float(4.0)
 
     def __init__(self, frames=None, **kwargs):
-        frames = load_dft() if frames is None else frames
+        frames = load_dft() if frames is None else as_frames(frames, "explore_threshold takes")
+        for i, atoms in enumerate(frames):
+            if "oxi_states" not in atoms.arrays:
+                raise InputError(
+                    f"explore_threshold: frame {i} ({atoms.get_chemical_formula()}) has no "
+                    "arrays['oxi_states']; mk.name_orderings(frames) writes them"
+                )
         self.cells = [(a, redox_sites(a)) for a in frames]
         self.cells = [(a, fe) for a, fe in self.cells if len(set(a.arrays["oxi_states"][fe])) == 2]
+        if not self.cells:
+            raise InputError(
+                "explore_threshold: none of these frames has redox-active atoms in two oxidation "
+                "states, so there is nothing to tell apart"
+            )
         self.moments = {
             "as computed": [
                 np.abs(required_label(a, "magmoms", "ThresholdState")[fe]) for a, fe in self.cells
@@ -134,4 +148,5 @@ class ThresholdView(w.VBox):
 
 def explore_threshold(frames=None, threshold=4.0):
     """Open the slider; `frames` as for `ThresholdState`."""
+    arguments.number(threshold, "explore_threshold: threshold")
     return ThresholdView(ThresholdState(frames, threshold=threshold))

@@ -13,9 +13,10 @@ import numpy as np
 from ase.data import atomic_numbers
 from ase.formula import Formula
 
-from mlipkit.charges.oxidation import FIXED, infer_oxidation_states
+from mlipkit import arguments
+from mlipkit.charges.oxidation import FIXED, checked_fixed, infer_oxidation_states
 from mlipkit.charges.references import LAST, REDOX, redox_elements, references_for
-from mlipkit.charges.species import choose_proxies
+from mlipkit.charges.species import checked_proxies, choose_proxies
 from mlipkit.files import InputError
 from mlipkit.frames.labels import label
 from mlipkit.frames.taken import as_frame, as_frames
@@ -27,6 +28,7 @@ WHOLE = (1, 2, 3)  # a formula unit is at most so many times the reduced framewo
 # data/dft/frames/na_bcc.extxyz
 METALS = {"Na": -1.3227059751475096}
 TITLE = r"(?:([A-Z][a-z]?)x)?([A-Z][A-Za-z0-9()]*)(?: \(\d+\))?"  # of a compound: LixMn2O4 (2)
+REFERENCES = '{("Fe", 2): 3.7, ("Fe", 3): 4.3}'
 LINE = 'compound=mk.Compound(mobile="{}", redox={{"{}": {}}})'
 
 
@@ -87,17 +89,25 @@ class Compound:
             object.__setattr__(self, name, value)
 
         if self.mobile is not None and not _is_element(self.mobile):
-            raise InputError(f"Compound: mobile={self.mobile!r} is no element; write 'Li', or None")
+            raise InputError(
+                "Compound: mobile is an element, such as 'Li', or None, not "
+                f"{arguments.shown(self.mobile)}"
+            )
         write("redox", _states_of(self.redox, self.mobile))
         if self.charge is None and self.mobile is not None:
             write("charge", FIXED.get(self.mobile))
             if not self.charge:
                 said = f"Compound: which charge has {self.mobile}? Give charge="
                 raise InputError(said)
-        for name in ("charge", "metal"):
-            value = getattr(self, name)
-            if value is not None and not isinstance(value, (int, float, np.number)):
-                raise InputError(f"Compound: {name}={value!r} is no number")
+        write("charge", arguments.number(self.charge, "Compound: charge", whole=True, none=True))
+        arguments.number(self.metal, "Compound: metal", none=True)
+        if self.proxies is not None:
+            checked_proxies(self.proxies, "Compound: proxies")
+        if self.references is not None and not isinstance(self.references, dict):
+            given = arguments.entries(self.references, "Compound: references", REFERENCES)
+            write("references", tuple(given))
+        references_for("bond-valence", self.references)  # refuses what are none
+        checked_fixed(self.fixed, "Compound: fixed")
         if self.framework is not None:
             counts = _counted(self.framework)
             if self.mobile in counts:
@@ -316,7 +326,7 @@ def checked(compound):
     if compound is not None and not isinstance(compound, Compound):
         raise InputError(
             'compound= takes a Compound, such as mk.Compound(mobile="Li", redox={"Mn": (2, 3)}), '
-            f"not {compound!r}"
+            f"not {arguments.shown(compound)}"
         )
     return compound
 
@@ -472,10 +482,14 @@ def _is_element(name):
 
 def _states_of(redox, mobile):
     try:
-        states = {e: tuple(sorted({int(q) for q in qs})) for e, qs in dict(redox or {}).items()}
+        states = {
+            e: tuple(sorted({arguments.number(q, "a state", whole=True) for q in qs}))
+            for e, qs in dict(redox or {}).items()
+        }
     except (TypeError, ValueError):
         raise InputError(
-            f'Compound: redox reads {{"Mn": (2, 3)}}, metal: its states; not {redox!r}'
+            'Compound: redox is a dict, such as {"Mn": (2, 3)} (metal: its states), not '
+            f"{arguments.shown(redox)}"
         ) from None
     for element, numbers in states.items():
         if element not in atomic_numbers or element == mobile or not numbers:
@@ -488,11 +502,13 @@ def _states_of(redox, mobile):
 
 def _counted(framework):
     try:
-        counts = dict(Formula(framework).count())
+        counts = dict(Formula(framework).count()) if isinstance(framework, str) else {}
     except (ValueError, TypeError, AttributeError):
         counts = {}
     if not counts or not set(counts) <= set(atomic_numbers):
-        raise InputError(f"Compound: framework={framework!r} is no formula such as 'Mn2O4'")
+        raise InputError(
+            f"Compound: framework is a formula, such as 'Mn2O4', not {arguments.shown(framework)}"
+        )
     return counts
 
 
@@ -502,7 +518,10 @@ def _checked_ends(ends):
     except (TypeError, ValueError):
         low = high = math.nan
     if not 0 <= low < high < math.inf:
-        raise InputError(f"Compound: ends={ends!r} are two values of x, the lower one first")
+        raise InputError(
+            "Compound: ends are two values of x, the lower one first, such as (0, 1), not "
+            f"{arguments.shown(ends)}"
+        )
     return low, high
 
 

@@ -6,7 +6,9 @@ import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
+from ase.data import atomic_numbers
 
+from mlipkit import arguments
 from mlipkit.charges import balance
 from mlipkit.charges.evidence import EVIDENCE, all_moments, finite
 from mlipkit.charges.references import (
@@ -205,7 +207,7 @@ class OxidationStates:
             if self.runner_up is None or self.runner_up[i] == self.states[i]
             else f"{e}<sup>{self.runner_up[i]}+</sup>"
         )
-        doubt = ' style="background:#FBE3D6"' if self.confidence[n] < SURE else ""
+        doubt = ' style="background:#FBE3D6;color:#212121"' if self.confidence[n] < SURE else ""
         return (
             f"<tr{doubt}><td>{i}</td><td>{e}<sup>{self.states[i]}+</sup></td><td>{self.evidence[n]:.2f}</td>"
             f"<td>{self.confidence[n]:.2f}</td><td>{other}</td></tr>"
@@ -277,31 +279,27 @@ def infer_oxidation_states(
     """
     atoms = as_frame(atoms, "infer_oxidation_states")
     what = f"infer_oxidation_states: {atoms.get_chemical_formula()}"
-    if method not in NAME:
-        raise InputError(
-            f"infer_oxidation_states: method {method!r} is not one of {', '.join(map(repr, NAME))}"
-        )
-    if (
-        isinstance(total_charge, bool)
-        or not isinstance(total_charge, int | float | np.number)
-        or not float(total_charge).is_integer()
-    ):
-        raise InputError(
-            f"infer_oxidation_states: total_charge is a whole number of e, not {total_charge!r}"
-        )
+    arguments.text(method, "infer_oxidation_states: method", NAME)
+    total_charge = arguments.number(
+        total_charge, "infer_oxidation_states: total_charge", whole=True
+    )
+    fixed = checked_fixed(fixed, "infer_oxidation_states: fixed")
+    if charges is not None:
+        said = "infer_oxidation_states: charges"
+        charges = arguments.values(charges, said, len(atoms), finite=False)
     # given states need no moment to expect
     refs = references_for("bond-valence" if method == "given" else method, references)
     symbols = np.array(atoms.get_chemical_symbols())
     first, *more = _redox(symbols, refs, fixed, what)
     if method == "given":
         states, sites = _fixed_states(atoms, symbols, first, fixed, what)
-        return _given(atoms, states, sites, symbols[sites].tolist(), int(total_charge), what)
+        return _given(atoms, states, sites, symbols[sites].tolist(), total_charge, what)
     evidence, given = EVIDENCE[method], {"magmom": magmoms, "bader": charges}.get(method)
     # rare states, and metals that are mostly inert, only where the others cannot balance
     ways = [(redox, rare) for rare in (False, True) for redox in (first, *more)]
     for redox, rare in ways:
         states, sites = _fixed_states(atoms, symbols, redox, fixed, what)
-        elements, needed = symbols[sites].tolist(), int(total_charge) - int(states.sum())
+        elements, needed = symbols[sites].tolist(), total_charge - int(states.sum())
         values = evidence(atoms, symbols, sites, given, what)
         options = [[r for r in refs if r.element == e and (r.common or rare)] for e in elements]
         costs, lowest = _costs(options, values, SCALE[method])
@@ -432,19 +430,28 @@ def _assumed(symbols, states, sites):
     return " with " + ", ".join(f"{e} {abs(q)}{signs[np.sign(q)]}" for e, q in ions) if ions else ""
 
 
+def checked_fixed(fixed, what):
+    """Oxidation states of elements of one valence, ``{element: state}``, an empty dict for None; a
+    sentence for anything else.
+    """
+    example = '{"Ti": 3}'
+    for element, state in arguments.mapping(fixed or {}, what, example).items():
+        if not isinstance(element, str) or element not in atomic_numbers:
+            raise InputError(
+                f"{what} is a dict of elements, such as {example}; {arguments.shown(element)} is "
+                "none"
+            )
+        if not isinstance(state, int | float | np.number) or not float(state).is_integer():
+            raise InputError(
+                f"{what}={{{element!r}: {arguments.shown(state)}}} is not a whole number; states "
+                "that differ from atom to atom can be given one by one, method='given'"
+            )
+    return dict(fixed or {})
+
+
 def _fixed_states(atoms, symbols, redox, fixed, what):
     """States with zeros at the redox sites, and those sites."""
     known = {**FIXED, **(fixed or {})}
-    if odd := [
-        e
-        for e, q in known.items()
-        if not isinstance(q, int | float | np.number) or not float(q).is_integer()
-    ]:
-        raise InputError(
-            f"{what}: fixed={{{odd[0]!r}: {known[odd[0]]!r}}} is not a whole number; states that "
-            "differ from atom to atom "
-            "can be given one by one, method='given'"
-        )
     sites = np.flatnonzero(np.isin(symbols, list(redox)))
     states = np.zeros(len(atoms), int)
     for element in sorted(set(symbols.tolist()) - redox):
@@ -579,6 +586,9 @@ def fit_references(frames, references=None, method="magmom", total_charge=0, fix
         deviation), at least a third of those they replace; a state seen on fewer than three sites
         keeps its spread.
     """
+    arguments.text(method, "fit_references: method", DEFAULTS)
+    fixed = checked_fixed(fixed, "fit_references: fixed")
+    total_charge = arguments.number(total_charge, "fit_references: total_charge", whole=True)
     start = refs = references_for(method, references)
     frames = as_frames(frames, "fit_references takes")
     if not frames:
@@ -656,7 +666,9 @@ def compare_methods(atoms, methods=("magmom", "bond-valence", "bader", "given"),
     import pandas as pd
 
     columns, unavailable = {}, {}
+    methods = arguments.entries(methods, "compare_methods: methods", "('magmom', 'bader')")
     for method in methods:
+        arguments.text(method, "compare_methods: each of methods", NAME)
         try:
             found = infer_oxidation_states(atoms, method=method, **options)
         except InputError as reason:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mlipkit import arguments
 from mlipkit.files import InputError
 
 
@@ -189,14 +190,14 @@ def references_for(method, given=None):
             ]
         except (TypeError, ValueError):
             raise InputError(f"references: a dict of them reads {EXAMPLE}, µB") from None
-    given = tuple(given)
-    if not all(
-        isinstance(r, Reference) and np.isfinite(r.value) and np.isfinite(r.spread) and r.spread > 0
-        for r in given
-    ):
-        raise InputError(
-            "references: each must be a Reference with a finite value and a positive spread"
-        )
+    given = tuple(
+        arguments.entries(given, "references", f"what fit_references makes, or {EXAMPLE}")
+    )
+    for r in given:
+        if not isinstance(r, Reference):
+            raise InputError(f"references: each must be a Reference, not {arguments.shown(r)}")
+        arguments.number(r.value, "references: the value of each")
+        arguments.number(r.spread, "references: the spread of each", above=0)
     return given + tuple(r for r in defaults if r.element not in {r.element for r in given})
 
 
@@ -206,9 +207,15 @@ def reference_table(method="magmom"):
     Returns
     -------
     pandas.DataFrame
+
+    Raises
+    ------
+    InputError
+        When there is no such method.
     """
     import pandas as pd
 
+    arguments.text(method, "reference_table: method", DEFAULTS)
     return pd.DataFrame([vars(r) for r in DEFAULTS[method]])[
         ["element", "state", "spin", "value", "spread", "common", "source"]
     ]

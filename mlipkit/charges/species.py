@@ -11,6 +11,7 @@ import warnings
 import numpy as np
 from ase.data import atomic_numbers
 
+from mlipkit import arguments
 from mlipkit.files import InputError
 from mlipkit.frames.labels import UNKNOWN, decode_proxies
 from mlipkit.frames.taken import as_frame
@@ -28,6 +29,30 @@ STAND_INS = {
     5: ("Sb", "Nb", "Ta"),
     6: ("Te", "W", "Mo"),
 }
+
+
+def checked_proxies(proxies, what):
+    """A proxy map, ``{(element, state): proxy element}``; a sentence for anything else."""
+    for ion, proxy in arguments.mapping(proxies, what, PROXIES).items():
+        whole = (
+            isinstance(ion, tuple)
+            and len(ion) in (2, 3)
+            and isinstance(ion[0], str)
+            and ion[0] in atomic_numbers
+            and isinstance(ion[1], int | np.integer)
+            and all(isinstance(spin, str) and spin not in ("", UNKNOWN) for spin in ion[2:])
+        )
+        if not whole or not isinstance(proxy, str) or proxy not in atomic_numbers:
+            raise InputError(
+                f"{what}: {ion!r}: {proxy!r} does not name an ion and the element that stands "
+                f"for it; write it as {PROXIES}, with a spin state as "
+                '("Co", 3, "low") if spins are to be told apart'
+            )
+    if len(set(proxies.values())) < len(proxies):
+        raise InputError(
+            f"{what}: every ion needs a proxy of its own, not {', '.join(proxies.values())}"
+        )
+    return proxies
 
 
 def to_proxies(atoms, proxies=None):
@@ -53,7 +78,8 @@ def to_proxies(atoms, proxies=None):
         states of an element would look the same to the model, or when the proxy is itself an
         element of the crystal.
     """
-    proxies, atoms = PROXIES if proxies is None else proxies, as_frame(atoms, "to_proxies")
+    atoms = as_frame(atoms, "to_proxies")
+    proxies = PROXIES if proxies is None else checked_proxies(proxies, "to_proxies: proxies")
     what = atoms.get_chemical_formula()
     if "oxi_states" not in atoms.arrays:
         raise InputError(
@@ -148,7 +174,8 @@ def from_proxies(atoms, proxies=None):
         proxy names and keeps what was there for the others (0 where nothing was known); likewise
         ``arrays["spin_states"]``, where the map names spins ("-" where nothing was known).
     """
-    proxies, atoms = PROXIES if proxies is None else proxies, as_frame(atoms, "from_proxies")
+    atoms = as_frame(atoms, "from_proxies")
+    proxies = PROXIES if proxies is None else checked_proxies(proxies, "from_proxies: proxies")
     return decode_proxies(atoms, {proxy: ion for ion, proxy in proxies.items()})
 
 

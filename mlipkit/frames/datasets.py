@@ -11,6 +11,7 @@ import shutil
 import time
 import warnings
 
+from mlipkit import arguments
 from mlipkit.files import InputError, embedded, write_atomically
 
 EMBEDDED = {
@@ -91,13 +92,14 @@ def load_dft(name="olivine", files=None, cache=None, progress=True, timeout=TIME
     by MD5, go on where they were cut off, and are kept; the environment variable
     ``MLIPKIT_FIGSHARE`` names another server than api.figshare.com.
     """
+    arguments.text(name, "load_dft: name", [*EMBEDDED, *RECORDS])
+    if files is not None and not isinstance(files, str):
+        files = arguments.entries(files, "load_dft: files", "['Training_dataset/*']")
+        files = [arguments.text(file, "load_dft: each of files") for file in files]
+    cache = arguments.folder_path(cache, "load_dft: cache", none=True)
+    arguments.number(timeout, "load_dft: timeout", above=0)
     if name in EMBEDDED:
         return _embedded(EMBEDDED[name])
-    if name not in RECORDS:
-        raise InputError(
-            f"load_dft: there is no data set {name!r}; there is "
-            f"{', '.join(map(repr, [*EMBEDDED, *RECORDS]))}"
-        )
     from mlipkit.frames.store import FrameSequence, cache_folder, open_frames
 
     doi, _, proxies, _ = RECORDS[name]

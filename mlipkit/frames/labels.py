@@ -7,6 +7,7 @@ import lzma
 
 import numpy as np
 
+from mlipkit import arguments
 from mlipkit.files import InputError, write_atomically
 
 EXAMPLE = {"Ga": ("Fe", 3)}  # how a map of proxy elements is written
@@ -174,7 +175,7 @@ def write_frames(path, frames):
 
     from mlipkit.frames.taken import as_frames
 
-    text = io.StringIO()
+    path, text = arguments.file_path(path, "write_frames: path", new=True), io.StringIO()
     ase.io.write(text, as_frames(frames, "write_frames takes"), format="extxyz")
     content = text.getvalue()
     write_atomically(
@@ -320,6 +321,7 @@ def end_points(frames, fmax=0.05):
     """
     from mlipkit.frames.taken import each_frame
 
+    arguments.number(fmax, "end_points: fmax", least=0)
     best = {}
     for i, atoms in enumerate(each_frame(frames, "end_points takes")):
         name = required_ordering(atoms, i, "end_points")

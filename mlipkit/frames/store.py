@@ -18,7 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
+from mlipkit import arguments
 from mlipkit.files import InputError
+from mlipkit.frames.labels import EXAMPLE
 from mlipkit.frames.readers.compressed import ENDINGS, open_text
 from mlipkit.frames.readers.extxyz import ATOM_LABELS, Frame, iter_records, to_atoms
 from mlipkit.frames.readers.keys import LabelKeys
@@ -73,7 +75,13 @@ def open_frames(path, cache=None, progress=True, info=None, proxies=None, keys=N
         Naming file and frame, when the file is missing, empty or damaged, or when the cache folder
         cannot be written.
     """
-    path, folder = Path(path).expanduser().absolute(), cache_folder(cache)
+    path = arguments.file_path(path, "open_frames: path").expanduser().absolute()
+    folder = cache_folder(arguments.folder_path(cache, "open_frames: cache", none=True))
+    if info is not None:
+        arguments.mapping(info, "open_frames: info", "{'set': 'mine'}")
+    if proxies is not None:
+        arguments.mapping(proxies, "open_frames: proxies", EXAMPLE)
+    LabelKeys(keys, "open_frames")  # refuses what is no map of keys
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
+from mlipkit.arguments import shown
 from mlipkit.files import InputError
 from mlipkit.frames.labels import checked_label, label
 
@@ -42,8 +43,8 @@ def as_frame(thing, where):
     found = _frames_of(thing, where)
     if found is None or len(found) != 1:
         raise InputError(
-            f"{where}: takes one frame ({TAKEN} of one frame), not a {type(thing).__name__}; give "
-            "one at a time"
+            f"{where}: takes one frame ({TAKEN} of one frame), not {shown(thing)}; give one at a "
+            "time"
         )
     return found[0]
 
@@ -83,16 +84,17 @@ def as_frames(things, where, single=True):
 def each_frame(things, where):
     """As `as_frames`, one after the other: of a huge file one frame is in memory at a time."""
     whole = _frames_of(things, where)
-    if whole is None and (isinstance(things, (str, Path)) or not hasattr(things, "__iter__")):
+    single = isinstance(things, (str, bytes, Path, dict, type)) or getattr(things, "ndim", 1) == 0
+    if whole is None and (single or not hasattr(things, "__iter__")):
         hint = "; mk.read_frames(path) reads files" if isinstance(things, (str, Path)) else ""
-        kind = type(things).__name__
-        raise InputError(f"{where} frames ({TAKEN}), one or more in a list, not a {kind}{hint}")
+        raise InputError(
+            f"{where} frames ({TAKEN}), one or more in a list, not {shown(things)}{hint}"
+        )
     for i, thing in enumerate(things if whole is None else whole):
         found = _frames_of(thing, where)
         if found is None:
             raise InputError(
-                f"{where} frames ({TAKEN}), one or more in a list; number {i} is a "
-                f"{type(thing).__name__}"
+                f"{where} frames ({TAKEN}), one or more in a list; number {i} is {shown(thing)}"
             )
         yield from found
 

@@ -5,13 +5,15 @@ import hashlib
 import json
 import pickle
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import torch
 from ase.data import atomic_numbers
 
+from mlipkit import arguments
+from mlipkit.charges.species import checked_proxies
 from mlipkit.files import InputError
+from mlipkit.frames.taken import as_frames
 from mlipkit.models.inert import PLAIN_NUMBERS, read_inert, state_dict
 from mlipkit.models.potential import building, proxies_of
 from mlipkit.models.registry import adapter
@@ -82,7 +84,14 @@ def import_checkpoint(
     only keeps what it is given, sizes and weights are read off, and the network is built afresh by
     mace-torch. Other pickled objects and TorchScript programs are refused.
     """
-    return _imported(Path(path), charge_aware, proxies, frames, cutoff).to(device)
+    path = arguments.file_path(path, "import_checkpoint: path")
+    arguments.flag(charge_aware, "import_checkpoint: charge_aware")
+    if proxies is not None:
+        checked_proxies(proxies, "import_checkpoint: proxies")
+    if frames is not None:
+        frames = as_frames(frames, "import_checkpoint: frames= takes")
+    arguments.number(cutoff, "import_checkpoint: cutoff", above=0, below=20, none=True)
+    return _imported(path, charge_aware, proxies, frames, cutoff).to(device)
 
 
 def _imported(path, charge_aware, proxies, frames, cutoff):
@@ -117,7 +126,7 @@ def _imported(path, charge_aware, proxies, frames, cutoff):
         if not isinstance(cutoff, int | float) or not 0 < cutoff < 20:
             raise InputError(f"{path}: the cutoff must be a length in Å, not {cutoff!r}")
         return painn_from(
-            state, float(cutoff), list(frames), proxies_of(charge_aware, proxies), str(path)
+            state, float(cutoff), frames, proxies_of(charge_aware, proxies), str(path)
         )
     keys = (
         ", ".join(sorted(map(str, model))[:6]) if isinstance(model, dict) else type(model).__name__

@@ -6,6 +6,7 @@ import re
 import numpy as np
 from ase.calculators.calculator import BaseCalculator, PropertyNotImplementedError
 
+from mlipkit.arguments import shown
 from mlipkit.files import InputError
 from mlipkit.frames.taken import as_frames
 
@@ -143,7 +144,7 @@ def as_potential(model, where):
         return model
     name = f"load_model({model!r})" if isinstance(model, str) else "load_model(...)"
     raise InputError(
-        f"{where} takes a model, such as mk.{name} or an ASE calculator, not {_what(model)}"
+        f"{where} takes a model, such as mk.{name} or an ASE calculator, not {shown(model)}"
     )
 
 
@@ -157,16 +158,9 @@ def as_potentials(models, where):
     """``{name: model}`` with each as a Potential."""
     if not isinstance(models, dict) or not models:
         raise InputError(
-            f'{where} takes models by name, such as {{"mine": model}}, not {_what(models)}'
+            f'{where} takes models by name, such as {{"mine": model}}, not {shown(models)}'
         )
     for name in models:
         if not isinstance(name, str) or not name:
             raise InputError(f"{where}: the name of a model is a text, not {name!r}")
     return {name: as_potential(model, where) for name, model in models.items()}
-
-
-def _what(value):
-    text = repr(value)
-    if isinstance(value, type):
-        return f"the class {value.__name__}"
-    return text if len(text) < 60 else f"a {type(value).__name__}"

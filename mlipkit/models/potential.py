@@ -15,10 +15,17 @@ import torch
 from ase.data import atomic_numbers, chemical_symbols
 from ase.stress import full_3x3_to_voigt_6_stress
 
+from mlipkit import arguments
 from mlipkit.charges.references import redox_sites
-from mlipkit.charges.species import PROXIES, marked, spins_of, to_proxies, warn_unbalanced
+from mlipkit.charges.species import (
+    PROXIES,
+    checked_proxies,
+    marked,
+    spins_of,
+    to_proxies,
+    warn_unbalanced,
+)
 from mlipkit.files import InputError
-from mlipkit.frames.labels import UNKNOWN
 from mlipkit.frames.taken import as_frame, as_frames
 
 
@@ -293,7 +300,7 @@ class Potential:
         frames, result, size = (
             as_frames(frames, "predict takes", single=False),
             [],
-            positive(batch_size, "predict: batch_size") or self.batch_size,
+            _batch(batch_size, "predict") or self.batch_size,
         )
         for atoms in frames:
             check_cell(atoms)
@@ -355,7 +362,7 @@ class Potential:
 
         states, size = (
             np.atleast_2d(states),
-            positive(batch_size, "score: batch_size") or self.batch_size,
+            _batch(batch_size, "score") or self.batch_size,
         )
         if not len(states):
             return np.empty(0)
@@ -389,40 +396,21 @@ class Potential:
         return PotentialCalculator(self)
 
 
-def positive(number, what):
-    """`number`, which must be None or above zero."""
-    if number is not None and not number > 0:
-        raise InputError(f"{what} must be above 0, not {number}")
-    return number
+def _batch(size, where):
+    return arguments.number(size, f"{where}: batch_size", least=1, whole=True, none=True)
 
 
 def proxies_of(charge_aware, proxies=None):
     """The proxy map of a model: `proxies` or the default one when it is charge-aware, none
     otherwise.
     """
-    if charge_aware and proxies is not None and not proxies:
+    if charge_aware and isinstance(proxies, dict) and not proxies:
         raise InputError(
             "a charge-aware model needs at least one ion as a species of its own, such as "
             f"proxies={PROXIES}"
         )
-    for ion, proxy in (proxies or {}).items():
-        whole = (
-            isinstance(ion, tuple)
-            and len(ion) in (2, 3)
-            and ion[0] in atomic_numbers
-            and isinstance(ion[1], int | np.integer)
-            and all(isinstance(spin, str) and spin not in ("", UNKNOWN) for spin in ion[2:])
-        )
-        if not whole or proxy not in atomic_numbers:
-            raise InputError(
-                f"proxies: {ion!r}: {proxy!r} does not name an ion and the element that stands "
-                f"for it; write it as {PROXIES}, with a spin state as "
-                '("Co", 3, "low") if spins are to be told apart'
-            )
-    if proxies and len(set(proxies.values())) < len(proxies):
-        raise InputError(
-            f"proxies: every ion needs a proxy of its own, not {', '.join(proxies.values())}"
-        )
+    if proxies is not None:
+        checked_proxies(proxies, "proxies")
     return (proxies or PROXIES) if charge_aware else {}
 
 

@@ -3,6 +3,7 @@
 import importlib
 import json
 
+from mlipkit import arguments
 from mlipkit.files import InputError, data_folder, embedded, manifest
 
 ADAPTERS = {"chgnet": "CHGNetPotential", "cpainn": "CPaiNNPotential", "mace": "MACEPotential"}
@@ -42,6 +43,9 @@ def load_model(name="chgnet", charge_aware=None, seed=0, device="cpu"):
         When there are no such weights, they cannot be downloaded, or the file is not what was
         shipped.
     """
+    arguments.text(name, "load_model: name")
+    arguments.flag(charge_aware, "load_model: charge_aware", none=True)
+    seed = arguments.number(seed, "load_model: seed", least=0, whole=True)
     if name.startswith("mace-"):
         from mlipkit.models.foundation import load_foundation
 

@@ -15,13 +15,14 @@ from ase.data import atomic_numbers
 from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 from tqdm.auto import tqdm
 
+from mlipkit import arguments
 from mlipkit.charges.compounds import species_of
-from mlipkit.charges.species import marked, named, spins_of
+from mlipkit.charges.species import checked_proxies, marked, named, spins_of
 from mlipkit.files import InputError, write_atomically
 from mlipkit.frames.labels import label, required_label, well_converged
 from mlipkit.frames.taken import as_frames
 from mlipkit.models.checkpoints import seal
-from mlipkit.models.potential import positive, proxies_of, seen_states
+from mlipkit.models.potential import Potential, proxies_of, seen_states
 from mlipkit.models.registry import adapter, weights_stem
 
 # what counts as an error of one: eV/atom, eV/Å, eV/Å^3 (0.5 GPa), µB
@@ -105,17 +106,33 @@ def train(
         When a label or a split is missing, an argument or the checkpoint in `folder` makes no
         sense, or the loss is no longer finite.
     """
-    if name not in SETTINGS:
-        raise InputError(
-            f"train: there is no model {name!r}; there is {', '.join(map(repr, SETTINGS))}"
-        )
+    arguments.text(name, "train: name", SETTINGS)
+    arguments.flag(charge_aware, "train: charge_aware")
+    seed = arguments.number(seed, "train: seed", least=0, whole=True)
     given = {
-        k: v
-        for k, v in (("epochs", epochs), ("lr", lr), ("batch_size", batch_size))
-        if positive(v, f"train: {k}") is not None
+        "epochs": arguments.number(epochs, "train: epochs", least=1, whole=True, none=True),
+        "lr": arguments.number(lr, "train: lr", above=0, none=True),
+        "batch_size": arguments.number(
+            batch_size, "train: batch_size", least=1, whole=True, none=True
+        ),
     }
-    if seed < 0:
-        raise InputError(f"train: seed must not be below 0, and is {seed}")
+    given = {k: v for k, v in given.items() if v is not None}
+    arguments.number(patience, "train: patience", least=0, whole=True, none=True)
+    arguments.folder_path(folder, "train: folder", none=True)
+    if start is not None and not isinstance(start, Potential):
+        raise InputError(
+            "train: start is a model, such as mk.load_model('cpainn', charge_aware=True), not "
+            f"{arguments.shown(start)}"
+        )
+    if model_args is not None:
+        arguments.mapping(model_args, "train: model_args", '{"features": 32, "interactions": 3}')
+    if proxies is not None:
+        checked_proxies(proxies, "train: proxies")
+    if on_epoch is not None and not callable(on_epoch):
+        raise InputError(
+            "train: on_epoch is called with the history, such as mk.LiveCurve(); "
+            f"{arguments.shown(on_epoch)} cannot be"
+        )
     if (model_args or {}).get("n_heads", 1) > 1:
         raise InputError(
             "train: a head for Bader charges has nothing to learn from, frames have no such "
@@ -267,7 +284,7 @@ def starting_point(name, frames, proxies, seed, start, model_args):
             model_args = {"scale": float(np.sqrt((forces**2).mean())) or 1.0} | model_args
         try:
             potential = adapter(name).fresh(frames, proxies, seed, **model_args)
-        except TypeError as reason:
+        except (TypeError, ValueError, RuntimeError) as reason:
             raise InputError(
                 f"train: model_args do not fit a {name}: {str(reason).split(') ')[-1]}"
             ) from None
@@ -417,8 +434,14 @@ def save_weights(potential, folder, card):
     """Write safetensors and JSON card under ``folder``; ``card["name"]`` is the stem of both."""
     from safetensors.torch import save
 
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    if not isinstance(potential, Potential):
+        raise InputError(
+            "save_weights: potential is a model of mk.train or mk.load_model, not "
+            f"{arguments.shown(potential)}"
+        )
+    folder = arguments.folder_path(folder, "save_weights: folder")
+    arguments.mapping(card, "save_weights: card", "{'name': 'mine'}")
+    arguments.text(card.get("name"), "save_weights: card['name'], the stem of the files,")
     if potential.network.model_args is None:
         raise InputError(
             "save_weights: a model from elsewhere cannot be built again from a card; keep its own "
@@ -434,9 +457,14 @@ def save_weights(potential, folder, card):
         "proxies": [[*ion, proxy] for ion, proxy in potential.proxies.items()],
         "oxi_states": potential.states,
     }
+    try:
+        json.dumps(card)
+    except (TypeError, ValueError) as reason:
+        raise InputError(f"save_weights: card holds what JSON cannot keep: {reason}") from None
     state = {k: v.contiguous().clone() for k, v in potential.network.state_dict().items()}
     content = save(state)
     card["sha256"] = hashlib.sha256(content).hexdigest()
     card["seal"] = seal(card)
+    folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / f"{card['name']}.safetensors", content)
     write_atomically(folder / f"{card['name']}.json", json.dumps(card, indent=1) + "\n")

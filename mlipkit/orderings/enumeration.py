@@ -13,8 +13,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from ase import Atoms
 
-from mlipkit.charges.compounds import Compound, compound_of
-from mlipkit.charges.oxidation import FIXED, OXYANION, oxyanion_states
+from mlipkit import arguments
+from mlipkit.charges.compounds import Compound, checked, compound_of
+from mlipkit.charges.oxidation import FIXED, OXYANION, checked_fixed, oxyanion_states
 from mlipkit.files import InputError
 from mlipkit.frames.taken import as_frame
 from mlipkit.orderings.hosts import map_onto_host
@@ -143,8 +144,16 @@ class _Problem:
         return self.sites.name == lattice_name(lattice)
 
 
-def _problem(host, compound, n_mobile, supercell, mobile_sites, fixed, total_charge, symprec):
-    host, redox = as_frame(host, "host"), {} if compound is None else compound.redox
+def _problem(
+    where, host, compound, n_mobile, supercell, mobile_sites, fixed, total_charge, symprec
+):
+    host, redox = (
+        as_frame(host, f"{where}: host"),
+        {} if checked(compound) is None else compound.redox,
+    )
+    fixed = checked_fixed(fixed, f"{where}: fixed")
+    arguments.number(total_charge, f"{where}: total_charge")
+    arguments.number(symprec, f"{where}: symprec", above=0, most=1)
     symbols = set(host.get_chemical_symbols())
     if absent := sorted(e for e in redox if e not in symbols):
         raise InputError(
@@ -168,8 +177,11 @@ def _problem(host, compound, n_mobile, supercell, mobile_sites, fixed, total_cha
         )
     given = None
     if mobile_sites is not None:
-        chosen = sorted({int(i) for i in mobile_sites})
-        if len(chosen) != len(list(mobile_sites)) or not all(0 <= i < n_sites for i in chosen):
+        mobile_sites = arguments.entries(mobile_sites, f"{where}: mobile_sites", "(0, 1)")
+        what = f"{where}: each of mobile_sites"
+        mobile_sites = [arguments.number(i, what, whole=True) for i in mobile_sites]
+        chosen = sorted(set(mobile_sites))
+        if len(chosen) != len(mobile_sites) or not all(0 <= i < n_sites for i in chosen):
             raise InputError(
                 f"mobile_sites={tuple(mobile_sites)}: give different numbers from 0 to "
                 f"{n_sites - 1}, "
@@ -179,9 +191,12 @@ def _problem(host, compound, n_mobile, supercell, mobile_sites, fixed, total_cha
         if n_mobile is not None and n_mobile != len(chosen):
             raise InputError(f"mobile_sites names {len(chosen)} ions, n_mobile says {n_mobile}")
         n_mobile = len(chosen)
-    single = n_mobile is not None and np.ndim(n_mobile) == 0
+    several = isinstance(n_mobile, (list, tuple, range, set)) or getattr(n_mobile, "ndim", 0) == 1
+    single = n_mobile is not None and not several
     wanted = [n_mobile] if single else range(n_sites + 1) if n_mobile is None else list(n_mobile)
-    if bad := [n for n in wanted if int(n) != n or not 0 <= n <= n_sites]:
+    what = f"{where}: n_mobile" if single else f"{where}: each of n_mobile"
+    wanted = [arguments.number(n, what, least=0, whole=True) for n in wanted]
+    if bad := [n for n in wanted if n > n_sites]:
         raise InputError(f"n_mobile={bad[0]}: the cell has {n_sites} {mobile} sites")
     low, high = (sum(pick(o) for o in options) for pick in (min, max))
     rest = total_charge - sum(
@@ -390,7 +405,17 @@ def enumerate_orderings(
         sites (32 with three or four states).
     """
     return _orderings(
-        _problem(host, compound, n_mobile, supercell, mobile_sites, fixed, total_charge, symprec),
+        _problem(
+            "enumerate_orderings",
+            host,
+            compound,
+            n_mobile,
+            supercell,
+            mobile_sites,
+            fixed,
+            total_charge,
+            symprec,
+        ),
         progress,
     )
 
@@ -457,7 +482,15 @@ def count_orderings(
     import pandas as pd
 
     problem = _problem(
-        host, compound, n_mobile, supercell, mobile_sites, fixed, total_charge, symprec
+        "count_orderings",
+        host,
+        compound,
+        n_mobile,
+        supercell,
+        mobile_sites,
+        fixed,
+        total_charge,
+        symprec,
     )
     sites, total = problem.sites, _configurations(problem)
     n_sites, unchanged, n_ops = len(sites.mobile), dict.fromkeys(total, 0), 0

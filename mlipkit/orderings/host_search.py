@@ -10,6 +10,7 @@ import numpy as np
 from ase import Atoms
 from ase.cell import Cell
 
+from mlipkit import arguments
 from mlipkit.charges.compounds import mobile_of
 from mlipkit.files import InputError
 from mlipkit.frames.taken import each_frame
@@ -57,6 +58,7 @@ def find_host(frames, compound=None, tolerance=0.9):
     InputError
         When no frame holds a mobile ion, or the frames are not of one crystal and cell.
     """
+    arguments.number(tolerance, "find_host: tolerance", above=0)
     frames = [without_vacancies(a) for a in each_frame(frames, "find_host takes")]
     if not frames:
         raise InputError("find_host: no frame was given")

@@ -10,7 +10,7 @@ from collections import Counter
 import numpy as np
 from ase import Atoms
 
-from mlipkit.arguments import number
+from mlipkit.arguments import number, shown
 from mlipkit.files import InputError
 
 FAR = 1.0  # Å: an atom farther than this from every site of its element has no site
@@ -65,29 +65,36 @@ def supercell(host, matrix=None):
     from ase.build import make_supercell
 
     check_crystal(host, "host")
-    matrix = np.eye(3) if matrix is None else np.asarray(matrix, float)
-    matrix = (
-        np.diag(np.broadcast_to(matrix, 3)) if matrix.ndim < 2 and matrix.size in (1, 3) else matrix
-    )
-    if (
-        matrix.shape != (3, 3)
-        or not np.array_equal(matrix, np.rint(matrix))
-        or abs(np.linalg.det(matrix)) < 0.5
-    ):
-        raise InputError(
-            "supercell: give three integers or a 3x3 matrix of integers that spans a volume, not "
-            f"{matrix.tolist()}"
-        )
-    matrix, plain = (
-        np.rint(matrix).astype(int),
-        Atoms(host.numbers, host.positions, cell=host.cell, pbc=True),
-    )
+    matrix = repeats(matrix)
+    plain = Atoms(host.numbers, host.positions, cell=host.cell, pbc=True)
     if np.array_equal(matrix, np.eye(3)):
         return plain
     result = make_supercell(plain, superlattice(matrix))
     result.set_cell(matrix @ host.cell.array)
     result.wrap(eps=1e-6)
     return result
+
+
+def repeats(matrix):
+    """The argument of `supercell` as a 3x3 matrix of whole numbers.
+
+    Raises
+    ------
+    InputError
+    """
+    try:
+        given = np.asarray(1 if matrix is None else matrix, float)
+    except (TypeError, ValueError):
+        given = np.empty(0)
+    if given.ndim < 2 and given.size in (1, 3):
+        given = np.diag(np.broadcast_to(given, 3))
+    whole = given.shape == (3, 3) and np.isfinite(given).all()
+    if not whole or not np.array_equal(given, np.rint(given)) or abs(np.linalg.det(given)) < 0.5:
+        raise InputError(
+            "supercell: give three integers or a 3x3 matrix of integers that spans a volume, such "
+            f"as (1, 1, 2), not {shown(matrix)}"
+        )
+    return np.rint(given).astype(int)
 
 
 def permutations(host, sites, symprec=1e-2):

@@ -21,6 +21,7 @@ import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers
 
+from mlipkit import arguments
 from mlipkit.charges.compounds import REDOX, compound_of, mobile_of
 from mlipkit.charges.oxidation import FIXED
 from mlipkit.charges.references import LAST, redox_elements
@@ -32,6 +33,7 @@ from mlipkit.orderings.hosts import (
     best_fit,
     map_onto_host,
     permutations,
+    repeats,
     supercell,
     superlattice,
     tilings,
@@ -121,7 +123,7 @@ def sites_of(host, matrix, compound, symprec=1e-2, redox=None):
     redox = counting(compound) if redox is None else redox
     mobile, unit = compound.mobile, sum(compound.counts.values())
     plain = host.numbers.tobytes(), host.positions.tobytes(), host.cell.array.tobytes()
-    matrix = None if matrix is None else tuple(np.ravel(matrix).tolist())
+    matrix = tuple(repeats(matrix).ravel().tolist())
     return _cached_sites(*plain, matrix, mobile, tuple(sorted(redox)), symprec, unit)
 
 
@@ -133,10 +135,8 @@ def _cached_sites(numbers, positions, cell, matrix, mobile, redox, symprec, unit
         cell=np.frombuffer(cell).reshape(3, 3),
         pbc=True,
     )
-    if matrix is not None and len(matrix) == 9:
-        matrix = np.array(matrix).reshape(3, 3)
-    whole = np.eye(3, dtype=int) if matrix is None else matrix
-    atoms = supercell(host, whole)
+    matrix = np.array(matrix).reshape(3, 3)
+    atoms = supercell(host, matrix)
     symbols = np.array(atoms.get_chemical_symbols())
     mobile_sites, redox_sites = (
         np.flatnonzero(symbols == mobile),
@@ -152,9 +152,7 @@ def _cached_sites(numbers, positions, cell, matrix, mobile, redox, symprec, unit
         permutations(atoms, both, symprec) if len(both) else np.zeros((1, 0), int),
         len(mobile_sites),
     )
-    name = lattice_name(
-        superlattice(whole if np.ndim(whole) == 2 else np.diag(np.broadcast_to(whole, 3)))
-    )
+    name = lattice_name(superlattice(matrix))
     n_units = int((symbols != mobile).sum()) // unit
     return Sites(
         atoms, name, mobile, mobile_sites, redox_sites, perms[:, :n], perms[:, n:] - n, n_units
@@ -204,6 +202,7 @@ def ordering_label(atoms, host=None, compound=None, max_distance=1.0, symprec=1e
         When an atom has no site (names it and the distance), oxidation states are missing, or the
         host cannot be found.
     """
+    checked_lengths("ordering_label", max_distance, symprec)
     atoms, host = as_frame(atoms, "ordering_label"), host_frame(host)
     compound = compound_of([atoms], compound, host)
     return located(atoms, host, compound, max_distance, symprec).ordering
@@ -233,6 +232,12 @@ class Place:
     x: float  # mobile ions per formula unit
     lattice: str  # the part of the name that tells the supercell
     n_units: int
+
+
+def checked_lengths(where, max_distance, symprec=1e-2):
+    """Refuse what are no lengths in Å; spglib takes no larger tolerance than 1."""
+    arguments.number(max_distance, f"{where}: max_distance", above=0)
+    arguments.number(symprec, f"{where}: symprec", above=0, most=1)
 
 
 def host_frame(host):
@@ -403,6 +408,7 @@ def undistorted(atoms, host, compound=None, max_distance=1.0):
     -------
     ase.Atoms
     """
+    checked_lengths("undistorted", max_distance)
     atoms, host = as_frame(atoms, "undistorted"), as_frame(host, "undistorted")
     mobile = mobile_of([atoms], compound, host)
     lattice, at = map_onto_host(atoms, host, mobile, max_distance)
@@ -441,6 +447,7 @@ def same_ordering(a, b, host=None, compound=None, max_distance=1.0, symprec=1e-2
         As `ordering_label`, and when the cells are different supercells of the host, neither a
         multiple of the other.
     """
+    checked_lengths("same_ordering", max_distance, symprec)
     a, b, host = *(as_frame(one, "same_ordering") for one in (a, b)), host_frame(host)
     small, large = sorted((without_vacancies(a), without_vacancies(b)), key=len)
     times = len(large) / max(len(small), 1)

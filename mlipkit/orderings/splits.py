@@ -4,6 +4,8 @@ from collections import Counter
 
 import numpy as np
 
+from mlipkit import arguments
+from mlipkit.charges.compounds import checked
 from mlipkit.files import InputError
 from mlipkit.frames.taken import as_frames
 
@@ -39,15 +41,23 @@ def split_by_ordering(frames, validation=0.15, test=0.15, seed=0, compound=None,
     Raises
     ------
     InputError
-        When there are fewer than three groups, or too few that may be held out.
+        When there are fewer than three groups, or too few that may be held out, or `group` cannot
+        tell that of a frame.
     """
     from mlipkit.orderings.naming import write_names
 
+    checked_shares("split_by_ordering", validation, test, seed)
+    checked(compound)
+    if group is not None and not callable(group):
+        raise InputError(
+            'split_by_ordering: group is a function, such as lambda atoms: atoms.info["material"], '
+            f"not {arguments.shown(group)}"
+        )
     frames = as_frames(frames, "split_by_ordering takes")
     if group is None and not all("ordering" in atoms.info for atoms in frames):
         write_names(frames, None, compound)
     group = group or (lambda atoms: atoms.info["ordering"])
-    names = [group(atoms) for atoms in frames]
+    names = [_named(group, i, atoms) for i, atoms in enumerate(frames)]
     size = Counter(names)
     if len(size) < 3:
         raise InputError(
@@ -82,3 +92,23 @@ def split_by_ordering(frames, validation=0.15, test=0.15, seed=0, compound=None,
     for atoms, name in zip(frames, names):
         atoms.info["split"] = part[name]
     return frames
+
+
+def checked_shares(where, validation, test, seed):
+    """Refuse what are no shares of the frames, and what is no seed; None: another one each time."""
+    for name, share in (("validation", validation), ("test", test)):
+        arguments.number(share, f"{where}: {name}", least=0, below=1)
+    arguments.number(seed, f"{where}: seed", least=0, whole=True, none=True)
+
+
+def _named(group, i, atoms):
+    """The group of a frame; anybody's function may raise anything, or return what is no name."""
+    try:
+        name = group(atoms)
+        hash(name)
+    except Exception as reason:
+        raise InputError(
+            f"split_by_ordering: group cannot tell the group of frame {i} "
+            f"({atoms.get_chemical_formula()}): {type(reason).__name__}: {reason}"
+        ) from reason
+    return name

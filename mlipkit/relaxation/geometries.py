@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from mlipkit import arguments
 from mlipkit.analysis.predictions import frame_key, predict, predictions_for
 from mlipkit.analysis.thermo import hull
 from mlipkit.charges.compounds import Compound, compound_of, listed
@@ -17,7 +18,8 @@ from mlipkit.frames.labels import label, one_of_each
 from mlipkit.models.foreign import as_potentials
 from mlipkit.orderings.names import ordering_label, undistorted
 from mlipkit.orderings.naming import host_of, named
-from mlipkit.relaxation.many import relax_many
+from mlipkit.relaxation.many import relax_many, settings_of
+from mlipkit.relaxation.one import Relaxation
 
 GEOMETRIES = ("dft", "host", "relaxed")
 RATTLE = 0.01  # Å, off the sites of the host: from where a relaxation finds its way
@@ -150,7 +152,13 @@ def compare_geometries(
         When the frames cannot be laid on their host, so that one geometry is left.
     """
     frames = listed(frames, "compare_geometries takes")
-    models = {} if not models else as_potentials(models, "compare_geometries")
+    models = {} if models is None or models == {} else as_potentials(models, "compare_geometries")
+    if relaxations is not None:
+        made = '{"mine": mk.relax_many(mk.on_host(frames), model)}'
+        arguments.mapping(relaxations, "compare_geometries: relaxations", made)
+    arguments.flag(relax, "compare_geometries: relax")
+    arguments.folder_path(folder, "compare_geometries: folder", none=True)
+    options = settings_of(options, "compare_geometries")
     compound = compound_of(frames, compound)
     ends = one_of_each(named(frames, compound))
     tables = {"dft": _where_dft_is(ends, models, predictions, progress)}
@@ -304,7 +312,8 @@ def with_predictions(frames, model):
 
 def _last(ends, name, relaxations):
     """The structures in which the relaxations of a model end, in the order of the orderings."""
-    if len(relaxations) != len(ends) or any(r is None for r in relaxations):
+    whole = isinstance(relaxations, (list, tuple)) and len(relaxations) == len(ends)
+    if not whole or not all(isinstance(r, Relaxation) for r in relaxations):
         raise InputError(
             f"relaxations[{name!r}]: one for each of the {len(ends)} orderings, in their order: "
             "mk.relax_many(mk.on_host(frames), models)"

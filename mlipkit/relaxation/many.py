@@ -7,15 +7,15 @@ import inspect
 import re
 import time
 import warnings
-from pathlib import Path
 
 import numpy as np
 
+from mlipkit import arguments
 from mlipkit.files import InputError, embedded, manifest
 from mlipkit.frames.labels import label, write_frames
 from mlipkit.frames.taken import as_frames
 from mlipkit.models.foreign import CalculatorPotential, as_potential, as_potentials
-from mlipkit.relaxation.one import Relaxation, relax
+from mlipkit.relaxation.one import Relaxation, checked_settings, relax
 
 RETRIES = 3  # how often a structure is begun again after the process that worked on it died
 
@@ -64,18 +64,13 @@ def relax_many(frames, model, folder=None, processes=None, client=None, progress
     models = (
         as_potentials(model, "relax_many") if several else {"": as_potential(model, "relax_many")}
     )
-    settings = {
-        name: p.default
-        for name, p in inspect.signature(relax).parameters.items()
-        if name not in ("atoms", "model", "progress")
-    }
-    if unknown := set(options) - set(settings):
+    options = settings_of(options, "relax_many")
+    folder = arguments.folder_path(folder, "relax_many: folder", none=True)
+    processes = checked_processes(processes, "relax_many")
+    if client is not None and not hasattr(client, "submit"):
         raise InputError(
-            f"relax_many: no option is called {', '.join(sorted(unknown))}; there are "
-            f"{', '.join(settings)}"
+            f"relax_many: client is a dask.distributed.Client, not {arguments.shown(client)}"
         )
-    options = settings | options  # in the key too: a default that changes makes another job
-    folder = None if folder is None else Path(folder)
     prints = {name: _fingerprint(m) for name, m in models.items()}
     results, waiting = {}, {}
     for name in models:
@@ -113,6 +108,40 @@ def relax_many(frames, model, folder=None, processes=None, client=None, progress
     return lists if several else lists[""]
 
 
+def settings_of(options, where):
+    """All options of `relax`: those given, checked, and the defaults of the others; they go into
+    the key of a job too, since a default that changes makes another job.
+    """
+    settings = {
+        name: p.default
+        for name, p in inspect.signature(relax).parameters.items()
+        if name not in ("atoms", "model", "progress")
+    }
+    if unknown := set(options) - set(settings):
+        raise InputError(
+            f"{where}: no option is called {', '.join(sorted(unknown))}; there are "
+            f"{', '.join(settings)}"
+        )
+    return checked_settings(where, **settings | options)
+
+
+def checked_processes(processes, where):
+    """A number of processes, or None: as many as there are cores."""
+    return arguments.number(processes, f"{where}: processes", least=1, whole=True, none=True)
+
+
+def _relaxations(given, what, gaps=False):
+    """A list of relaxations; with `gaps`, None among them for those that were not finished."""
+    found = arguments.entries(given, what, "what mk.relax_many returns")
+    for i, one in enumerate(found):
+        if not isinstance(one, Relaxation) and not (gaps and one is None):
+            raise InputError(
+                f"{what} is a list of what mk.relax or mk.relax_many returns; number {i} is "
+                f"{arguments.shown(one)}"
+            )
+    return found
+
+
 def relaxation_table(relaxations):
     """A row per relaxation.
 
@@ -134,7 +163,7 @@ def relaxation_table(relaxations):
     for model, results in (
         relaxations if isinstance(relaxations, dict) else {"": relaxations}
     ).items():
-        for r in results:
+        for r in _relaxations(results, "relaxation_table: relaxations", gaps=True):
             if r is not None:
                 rows.append(
                     {
@@ -267,8 +296,8 @@ def write_relaxations(path, relaxations):
     relaxations : list of Relaxation
         As `relax_many` returns them, none of them None.
     """
-    frames = []
-    for result in relaxations:
+    path, frames = arguments.file_path(path, "write_relaxations: path", new=True), []
+    for result in _relaxations(relaxations, "write_relaxations: relaxations"):
         frames += [a.copy() for a in result.frames]
         for i, (copy, frame) in enumerate(zip(frames[-len(result.frames) :], result.frames)):
             copy.calc = frame.calc
@@ -296,6 +325,7 @@ def read_relaxations(path):
     """
     from mlipkit.frames.readers import read_frames
 
+    path = arguments.file_path(path, "read_relaxations: path")
     runs, relaxations = [], []
     for atoms in read_frames(path, progress=False):
         if atoms.info.get("step") == 0 or not runs:
@@ -352,6 +382,7 @@ def load_relaxations(model):
     InputError
         When there are none of that model, or the file is not what was shipped.
     """
+    arguments.text(model, "load_relaxations: model")
     name = f"models/relaxations/{model}.extxyz.xz"
     if name not in manifest():
         there = [

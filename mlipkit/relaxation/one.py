@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from ase.calculators.singlepoint import SinglePointCalculator
 
+from mlipkit import arguments
 from mlipkit.charges.oxidation import infer_oxidation_states
 from mlipkit.charges.references import redox_sites
 from mlipkit.files import InputError
@@ -201,6 +202,8 @@ def relax(
     """
     from tqdm.auto import tqdm
 
+    settings = {"fmax": fmax, "steps": steps, "cell": cell, "optimizer": optimizer}
+    steps = checked_settings("relax", **settings, seconds=seconds)["steps"]
     atoms, model = as_frame(atoms, "relax"), as_potential(model, "relax")
     check_structure(atoms)
     atoms, began = atoms.copy(), time.monotonic()
@@ -257,6 +260,33 @@ def relax(
     )
 
 
+def checked_settings(where, fmax, steps, cell, optimizer, seconds):
+    """How to relax, as a dict; what makes no sense is told before anything runs."""
+    import ase.optimize
+
+    known = isinstance(optimizer, str) and (
+        optimizer == "PreconLBFGS" or callable(getattr(ase.optimize, optimizer, None))
+    )
+    made = callable(optimizer) and (hasattr(optimizer, "irun") or not isinstance(optimizer, type))
+    if isinstance(optimizer, str) and not known:
+        raise InputError(
+            f"{where}: there is no optimiser {optimizer!r} in ase.optimize; there are LBFGS, BFGS, "
+            "FIRE, PreconLBFGS and others"
+        )
+    if not known and not made:
+        raise InputError(
+            f"{where}: optimizer is a name in ase.optimize, such as 'LBFGS', or a class, "
+            f"not {arguments.shown(optimizer)}"
+        )
+    return {
+        "fmax": arguments.number(fmax, f"{where}: fmax", least=0),
+        "steps": arguments.number(steps, f"{where}: steps", least=0, whole=True),
+        "cell": arguments.flag(cell, f"{where}: cell"),
+        "optimizer": optimizer,
+        "seconds": arguments.number(seconds, f"{where}: seconds", least=0, none=True),
+    }
+
+
 def _states(frame, magmoms):
     """Inferred oxidation states; what cannot be told (no redox-active element, no balanced
     assignment) is 0.
@@ -276,12 +306,15 @@ def _optimizer(name, atoms, cell):
 
         return PreconLBFGS(target, precon=Exp(A=3), use_armijo=True, logfile=None)
     kind = getattr(ase.optimize, name, None) if isinstance(name, str) else name
-    if kind is None or not callable(kind):
+    made = None
+    with contextlib.suppress(TypeError, ValueError, AttributeError):  # what is no optimiser
+        made = kind(target, logfile=None)
+    if not hasattr(made, "irun"):
         raise InputError(
-            f"relax: there is no optimiser {name!r} in ase.optimize; there are LBFGS, BFGS, FIRE, "
-            "PreconLBFGS and others"
+            f"relax: there is no optimiser {arguments.shown(name)} in ase.optimize; there are "
+            "LBFGS, BFGS, FIRE, PreconLBFGS and others"
         )
-    return kind(target, logfile=None)
+    return made
 
 
 def check_structure(atoms):

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mlipkit import arguments
 from mlipkit.charges.compounds import compound_of
 from mlipkit.files import InputError
 from mlipkit.frames.taken import as_frame
 from mlipkit.models.foreign import as_potential
 from mlipkit.orderings.enumeration import count_orderings, enumerate_orderings
 from mlipkit.orderings.names import located, sites_of
-from mlipkit.relaxation.many import relax_many
+from mlipkit.relaxation.many import checked_processes, relax_many, settings_of
 from mlipkit.statmech.pairs import PairExpansion
 
 KB = 8.617333262e-5  # eV/K, CODATA 2018
@@ -136,10 +137,17 @@ def search_charge_ordering(
     """
     import pandas as pd
 
-    model, host = (
-        as_potential(model, "search_charge_ordering"),
-        as_frame(host, "search_charge_ordering"),
-    )
+    where = "search_charge_ordering"
+    model, host = as_potential(model, where), as_frame(host, where)
+    # before hours of scoring, not after them
+    keep = arguments.number(keep, f"{where}: keep", least=1, whole=True)
+    arguments.number(limit, f"{where}: limit", least=0)
+    mc_steps = arguments.number(mc_steps, f"{where}: mc_steps", least=1, whole=True)
+    seed = arguments.number(seed, f"{where}: seed", least=0, whole=True)
+    for kelvin in arguments.values(temperature, f"{where}: temperature", 2):
+        arguments.number(kelvin, f"{where}: each temperature", above=0)
+    processes = checked_processes(processes, where)
+    options = settings_of(options, where)
     compound = compound_of([host], compound, host)
     mobile = compound.mobile
     setup = {
@@ -160,10 +168,6 @@ def search_charge_ordering(
         raise InputError(
             "search_charge_ordering: name the elements that change their charge and their states, "
             "such as compound=mk.Compound(mobile, {'Mn': (2, 3)})"
-        )
-    if keep < 1:
-        raise InputError(
-            f"search_charge_ordering: keep={keep}; at least one candidate must be relaxed"
         )
     rng, cells = np.random.default_rng(seed), _Cells(setup, model, progress)
     exhaustive = count_orderings(**setup)["orderings"].sum() <= limit

@@ -6,6 +6,7 @@ from collections import Counter
 import numpy as np
 from ase.units import kB
 
+from mlipkit import arguments
 from mlipkit.analysis.thermo import per_unit
 from mlipkit.charges.compounds import compound_of, listed
 from mlipkit.files import InputError
@@ -54,8 +55,9 @@ def charge_entropy(
         When a number is missing, not finite or not positive, or when the orderings of an
         arrangement are not complete.
     """
-    e, g = np.asarray(energies, float), np.asarray(degeneracies, float)
-    if e.ndim != 1 or not len(e) or e.shape != g.shape:
+    e = arguments.values(energies, "charge_entropy: energies", finite=False)
+    g = arguments.values(degeneracies, "charge_entropy: degeneracies", finite=False)
+    if not len(e) or e.shape != g.shape:
         raise InputError(
             f"charge_entropy needs one degeneracy for each energy; got {e.size} energies and "
             f"{g.size} degeneracies"
@@ -64,18 +66,20 @@ def charge_entropy(
         raise InputError(
             "charge_entropy: an energy is not finite, or a degeneracy is not a positive number"
         )
-    if not 0 < temperature < math.inf:
-        raise InputError(f"charge_entropy: the temperature must be above 0 K, not {temperature}")
-    if n_formula_units < 1:
-        raise InputError(
-            f"charge_entropy: a cell holds one formula unit or more, not {n_formula_units}"
-        )
+    arguments.number(temperature, "charge_entropy: temperature", above=0)
+    arguments.number(n_formula_units, "charge_entropy: n_formula_units", least=1)
+    arguments.number(n_orders, "charge_entropy: n_orders", least=1, none=True)
     log_weight = np.log(g) - (e - e.min()) / (kB * temperature)
     log_z = float(np.logaddexp.reduce(log_weight))
     p = np.exp(log_weight - log_z)
     energy, free = float(p @ e), float(e.min()) - kB * temperature * log_z
     ion = 0.0
     if arrangements is not None:
+        arrangements = arguments.entries(
+            arrangements, "charge_entropy: arrangements", "['na01', 'na02']", len(e)
+        )
+        for name in arrangements:
+            arguments.text(name, "charge_entropy: each of arrangements")
         for name in dict.fromkeys(arrangements):
             here = [a == name for a in arrangements]
             equivalents = g[here].sum() / (n_orders or math.nan)
@@ -133,6 +137,11 @@ def entropy_table(frames, energies=None, temperatures=(300, 450, 600, 750, 900),
     """
     import pandas as pd
 
+    temperatures = arguments.entries(temperatures, "entropy_table: temperatures", "(300, 600)")
+    if not temperatures:
+        raise InputError("entropy_table: temperatures is empty; give one or more, in K")
+    for temperature in temperatures:
+        arguments.number(temperature, "entropy_table: each of temperatures", above=0)
     frames = listed(frames)
     compound = compound_of(frames, compound)
     for i, a in enumerate(frames):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mlipkit import arguments
 from mlipkit.files import InputError
 from mlipkit.frames.labels import checked_frame, decode_proxies
 from mlipkit.frames.readers.compressed import UNPACKED, open_bytes, open_text, unpacked_limit
@@ -94,7 +95,7 @@ def read_frames(path, index=None, proxies=None, progress=True, keys=None, limit=
         For each file of a folder that cannot be read, for incomplete runs, and for labels taken
         from names that were guessed.
     """
-    path, index = Path(path), _as_index(index)
+    path, index = arguments.file_path(path, "read_frames: path"), _as_index(index)
     LabelKeys(keys, "read_frames")  # refuses what is no map of keys
     if not (limit is None or (isinstance(limit, (int, float)) and limit > 0)):
         raise InputError(f"read_frames: limit is a number of bytes, or None, not {limit!r}")

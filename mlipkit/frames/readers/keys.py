@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 
+from mlipkit.arguments import shown
 from mlipkit.files import InputError
 
 # label: what it is made from
@@ -41,8 +42,6 @@ class LabelKeys:
     """
 
     def __init__(self, keys, source):
-        self.source, self.given, self.plans = source, keys, {}
-        self.taken, self.left, self.missing, self.seen = {}, {}, set(keys or ()), set()
         known = (*DIRECT, *MADE_FROM)
         if keys is not None and not (
             isinstance(keys, dict)
@@ -51,8 +50,10 @@ class LabelKeys:
         ):
             raise InputError(
                 f"keys must look like {EXAMPLE} (label: its name in the file) with labels among "
-                f"{', '.join(known)}, not {keys!r}"
+                f"{', '.join(known)}, not {shown(keys)}"
             )
+        self.source, self.given, self.plans = source, keys, {}
+        self.taken, self.left, self.missing, self.seen = {}, {}, set(keys or ()), set()
 
     def of_frame(self, frame):
         """A `mlipkit.frames.readers.extxyz.Frame` with its labels among its results."""
