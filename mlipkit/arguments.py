@@ -89,7 +89,8 @@ def text(value, what, known=None):
 def file_path(value, what, new=False):
     """A path, of a text or a path; of a `new` file one where a file can be written."""
     if not isinstance(value, (str, os.PathLike)) or not str(value) or "\0" in str(value):
-        raise InputError(f"{what} is a path, such as 'runs/OUTCAR', not {shown(value)}")
+        example = "frames.extxyz" if new else "runs/OUTCAR"
+        raise InputError(f"{what} is a path, such as '{example}', not {shown(value)}")
     path = Path(value)
     if new and path.is_dir():
         raise InputError(f"{what} is a file to write, and {str(path)!r} is a folder")

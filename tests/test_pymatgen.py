@@ -255,7 +255,7 @@ def test_what_is_no_frame_is_told_what_is(ends, structures, aware):
     for call, says in (
         (lambda: mk.hull("runs"), "not 'runs'; mk.read_frames.path. reads files"),
         (lambda: mk.compound([ends[0], 3]), "ase.Atoms, or pymatgen's .*number 1 is 3"),
-        (lambda: mk.compound(Composition("FePO4")), "number 0 is a"),
+        (lambda: mk.compound(Composition("FePO4")), "number 0 is "),
         (lambda: mk.compound([]), "this one is empty"),
         (lambda: mk.infer_oxidation_states(structures), "takes one frame .*not a list"),
         (lambda: mk.infer_oxidation_states(ComputedEntry("FePO4", -1)), "not a ComputedEntry"),

@@ -218,5 +218,5 @@ def test_what_cannot_be_measured_is_said(cobaltate, ends):
         mk.voltage_profile(frames, energies)
     with pytest.raises(mk.InputError, match="is no NaxCoPO4: without Na, Fe4.PO4.4 is no multiple"):
         mk.voltage_profile(ends, compound=mk.Compound("Na", {"Co": (2, 3)}, framework="CoPO4"))
-    with pytest.raises(mk.InputError, match="found from frames"):
+    with pytest.raises(mk.InputError, match="hull takes frames"):
         mk.energy_above_hull([])

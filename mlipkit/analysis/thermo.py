@@ -41,7 +41,7 @@ def formation_energies(frames, energies=None, compound=None):
         When nothing moves, an end member or an energy is missing, an energy is not finite, or a
         frame is off the line between the end members.
     """
-    frames = listed(frames)
+    frames = listed(frames, "formation_energies takes")
     compound = compound_of(frames, compound)
     x, e = along_the_line(frames, energies, compound)
     return _formation(x, e, x, e, _ends(x, compound))
@@ -71,7 +71,7 @@ def hull(frames, energies=None, compound=None):
     from pymatgen.analysis.phase_diagram import CompoundPhaseDiagram, PDEntry
     from pymatgen.core import Composition
 
-    frames = listed(frames)
+    frames = listed(frames, "hull takes")
     compound = compound_of(frames, compound)
     x, e = along_the_line(frames, energies, compound)
     ends = _ends(x, compound)
@@ -139,7 +139,8 @@ def energy_above_hull(
         )
     if reference is None:
         return hull(frames, energies, compound)["energy_above_hull"].to_numpy()
-    frames, reference = listed(frames), listed(reference)
+    frames = listed(frames, "energy_above_hull takes")
+    reference = listed(reference, "energy_above_hull: reference= takes")
     compound = compound_of(reference, compound)
     table = hull(reference, reference_energies, compound)
     x, e = along_the_line(frames, energies, compound)
@@ -179,7 +180,7 @@ def voltage_profile(frames, energies=None, compound=None):
     """
     import pandas as pd
 
-    frames = listed(frames)
+    frames = listed(frames, "voltage_profile takes")
     compound = compound_of(frames, compound)
     table = hull(frames, energies, compound)
     metal, mobile, z = compound.metal, compound.mobile, compound.charge

@@ -286,7 +286,8 @@ def infer_oxidation_states(
     fixed = checked_fixed(fixed, "infer_oxidation_states: fixed")
     if charges is not None:
         said = "infer_oxidation_states: charges"
-        charges = arguments.values(charges, said, len(atoms), finite=False)
+        n = None if method == "bader" else len(atoms)  # which says more of what it needs
+        charges = arguments.values(charges, said, n, finite=False)
     # given states need no moment to expect
     refs = references_for("bond-valence" if method == "given" else method, references)
     symbols = np.array(atoms.get_chemical_symbols())

@@ -142,7 +142,7 @@ def entropy_table(frames, energies=None, temperatures=(300, 450, 600, 750, 900),
         raise InputError("entropy_table: temperatures is empty; give one or more, in K")
     for temperature in temperatures:
         arguments.number(temperature, "entropy_table: each of temperatures", above=0)
-    frames = listed(frames)
+    frames = listed(frames, "entropy_table takes")
     compound = compound_of(frames, compound)
     for i, a in enumerate(frames):
         if "oxi_states" not in a.arrays:
