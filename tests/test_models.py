@@ -153,7 +153,9 @@ def test_cards_state_data_split_seed_and_errors():
 def test_bad_input_is_a_sentence(aware, mixed):
     with pytest.raises(mk.InputError, match="predict takes a list of frames; write .atoms."):
         aware.predict(mixed)
-    with pytest.raises(mk.InputError, match="batch_size is a whole number of at least 1, or None, not -1"):
+    with pytest.raises(
+        mk.InputError, match="batch_size is a whole number of at least 1, or None, not -1"
+    ):
         aware.predict([mixed], batch_size=-1)
     with pytest.raises(
         mk.InputError, match="there is no model 'schnet'; there is 'chgnet', 'cpainn', 'mace'"

@@ -167,7 +167,7 @@ def test_a_charge_aware_model_needs_something_to_see(few):
         ({"batch_size": -1}, "batch_size is a whole number of at least 1"),
         ({"lr": -1.0}, "lr is a number above 0"),
         ({"lr": float("nan")}, "lr is a number above 0"),
-        ({"seed": -1}, "seed must not be below 0"),
+        ({"seed": -1}, "seed is a whole number of at least 0"),
         ({"model_args": {"n_heads": 2}}, "Bader charges has nothing to learn from"),
     ):
         with pytest.raises(mk.InputError, match=says):
