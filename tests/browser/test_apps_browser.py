@@ -231,7 +231,7 @@ def test_the_explorer_of_own_frames(open_notebook, lab_folder, name, host, compo
     assert sum(bool(told.fullmatch(text)) for text in says) > 2
     # the geometry toggle: on the host a charge-blind model has one level
     click_button(notebook, "undistorted host")
-    page.wait_for_selector(".mlipkit-explorer :text('atoms undistorted host')")
+    page.wait_for_selector(".mlipkit-explorer :text('atoms on the undistorted host')")
     levels = f"""() => {{ const t = {plot}.data.findLast(t => t.visible !== false && t.mode.includes('text'));
         const [low, high] = {plot}.layout['xaxis' + t.xaxis.slice(1)].range;
         return t.y.filter((y, k) => t.x[k] !== null && t.x[k] > low && t.x[k] < high) }}"""
