@@ -215,6 +215,7 @@ def test_the_explorer_of_own_frames(open_notebook, lab_folder, name, host, compo
     file = own_notebook(lab_folder, name, host(), compound, sign, EMT)
     notebook = open_notebook(file)
     page = notebook.page
+    page.set_default_timeout(90_000)  # 3D is drawn in software: a busy machine takes its time
     notebook.run()
     page.wait_for_selector(".mlipkit-explorer canvas")
     plot = "document.querySelector('.mlipkit-explorer .js-plotly-plot')"
