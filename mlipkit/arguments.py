@@ -20,6 +20,16 @@ def shown(value):
     return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
 
 
+def _plain(value):
+    """One of NumPy's numbers as one of Python's."""
+    single = getattr(value, "ndim", None) == 0 and hasattr(value, "item")
+    return value.item() if single else value
+
+
+def _is_path(value):
+    return isinstance(value, (str, os.PathLike)) and str(value) and "\0" not in str(value)
+
+
 def number(value, what, least=None, above=None, most=None, below=None, whole=False, none=False):
     """A finite number within bounds; one of NumPy's as one of Python's.
 
@@ -41,8 +51,7 @@ def number(value, what, least=None, above=None, most=None, below=None, whole=Fal
     """
     if value is None and none:
         return None
-    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
-        value = value.item()
+    value = _plain(value)
     good = isinstance(value, numbers.Real) and not isinstance(value, bool)
     good = good and (isinstance(value, numbers.Integral) or math.isfinite(value))
     if good and whole:
@@ -71,8 +80,7 @@ def flag(value, what, none=False):
     """True or False, and nothing else that Python would take for one of them."""
     if value is None and none:
         return None
-    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
-        value = value.item()
+    value = _plain(value)
     if isinstance(value, numbers.Real) and value in (0, 1):
         return bool(value)
     raise InputError(f"{what} is True or False{', or None' * none}, not {shown(value)}")
@@ -88,7 +96,7 @@ def text(value, what, known=None):
 
 def file_path(value, what, new=False):
     """A path, of a text or a path; of a `new` file one where a file can be written."""
-    if not isinstance(value, (str, os.PathLike)) or not str(value) or "\0" in str(value):
+    if not _is_path(value):
         example = "frames.extxyz" if new else "runs/OUTCAR"
         raise InputError(f"{what} is a path, such as '{example}', not {shown(value)}")
     path = Path(value)
@@ -103,7 +111,7 @@ def folder_path(value, what, none=False):
     """A folder that is there or can be made."""
     if value is None and none:
         return None
-    if not isinstance(value, (str, os.PathLike)) or not str(value) or "\0" in str(value):
+    if not _is_path(value):
         raise InputError(f"{what} is a folder, such as 'campaign', not {shown(value)}")
     path = Path(value)
     in_the_way = next((p for p in (path, *path.parents) if p.exists()), path)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from mlipkit import arguments
-from mlipkit.analysis.predictions import MADE_BY, predict, predictions_for
+from mlipkit.analysis.predictions import MADE_BY, moments_of, predict, predictions_for
 from mlipkit.charges.compounds import compound_of
 from mlipkit.charges.oxidation import infer_oxidation_states
 from mlipkit.charges.references import redox_sites
@@ -108,7 +108,7 @@ def frame_errors(frames, predictions, sites=False):
                 "infer_oxidation_states(atoms).states"
             )
         redox, predicted = redox_sites(atoms), np.zeros(len(atoms))
-        predicted[redox] = [row.get(f"magmom_{k}", np.nan) for k in range(len(redox))]
+        predicted[redox] = moments_of(row, atoms)
         moments = right = np.full(len(redox), np.nan)
         if np.isfinite(predicted).all() and len(redox):
             moments = np.abs(

@@ -77,6 +77,13 @@ def prediction_row(model, atoms, predicted):
     return row | {f"magmom_{k}": float(m) for k, m in enumerate(magmoms)}
 
 
+def moments_of(row, atoms):
+    """The moments (µB) in a row of the table of `predict`, or in a dict of it, of the redox-active
+    atoms in their order; NaN where there are none.
+    """
+    return np.array([row.get(f"magmom_{k}", np.nan) for k in range(len(redox_sites(atoms)))], float)
+
+
 def frame_key(atoms):
     """Twelve letters that tell a frame from others: of its elements, places, cell, oxidation
     and spin states, to the digits that extended XYZ keeps.

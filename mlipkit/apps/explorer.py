@@ -87,14 +87,10 @@ class ExplorerView(w.VBox):
             options=[(words.WHERE[g], g) for g in geometries], style=AUTO
         )
         self.close_up, self.large, self.names, self.octahedra = (
-            w.Checkbox(description=says, indent=False, value=on, layout={"width": width})
-            for says, on, width in (
-                ("zoom to the hull", False, "auto"),
-                ("large", False, "auto"),
-                ("labels", False, "auto"),
-                ("octahedra", octahedra, "auto"),
-            )
+            w.Checkbox(description=says, indent=False, layout={"width": "auto"})
+            for says in ("zoom to the hull", "large", "labels", "octahedra")
         )
+        self.octahedra.value = octahedra
         self.close_up.layout.display = self.composition.layout.display
         self.here = w.ToggleButtons(style=AUTO, layout={"display": "none"})
         self.click = w.ToggleButtons(options=CLICKS, style=AUTO)

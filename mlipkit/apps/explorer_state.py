@@ -1,11 +1,12 @@
 """What is chosen in the explorer, and what follows from it; no widget here."""
 
+import functools
 import warnings
 
 import numpy as np
 import traitlets as t
 
-from mlipkit.analysis.predictions import predictions_for
+from mlipkit.analysis.predictions import moments_of, predictions_for
 from mlipkit.charges.compounds import compound_of
 from mlipkit.charges.oxidation import infer_oxidation_states
 from mlipkit.charges.references import redox_sites
@@ -437,14 +438,13 @@ class ExplorerState(t.HasTraits):
         here = {name: energy[i] for name, i in self.groups[group] if np.isfinite(energy[i])}
         return {name: 1e3 * float(e - min(here.values())) for name, e in here.items()}
 
-    @property
+    @functools.cached_property
     def groups(self):
         """``{arrangement: [(ordering, its number)]}``."""
-        if not hasattr(self, "_groups"):
-            self._groups = {}
-            for i, name in enumerate(self.names):
-                self._groups.setdefault(arrangement(name), []).append((name, i))
-        return self._groups
+        found = {}
+        for i, name in enumerate(self.names):
+            found.setdefault(arrangement(name), []).append((name, i))
+        return found
 
     def moments(self, series=None):
         """|Moments| of the redox-active atoms (µB) by DFT (None), NaN where it has none on this
@@ -463,7 +463,7 @@ class ExplorerState(t.HasTraits):
             magmoms = label(self.structure, "magmoms")
             return nothing if magmoms is None else np.abs(magmoms[sites])
         row = self.tables[self.geometry][series].iloc[self.index]
-        return np.array([row.get(f"magmom_{i}", np.nan) for i in range(len(sites))], float)
+        return moments_of(row, atoms)
 
     @property
     def atoms(self):
@@ -615,8 +615,8 @@ class ExplorerState(t.HasTraits):
 
         rows = []
         for atoms, row in zip(self.ends, table.to_dict("records")):
-            magmoms, sites = np.zeros(len(atoms)), redox_sites(atoms)
-            magmoms[sites] = [row.get(f"magmom_{k}", np.nan) for k in range(len(sites))]
+            magmoms = np.zeros(len(atoms))
+            magmoms[redox_sites(atoms)] = moments_of(row, atoms)
             said = told(atoms, magmoms, self.data.compound)
             said["found"] = atoms.info["ordering"] if said["kept"] else "another"
             rows.append(said)

@@ -4,7 +4,7 @@ import html
 
 import numpy as np
 
-from mlipkit.orderings.names import arrangement, described
+from mlipkit.orderings.names import described
 from mlipkit.pictures.figures import title
 
 WHERE = {"relaxed": "relaxed by the model", "dft": "relaxed by DFT", "host": "undistorted host"}
@@ -237,11 +237,6 @@ def ordering_options(state):
         (f"{name}  ({described(name).split(', ', 1)[-1]})", name)
         for name in state.orderings(state.x)
     ]
-
-
-def short(name):
-    """The charges in the name of an ordering, on a button."""
-    return name.removeprefix(arrangement(name)).strip("_") or name
 
 
 def text(content):

@@ -8,11 +8,11 @@ from mlipkit.apps.explorer_state import ExplorerState
 from mlipkit.charges.compounds import compound_of, listed
 from mlipkit.files import InputError, write_atomically
 from mlipkit.frames.readers import read_frames
+from mlipkit.models.registry import ADAPTERS
 from mlipkit.orderings.naming import name_orderings
 from mlipkit.pictures.figures import joined
 from mlipkit.relaxation.geometries import compare_geometries
 
-ARCHITECTURES = "chgnet", "cpainn", "mace"
 KINDS = {"blind": False, "aware": True}
 
 
@@ -71,9 +71,9 @@ def study(
     architectures = [architecture] if isinstance(architecture, str) else architecture
     architectures = arguments.entries(architectures, "study: architecture", "'chgnet', or a list")
     for name in architectures:
-        arguments.text(name, "study: architecture", ARCHITECTURES)
+        arguments.text(name, "study: architecture", ADAPTERS)
     if not architectures:
-        raise InputError(f"study: architecture is one of {', '.join(ARCHITECTURES)}, or several")
+        raise InputError(f"study: architecture is one of {', '.join(ADAPTERS)}, or several")
     arguments.flag(relax, "study: relax")
     seed = arguments.number(seed, "study: seed", least=0, whole=True)
     if isinstance(frames, (str, os.PathLike)):

@@ -325,16 +325,24 @@ def end_points(frames, fmax=0.05):
     best = {}
     for i, atoms in enumerate(each_frame(frames, "end_points takes")):
         name = required_ordering(atoms, i, "end_points")
-        energy, forces = (
-            required_label(atoms, name, "end_points") for name in ("energy", "forces")
-        )
-        final = atoms.info.get("kind") == "final"
-        rank = not final, energy
-        if (final or np.linalg.norm(forces, axis=1).max() <= fmax) and (
-            name not in best or rank < best[name][0]
-        ):
+        for needed in ("energy", "forces"):
+            required_label(atoms, needed, "end_points")
+        rank = _rank(atoms, fmax)
+        unrelaxed = rank[0]
+        if not unrelaxed and (name not in best or rank < best[name][0]):
             best[name] = rank, atoms
     return [best[name][1] for name in sorted(best)]
+
+
+def _rank(atoms, fmax):
+    """How a frame stands among those of its ordering, the least first: whether it is not relaxed,
+    not converged tighter, and its energy.
+    """
+    energy, forces = label(atoms, "energy"), label(atoms, "forces")
+    final = atoms.info.get("kind") == "final"
+    force = np.inf if forces is None else np.linalg.norm(forces, axis=1).max()
+    relaxed = energy is not None and (final or force <= fmax)
+    return not relaxed, not final, np.inf if energy is None else energy
 
 
 def one_of_each(frames, fmax=0.05):
@@ -355,11 +363,7 @@ def one_of_each(frames, fmax=0.05):
     best = {}
     for i, atoms in enumerate(frames):
         name = required_ordering(atoms, i, "one_of_each")
-        energy, forces = label(atoms, "energy"), label(atoms, "forces")
-        final = atoms.info.get("kind") == "final"
-        force = np.inf if forces is None else np.linalg.norm(forces, axis=1).max()
-        relaxed = energy is not None and (final or force <= fmax)
-        rank = not relaxed, not final, np.inf if energy is None else energy
+        rank = _rank(atoms, fmax)
         if name not in best or rank < best[name][0]:
             best[name] = rank, atoms
     return [best[name][1] for name in sorted(best)]

@@ -252,7 +252,7 @@ def counting(compound):
 
 def located(atoms, host, compound, max_distance=1.0, symprec=1e-2):
     """Name, degeneracy and x of a frame; the host is found from the frame where it is None."""
-    atoms, mobile = without_vacancies(atoms), compound.mobile
+    atoms = without_vacancies(atoms)
     redox = {e for e in counting(compound) if e in atoms.symbols}
     if "oxi_states" not in atoms.arrays:
         redox -= {*LAST}  # of one valence, unless the frame says otherwise
@@ -260,17 +260,26 @@ def located(atoms, host, compound, max_distance=1.0, symprec=1e-2):
     if host is None:
         host = find_host([atoms], compound)
         compound = compound_of([atoms], replace(compound, framework=None), host)
-    lattice, at = map_onto_host(atoms, host, mobile, max_distance)
-    matrix = None if np.array_equal(lattice, np.eye(3)) else lattice
-    sites = sites_of(host, matrix, compound, symprec, redox)
-    charge = np.zeros(len(sites.atoms), int)
-    charge[at] = states
-    filled, charge = np.isin(sites.mobile, at), charge[sites.redox]
+    sites, _, filled, charge = _on_sites(
+        atoms, host, compound, states, redox, max_distance, symprec
+    )
     same = (filled[sites.mobile_perms] == filled).all(axis=1)
     same &= (charge[sites.redox_perms] == charge).all(axis=1)
     x = float(filled.sum() / sites.n_units)
     degeneracy = len(same) // int(same.sum())
     return Place(sites.label(filled, charge), degeneracy, x, sites.name, sites.n_units)
+
+
+def _on_sites(atoms, host, compound, states, redox, max_distance, symprec):
+    """The sites of a frame's host, the site of each atom, and what is on the mobile and the redox
+    sites.
+    """
+    lattice, at = map_onto_host(atoms, host, compound.mobile, max_distance)
+    matrix = None if np.array_equal(lattice, np.eye(3)) else lattice
+    sites = sites_of(host, matrix, compound, symprec, redox)
+    charge = np.zeros(len(sites.atoms), int)
+    charge[at] = states
+    return sites, at, np.isin(sites.mobile, at), charge[sites.redox]
 
 
 def described(ordering):
@@ -338,12 +347,10 @@ def site_numbers(atoms, host, compound=None, max_distance=1.5, symprec=1e-2):
     """
     atoms, compound = without_vacancies(atoms), compound_of([atoms], compound, host)
     redox = {e for e in counting(compound) if e in atoms.symbols}
-    lattice, at = map_onto_host(atoms, host, compound.mobile, max_distance)
-    matrix = None if np.array_equal(lattice, np.eye(3)) else lattice
-    sites = sites_of(host, matrix, compound, symprec, redox)
-    charge = np.zeros(len(sites.atoms), int)
-    charge[at] = _states(atoms, redox)
-    best = sites.first(np.isin(sites.mobile, at), charge[sites.redox])
+    sites, at, filled, charge = _on_sites(
+        atoms, host, compound, _states(atoms, redox), redox, max_distance, symprec
+    )
+    best = sites.first(filled, charge)
     number = np.full(len(sites.atoms), -1)
     number[sites.mobile[sites.mobile_perms[best]]] = np.arange(len(sites.mobile))
     turned, elements = sites.redox[sites.redox_perms[best]], np.array(sites.elements)

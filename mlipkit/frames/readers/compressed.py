@@ -68,10 +68,14 @@ class _Limited(io.RawIOBase):
         super().close()
 
 
-def _opened(path, line=None, limited=True):
+def _opener(path):
     with open(path, "rb") as file:
         head = file.read(6)
-    opener = next((opener for magic, opener in _OPENERS.items() if head.startswith(magic)), open)
+    return next((opener for magic, opener in _OPENERS.items() if head.startswith(magic)), open)
+
+
+def _opened(path, line=None, limited=True):
+    opener = _opener(path)
     limit = _limit.get() if limited and opener is not open else None
     return io.BufferedReader(_Limited(opener(path, "rb"), limit, line), 1_000_000)
 
@@ -100,9 +104,7 @@ def uncompressed(path):
     """The path itself, or that of an uncompressed copy, which is gone afterwards; for libraries
     that want a path.
     """
-    with open(path, "rb") as file:
-        head = file.read(6)
-    if not head.startswith(tuple(_OPENERS)):
+    if _opener(path) is open:
         yield Path(path)
         return
     with tempfile.TemporaryDirectory(prefix="mlipkit-") as folder:
