@@ -210,7 +210,15 @@ def picked(state, atoms, i):
     value = moment if state.series else dft
     if not np.isfinite(value):
         return f"{says}; no moment is known"
-    return f"{says}, {value:.2f} µB by {by}" + ("" if told is None else f": {ion(symbol, told)}")
+    says = f"{says}, {value:.2f} µB by {by}"
+    if _unclear(state, atoms, i):
+        return f"{says}: unclear"
+    return says + ("" if told is None else f": {ion(symbol, told)}")
+
+
+def _unclear(state, atoms, i):
+    """Whether the moment of this atom tells no state; a charge that was set by hand is clear."""
+    return not state.flips and i in state.unclear(atoms)
 
 
 def tooltips(state, atoms):
@@ -226,7 +234,8 @@ def tooltips(state, atoms):
             value, by = (
                 (moment, "") if np.isfinite(moment) else (dft, " (DFT)" * bool(state.series))
             )
-            name += f": {state_now}+" + (f", {value:.2f} µB{by}" if np.isfinite(value) else "")
+            says = "unclear" if _unclear(state, atoms, i) else f"{state_now}+"
+            name += f": {says}" + (f", {value:.2f} µB{by}" if np.isfinite(value) else "")
         said.append(name)
     return said
 

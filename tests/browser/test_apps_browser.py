@@ -16,9 +16,33 @@ from mlipkit.pictures.plots import VALENCE
 pytestmark = pytest.mark.browser
 
 
-def click_at(page, x, y):
-    page.mouse.move(x, y)
+STILL = """() => new Promise(done => {
+    const stage = window.nglStage, seen = [];
+    const look = () => {
+        const boxes = [...document.querySelectorAll('canvas, .js-plotly-plot')].map(e => {
+            const r = e.getBoundingClientRect();
+            return [r.left, r.top, r.width, r.height];
+        });
+        seen.push(JSON.stringify([boxes, stage ? stage.tasks.count : 0]));
+        const last = seen.slice(-10);
+        const still = last.length === 10 && last.every(s => s === last[0]);
+        if (still && !(stage && stage.tasks.count)) done();
+        else requestAnimationFrame(look);
+    };
+    look();
+})"""
+
+
+def click_at(page, where, argument=None):
+    """Click at the point that the JavaScript `where` gives, once nothing moves any more: a line of
+    words that grows pushes a picture away from under the mouse.
+    """
+    page.evaluate(STILL)
+    page.mouse.move(*page.evaluate(where, argument))
     page.wait_for_timeout(500)
+    page.evaluate(STILL)
+    x, y = page.evaluate(where, argument)
+    page.mouse.move(x, y)
     page.mouse.click(x, y)
     page.wait_for_timeout(2000)
 
@@ -29,11 +53,11 @@ def click_point(page, app, trace, point):
     """
     click_at(
         page,
-        *page.evaluate(f"""() => {{
+        f"""() => {{
         const g = document.querySelector('{app} .js-plotly-plot'), r = g.getBoundingClientRect();
         const t = g._fullData.find(t => t.visible === true && {trace}), k = [...Array(t.x.length).keys()].find(k => {point});
         const axis = name => g._fullLayout[name[0] + 'axis' + name.slice(1)], a = axis(t.xaxis), b = axis(t.yaxis);
-        return [r.left + a._offset + a.d2p(t.x[k]), r.top + b._offset + b.d2p(t.y[k])] }}"""),
+        return [r.left + a._offset + a.d2p(t.x[k]), r.top + b._offset + b.d2p(t.y[k])] }}""",
     )
 
 
@@ -41,12 +65,10 @@ def click_atom(page, i):
     """Click on an atom in the canvas whose stage is `window.nglStage`."""
     click_at(
         page,
-        *page.evaluate(
-            """(i) => { const s = window.nglStage, a = s.compList.find(c => c.structure).structure.getAtomProxy(i);
+        """(i) => { const s = window.nglStage, a = s.compList.find(c => c.structure).structure.getAtomProxy(i);
         const p = s.viewerControls.getPositionOnCanvas(a.positionToVector3()), r = s.viewer.renderer.domElement.getBoundingClientRect();
         return [r.left + p.x, r.bottom - p.y] }""",
-            i,
-        ),
+        i,
     )
 
 
@@ -96,6 +118,9 @@ def test_clicks_swap_charges_and_a_click_on_a_level_chooses(open_notebook):
     click_button(notebook, "charge-aware")
     click_button(notebook, "changes its state")
     page.wait_for_selector(".mlipkit-explorer [aria-pressed=true]:has-text('changes its state')")
+    page.wait_for_selector(".mlipkit-explorer :text('Charge-aware: the valence is an input')")
+    # the page shows what is pressed before the kernel has heard of it
+    assert notebook.python("print(app.click.value)") == "flip"
     click_atom(page, two)
     page.wait_for_selector(".mlipkit-explorer :text('sum to -1')")
     page.wait_for_function(f"({dots})().length === 5")
