@@ -166,7 +166,7 @@ def _problem(
     mobile, redox = compound.mobile, compound.redox
     sites = sites_of(host, supercell, compound, symprec, None if redox else ())
     fixed = {**(compound.fixed or {}), **(fixed or {})}
-    charge_of = _fixed_charges(host, set(redox), fixed) if redox else {}
+    charge_of = fixed_charges(host, set(redox), fixed) if redox else {}
     options = tuple(redox.get(e) or (charge_of[e],) for e in sites.elements)
     bits = max((len(o) - 1 for o in options), default=1).bit_length() or 1
     n_sites = len(sites.mobile)
@@ -207,7 +207,7 @@ def _problem(
     reachable = {
         n: int(q)
         for n, q in charges.items()
-        if not redox or (q == int(q) and _ways(options)[0].get(int(q)))
+        if not redox or (q == int(q) and ways(options)[0].get(int(q)))
     }
     if not reachable or (single and not len(reachable)):
         asked = ", ".join(f"{q:g} with {n} {mobile}" for n, q in list(charges.items())[:4])
@@ -218,7 +218,7 @@ def _problem(
             f"to {high}; "
             "check compound.redox and fixed="
         )
-    if max(_ways(options)[0].values()) > 2**62:
+    if max(ways(options)[0].values()) > 2**62:
         raise InputError(
             f"{sites.atoms.get_chemical_formula()} has too many charge orderings to go through; "
             "take a smaller supercell"
@@ -226,7 +226,7 @@ def _problem(
     return _Problem(host, sites, redox, options, bits, charge_of, reachable, given, compound)
 
 
-def _fixed_charges(host, redox, given):
+def fixed_charges(host, redox, given):
     """Charge of every element that keeps its valence: as given, else ``arrays["oxi_states"]`` of
     the host, else the common one.
     """
@@ -263,7 +263,7 @@ def _fixed_charges(host, redox, given):
 
 
 @functools.lru_cache(maxsize=8)
-def _ways(options):
+def ways(options):
     """For every site, in how many ways it and those after it can sum to a charge: list of
     ``{charge: ways}``, {0: 1} at its end.
     """
@@ -284,7 +284,7 @@ def _codes(options, bits, total):
     without those before it: site by site, by how many codes go on with the highest state, the
     second highest, and so on.
     """
-    ways = _ways(options)
+    ways = ways(options)
     count = ways[0].get(total, 0)
     tables = []
     for table in ways[1:]:
@@ -448,7 +448,7 @@ def _configurations(problem):
     n_sites = len(problem.sites.mobile)
     return {
         n: (1 if problem.given is not None else math.comb(n_sites, n))
-        * _ways(problem.options)[0].get(charge, 0)
+        * ways(problem.options)[0].get(charge, 0)
         for n, charge in problem.charges.items()
     }
 
@@ -506,9 +506,9 @@ def count_orderings(
         arrangements = (
             {sum(filled): 1}
             if filled is not None
-            else _ways(tuple((0, len(c)) for c in _cycles(perm)))[0]
+            else ways(tuple((0, len(c)) for c in _cycles(perm)))[0]
         )
-        charges = _ways(
+        charges = ways(
             tuple(tuple(q * len(c) for q in problem.options[c[0]]) for c in _cycles(redox_perm))
         )[0]
         for n, charge in problem.charges.items():

@@ -8,6 +8,11 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "configurations": [
+            "Configurations",
+            "read_configurations",
+            "write_configurations",
+        ],
         "entropy": ["charge_entropy", "entropy_table"],
     },
 )

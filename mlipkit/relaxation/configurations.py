@@ -1,0 +1,188 @@
+"""Random and low-energy arrangements of ions and charges, relaxed by a potential."""
+
+import numpy as np
+
+from mlipkit import arguments
+from mlipkit.files import InputError
+from mlipkit.frames.labels import label
+from mlipkit.frames.taken import as_frame
+from mlipkit.models.foreign import as_potential
+from mlipkit.orderings.lattice import lattice_of
+from mlipkit.relaxation.geometries import told
+from mlipkit.relaxation.many import checked_processes, relax_many, settings_of
+from mlipkit.statmech.configurations import COLUMNS, Configurations, name_of
+
+# Å: the host is a saddle point, from which no optimiser would find the way down
+RATTLE = 0.02
+MOST_ATOMS = 120  # of the supercells that are taken by default
+WHERE = "sample_configurations"
+
+
+def sample_configurations(
+    host,
+    model,
+    n=400,
+    compound=None,
+    supercells=None,
+    fixed=None,
+    seed=0,
+    folder=None,
+    processes=None,
+    client=None,
+    progress=True,
+    **options,
+):
+    """Relax random arrangements of mobile ions *and* charges over several supercells.
+
+    Compositions are drawn evenly from all that some charge ordering balances, then ions and charges
+    at random. Every arrangement starts from the undistorted host, its atoms 0.02 Å off their sites.
+    With fixed cells (the default) each has the cell that lies between those of the two end members,
+    which the model relaxes first (Vegard); ``cell=True`` relaxes cells too.
+
+    Parameters
+    ----------
+    host : ase.Atoms
+        The crystal with every mobile-ion site filled.
+    model : Potential or ASE calculator
+        To a charge-blind one all charge orderings are one; then arrangements of ions are sampled.
+    n : int
+        How many, the two end members among them. The first 400 of 800 are the 400: a larger
+        number goes on where a smaller one ended.
+    compound : Compound, optional
+        By default found from the host.
+    supercells : list, optional
+        Repeats of the host, such as ``[(1, 1, 1), (1, 2, 1)]``; by default the host and its double
+        and triple along each axis, up to 120 atoms.
+    fixed : dict, optional
+        Charges of the other elements, as for `enumerate_orderings`.
+    seed : int
+    folder, processes, client, progress
+        As for `relax_many`; a campaign that was stopped goes on.
+    **options
+        Of `relax`: ``fmax``, ``steps``, ``cell``, ``optimizer``.
+
+    Returns
+    -------
+    Configurations
+        For `fit_expansion`. Cells whose charges moved, whose atoms left their sites or that did not
+        converge stay in the table, marked.
+
+    Raises
+    ------
+    InputError
+        When nothing can be neutral, or the end members cannot be relaxed.
+    """
+    model, host = as_potential(model, WHERE), as_frame(host, f"{WHERE}: host")
+    n = arguments.number(n, f"{WHERE}: n", least=2, whole=True)
+    seed = arguments.number(seed, f"{WHERE}: seed", least=0, whole=True)
+    processes = checked_processes(processes, WHERE)
+    options = settings_of(options, WHERE)
+    how = {"folder": folder, "processes": processes, "client": client, "progress": progress}
+    whole = lattice_of(host, compound, None, fixed, WHERE)
+    lattices = _lattices(whole, supercells)
+    ends = relaxed_ends(whole, model, how, options)
+    drawn = [_end(whole, which) for which in (0, -1)] + _drawn(lattices, n - 2, seed, model)
+    return relaxed_configurations(whole, ends, drawn, model, how, options)
+
+
+def relaxed_ends(whole, model, how, options):
+    """The cells of the two end members as the model relaxes them, {x: 3x3 Å}."""
+    starts = []
+    for which in (0, -1):
+        _, filled, states = _end(whole, which)
+        atoms = whole.decorated(filled, states)
+        atoms.rattle(RATTLE, seed=0)
+        starts.append(atoms)
+    relaxed = relax_many(starts, model, **how, **{**options, "cell": True})
+    cells = {}
+    for start, r in zip(starts, relaxed):
+        if r is None or label(r.atoms, "energy") is None:
+            reason = "interrupted" if r is None else r.reason
+            raise InputError(
+                f"{WHERE}: the end member {start.get_chemical_formula()} cannot be relaxed: "
+                f"{reason}"
+            )
+        cells[start.info["x"]] = r.atoms.cell.array
+    return cells
+
+
+def relaxed_configurations(whole, ends, drawn, model, how, options):
+    """`Configurations` of arrangements ``(lattice, filled, states)``, relaxed in cells between
+    those of the end members.
+    """
+    import pandas as pd
+
+    x0, x1 = min(ends), max(ends)
+    starts = []
+    for k, (lattice, filled, states) in enumerate(drawn):
+        x = filled.sum() / lattice.n_units
+        share = (x - x0) / (x1 - x0) if x1 > x0 else 0.0
+        atoms = lattice.decorated(filled, states, (1 - share) * ends[x0] + share * ends[x1])
+        atoms.rattle(RATTLE, seed=k)
+        starts.append(atoms)
+    relaxations = relax_many(starts, model, **how, **options)
+    rows = []
+    for (lattice, filled, states), start, r in zip(drawn, starts, relaxations):
+        if r is None:  # interrupted: what is done counts
+            continue
+        reason = _wrong(lattice, filled, start, r, model)
+        energy = label(r.atoms, "energy")
+        rows.append(
+            {
+                "supercell": name_of(lattice.matrix),
+                "ions": "".join("01"[int(f)] for f in filled),
+                "states": " ".join(map(str, states)) if model.charge_aware else "",
+                "x": start.info["x"],
+                "energy": np.nan if energy is None else round(energy / lattice.n_units, 7),
+                "kept": not reason,
+                "reason": reason,
+            }
+        )
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    return Configurations(table, whole.host, whole.compound, whole.fixed, options["cell"])
+
+
+def _wrong(lattice, filled, start, relaxation, model):
+    """Why a relaxed cell is not the arrangement that was asked for, or ''."""
+    if not relaxation.converged:
+        return relaxation.reason
+    if not lattice.holds(relaxation.atoms, filled):
+        return "an atom left its site"
+    moments = label(relaxation.atoms, "magmoms")
+    if model.charge_aware and told(start, moments, lattice.compound)["kept"] is False:
+        return "charges moved"
+    return ""
+
+
+def _end(whole, which):
+    """An end member: ``(lattice, filled, states)`` with the least or the most mobile ions."""
+    n = whole.compositions[which]
+    return whole, *whole.random(n, np.random.default_rng(0))
+
+
+def _lattices(whole, supercells):
+    if supercells is None:
+        largest = max(1, MOST_ATOMS // len(whole.atoms))
+        along = [(m, 1, 1) for m in (1, 2, 3)] + [(1, m, 1) for m in (2, 3)]
+        supercells = [s for s in along + [(1, 1, m) for m in (2, 3)] if max(s) <= largest]
+    supercells = arguments.entries(supercells, f"{WHERE}: supercells", "[(1, 1, 1), (1, 2, 1)]")
+    if not supercells:
+        raise InputError(f"{WHERE}: supercells is empty; give one or more, such as [(1, 1, 1)]")
+    return [lattice_of(whole.host, whole.compound, s, whole.fixed, WHERE) for s in supercells]
+
+
+def _drawn(lattices, n, seed, model):
+    """`n` different random arrangements; a longer list begins with the shorter ones."""
+    drawn, known = [], set()
+    for k in range(50 * n):
+        if len(drawn) == n:
+            break
+        rng = np.random.default_rng([seed, k])
+        lattice = lattices[rng.integers(len(lattices))]
+        filled, states = lattice.random(int(rng.choice(lattice.compositions)), rng)
+        key = name_of(lattice.matrix), filled.tobytes()
+        key += (states.tobytes(),) if model.charge_aware else ()
+        if key not in known:
+            known.add(key)
+            drawn.append((lattice, filled, states))
+    return drawn

@@ -1,0 +1,175 @@
+"""Arrangements of ions and charges with their energies: what an expansion is fitted to."""
+
+import io
+import json
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from ase import Atoms
+
+from mlipkit import arguments
+from mlipkit.charges.compounds import Compound
+from mlipkit.files import InputError, write_atomically
+from mlipkit.orderings.hosts import repeats
+from mlipkit.orderings.lattice import lattice_of
+
+COLUMNS = ["supercell", "ions", "states", "x", "energy", "kept", "reason"]
+MADE_BY = "mk.sample_configurations(host, model) or mk.read_configurations(path)"
+
+
+@dataclass(frozen=True, eq=False)
+class Configurations:
+    """Ion and charge arrangements over several supercells of one host, with energies.
+
+    Attributes
+    ----------
+    table : pandas.DataFrame
+        ``supercell`` ("1x2x1", or the nine numbers of its matrix), ``ions`` (1 or 0 for each
+        mobile-ion site) and ``states`` (the oxidation state of each redox site; empty for a
+        charge-blind model, to which all are one), in the order of the atoms of
+        ``mk.supercell(host, ...)``; ``x``, ``energy`` (eV per formula unit), ``kept`` and
+        ``reason``: a cell whose charges moved, whose atoms left their sites or that did not
+        converge is no energy of the arrangement asked for.
+    host : ase.Atoms
+    compound : Compound
+    fixed : dict
+        Charges of the elements that keep theirs.
+    cell : bool
+        Whether cells were relaxed too; otherwise they were interpolated between the end members
+        (Vegard).
+    """
+
+    table: object
+    host: Atoms
+    compound: Compound
+    fixed: dict
+    cell: bool
+
+    @property
+    def aware(self):
+        """Whether the charges are told apart."""
+        return bool((self.table["states"] != "").any())
+
+    @property
+    def kept(self):
+        """The rows that count."""
+        return self.table[self.table["kept"]]
+
+    @property
+    def formation_energies(self):
+        """Of the rows that count, against the lowest at the least and the most x; eV per formula
+        unit, shape (n,).
+        """
+        rows = self.kept
+        x, e = rows["x"].to_numpy(), rows["energy"].to_numpy()
+        low, high = x.min(), x.max()
+        share = (x - low) / (high - low) if high > low else 0 * x
+        first, last = e[x == low].min(), e[x == high].min()
+        return e - (1 - share) * first - share * last
+
+    def lattice(self, supercell):
+        """The `Lattice` of a supercell as the table names it."""
+        return lattice_of(self.host, self.compound, matrix_of(supercell), self.fixed)
+
+    def occupations(self, row):
+        """``(filled, states)`` of a row; None for the states of a charge-blind model."""
+        filled = np.array([c == "1" for c in row.ions])
+        states = np.array([int(q) for q in row.states.split()]) if row.states else None
+        return filled, states
+
+    def __str__(self):
+        n, kept = len(self.table), len(self.kept)
+        why = self.table.loc[~self.table["kept"], "reason"].value_counts()
+        left = "; left out: " + ", ".join(f"{k} {r}" for r, k in why.items()) if n > kept else ""
+        how = "free" if self.cell else "fixed"
+        return f"{self.compound.formula}: {kept} of {n} configurations in {how} cells{left}"
+
+    def _repr_html_(self):
+        return f"<p>{self}</p>{self.table.head(10).to_html(float_format='{:.4f}'.format)}"
+
+
+def matrix_of(name):
+    """The matrix of a supercell as tables name it."""
+    numbers = [int(v) for v in name.split("x")]
+    return repeats(numbers if len(numbers) == 3 else np.reshape(numbers, (3, 3)))
+
+
+def name_of(matrix):
+    """How tables name a supercell."""
+    matrix = repeats(matrix)
+    diagonal = np.array_equal(matrix, np.diag(matrix.diagonal()))
+    return "x".join(map(str, matrix.diagonal() if diagonal else matrix.ravel()))
+
+
+def checked_configurations(given, where):
+    """Raise an InputError unless these are `Configurations`."""
+    if not isinstance(given, Configurations):
+        raise InputError(
+            f"{where}: configurations are what {MADE_BY} gives, not {arguments.shown(given)}"
+        )
+    return given
+
+
+def write_configurations(path, configurations):
+    """Keep configurations as JSON, written in one step.
+
+    Parameters
+    ----------
+    path : str or Path
+    configurations : Configurations
+    """
+    path = arguments.file_path(path, "write_configurations: path", new=True)
+    c = checked_configurations(configurations, "write_configurations")
+    known = {k: v for k, v in asdict(c.compound).items() if k in _KEPT and v is not None}
+    known["redox"] = [[e, list(q)] for e, q in c.compound.redox.items()]
+    content = {
+        "mlipkit": "configurations 1",
+        "compound": known,
+        "fixed": c.fixed,
+        "cell": c.cell,
+        "host": {
+            "symbols": c.host.get_chemical_symbols(),
+            "scaled_positions": c.host.get_scaled_positions().round(10).tolist(),
+            "cell": c.host.cell.array.tolist(),
+        },
+        "table": c.table[COLUMNS].round({"energy": 7}).to_csv(index=False),
+    }
+    write_atomically(path, json.dumps(content, indent=1))
+
+
+_KEPT = ("mobile", "framework", "charge", "ends", "metal", "fixed")
+
+
+def read_configurations(path):
+    """Configurations that `write_configurations` kept.
+
+    Raises
+    ------
+    InputError
+        When the file is none of these.
+    """
+    import pandas as pd
+
+    path = arguments.file_path(path, "read_configurations: path")
+    try:
+        content = json.loads(path.read_text())
+        if content["mlipkit"] != "configurations 1":
+            raise ValueError
+        known, host = content["compound"], content["host"]
+        known["redox"] = {e: tuple(q) for e, q in known["redox"]}
+        if known.get("ends"):
+            known["ends"] = tuple(known["ends"])
+        compound = Compound(**known)
+        host = Atoms(
+            host["symbols"], scaled_positions=host["scaled_positions"], cell=host["cell"], pbc=True
+        )
+        text = {"supercell": str, "ions": str, "states": str, "reason": str}
+        table = pd.read_csv(io.StringIO(content["table"]), dtype=text, keep_default_na=False)
+        table = table[COLUMNS].astype({"x": float, "energy": float, "kept": bool})
+        return Configurations(table, host, compound, content["fixed"], bool(content["cell"]))
+    except InputError as wrong:
+        raise InputError(f"{path}: {wrong}") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(
+            f"{path} holds no configurations: mk.write_configurations writes such a file"
+        ) from None
