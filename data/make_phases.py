@@ -33,6 +33,7 @@ def sample(run):
         mk.load_model(name, charge_aware=aware),
         N,
         mk.compound(ends),
+        ends,
         folder=HERE / "checkpoints" / "phases" / run,
         processes=1,
         cell=cell,

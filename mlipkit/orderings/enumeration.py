@@ -284,10 +284,10 @@ def _codes(options, bits, total):
     without those before it: site by site, by how many codes go on with the highest state, the
     second highest, and so on.
     """
-    ways = ways(options)
-    count = ways[0].get(total, 0)
+    counts = ways(options)
+    count = counts[0].get(total, 0)
     tables = []
-    for table in ways[1:]:
+    for table in counts[1:]:
         low = min(table)
         tables.append(
             (

@@ -9,6 +9,7 @@ from collections import Counter
 
 import numpy as np
 from ase import Atoms
+from ase.cell import Cell
 
 from mlipkit.arguments import number, shown
 from mlipkit.files import InputError
@@ -480,3 +481,48 @@ def map_onto_host(atoms, host, mobile, max_distance=FAR):
             f"{distance[b]:.2f} Å from it; is it the right host?"
         )
     return np.array(key).reshape(3, 3), sites
+
+
+def in_setting_of(atoms, host, mobile):
+    """A frame of one host cell in the setting of its host: how its cell is strained and where its
+    atoms are, by site.
+
+    Parameters
+    ----------
+    atoms, host, mobile
+        As for `map_onto_host`; the frame is of one cell of the host, in any setting of it.
+
+    Returns
+    -------
+    cell : numpy.ndarray, shape (3, 3)
+        The cell vectors (Å) that answer to those of the host, turned into ASE's standard position.
+    shifts : numpy.ndarray, shape (n_host_atoms, 3)
+        Where the atom of each site of the host is, less that site, in fractions of the cell and
+        without drift; NaN where the site is empty.
+
+    Raises
+    ------
+    InputError
+        As `map_onto_host`, or when the frame is of several host cells.
+    """
+    lattice, sites = map_onto_host(atoms, host, mobile)
+    frame = without_vacancies(atoms)
+    if round(np.linalg.det(lattice)) != 1:
+        raise InputError(
+            f"{frame.get_chemical_formula()} is a supercell of the host "
+            f"{host.get_chemical_formula()}; give a frame of one host cell"
+        )
+    s, t = frame.get_scaled_positions(), supercell(host, lattice).get_scaled_positions()[sites]
+    best = None
+    for matrix in _lattice_matches(frame.cell.array, host.cell.array, 1):
+        d = s @ matrix - t
+        d -= np.round(d - d[0])
+        d -= d.mean(axis=0)
+        largest = np.linalg.norm(d @ host.cell.array, axis=1).max()
+        if best is None or largest < best[0]:
+            best = largest, matrix, d
+    _, matrix, d = best
+    cell = Cell.fromcellpar(Cell(np.linalg.inv(matrix) @ frame.cell.array).cellpar()).array
+    shifts = np.full((len(host), 3), np.nan)
+    shifts[sites] = d
+    return cell, shifts

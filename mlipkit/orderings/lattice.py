@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 
-from mlipkit import arguments
 from mlipkit.charges.compounds import Compound, checked, compound_of
 from mlipkit.charges.oxidation import checked_fixed
 from mlipkit.files import InputError
@@ -88,19 +87,37 @@ class Lattice:
             left -= states[-1]
         return filled, np.array(states)
 
-    def decorated(self, filled, states, cell=None):
-        """The crystal on the places of the host, with ``oxi_states``; strained to `cell`, that of
-        the host cell (3x3, Å), where one is given.
+    def decorated(self, filled, states, cell=None, shifts=None):
+        """The crystal on the places of the host, with ``oxi_states``.
+
+        Parameters
+        ----------
+        filled, states
+            The configuration.
+        cell : array_like, shape (3, 3), optional
+            Å: what the host cell becomes.
+        shifts : array_like, shape (n_host_atoms, 3), optional
+            Where atoms are, less the sites of the host, in fractions of the host cell.
         """
         atoms = self.atoms.copy()
         charges = np.array([self.fixed.get(s, 0) for s in atoms.symbols])
         charges[self.redox] = states
         atoms.set_array("oxi_states", charges)
+        if shifts is not None:
+            atoms.positions += np.asarray(shifts)[self.in_host] @ self.host.cell.array
         if cell is not None:
             atoms.set_cell(self.matrix @ cell, scale_atoms=True)
         del atoms[self.mobile[~np.asarray(filled, bool)]]
         atoms.info["x"] = float(np.sum(filled)) / self.n_units
         return atoms
+
+    @functools.cached_property
+    def in_host(self):
+        """Which atom of the host cell each atom of the supercell repeats."""
+        s = self.atoms.positions @ np.linalg.inv(self.host.cell.array)
+        away = s[:, None] - self.host.get_scaled_positions()
+        away = np.linalg.norm((away - np.round(away)) @ self.host.cell.array, axis=2)
+        return away.argmin(axis=1)
 
     def holds(self, atoms, filled):
         """Whether a relaxed `decorated` cell still has its atoms on their sites."""

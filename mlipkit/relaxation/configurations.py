@@ -5,15 +5,16 @@ import numpy as np
 from mlipkit import arguments
 from mlipkit.files import InputError
 from mlipkit.frames.labels import label
-from mlipkit.frames.taken import as_frame
+from mlipkit.frames.taken import as_frame, as_frames
 from mlipkit.models.foreign import as_potential
+from mlipkit.orderings.hosts import in_setting_of
 from mlipkit.orderings.lattice import lattice_of
 from mlipkit.relaxation.geometries import told
 from mlipkit.relaxation.many import checked_processes, relax_many, settings_of
 from mlipkit.statmech.configurations import COLUMNS, Configurations, name_of
 
 # Å: the host is a saddle point, from which no optimiser would find the way down
-RATTLE = 0.02
+RATTLE = 0.01
 MOST_ATOMS = 120  # of the supercells that are taken by default
 WHERE = "sample_configurations"
 
@@ -23,6 +24,7 @@ def sample_configurations(
     model,
     n=400,
     compound=None,
+    ends=None,
     supercells=None,
     fixed=None,
     seed=0,
@@ -35,9 +37,9 @@ def sample_configurations(
     """Relax random arrangements of mobile ions *and* charges over several supercells.
 
     Compositions are drawn evenly from all that some charge ordering balances, then ions and charges
-    at random. Every arrangement starts from the undistorted host, its atoms 0.02 Å off their sites.
-    With fixed cells (the default) each has the cell that lies between those of the two end members,
-    which the model relaxes first (Vegard); ``cell=True`` relaxes cells too.
+    at random. Every arrangement starts between the two end members: its cell and the places of its
+    atoms are interpolated in x (Vegard), its atoms 0.01 Å off. With fixed cells (the default) it
+    keeps that cell; ``cell=True`` relaxes cells too.
 
     Parameters
     ----------
@@ -50,6 +52,11 @@ def sample_configurations(
         number goes on where a smaller one ended.
     compound : Compound, optional
         By default found from the host.
+    ends : list of ase.Atoms, optional
+        Relaxed frames (as of DFT) of one host cell, in any setting; of those with the least and
+        with the most mobile ions the lowest are where the model's relaxation of the end members
+        begins. By default that is the host, with all its ions and without: with the cell of the
+        full crystal the empty one may relax into another.
     supercells : list, optional
         Repeats of the host, such as ``[(1, 1, 1), (1, 2, 1)]``; by default the host and its double
         and triple along each axis, up to 120 atoms.
@@ -73,6 +80,7 @@ def sample_configurations(
         When nothing can be neutral, or the end members cannot be relaxed.
     """
     model, host = as_potential(model, WHERE), as_frame(host, f"{WHERE}: host")
+    ends = None if ends is None else as_frames(ends, f"{WHERE}: ends")
     n = arguments.number(n, f"{WHERE}: n", least=2, whole=True)
     seed = arguments.number(seed, f"{WHERE}: seed", least=0, whole=True)
     processes = checked_processes(processes, WHERE)
@@ -80,21 +88,26 @@ def sample_configurations(
     how = {"folder": folder, "processes": processes, "client": client, "progress": progress}
     whole = lattice_of(host, compound, None, fixed, WHERE)
     lattices = _lattices(whole, supercells)
-    ends = relaxed_ends(whole, model, how, options)
+    first = relaxed_ends(whole, ends, model, how, options)
     drawn = [_end(whole, which) for which in (0, -1)] + _drawn(lattices, n - 2, seed, model)
-    return relaxed_configurations(whole, ends, drawn, model, how, options)
+    return relaxed_configurations(whole, first, drawn, model, how, options)
 
 
-def relaxed_ends(whole, model, how, options):
-    """The cells of the two end members as the model relaxes them, {x: 3x3 Å}."""
+def relaxed_ends(whole, frames, model, how, options):
+    """The two end members as the model relaxes them, cells too:
+    ``{x: (cell, shifts)}`` as `in_setting_of` gives them.
+    """
     starts = []
     for which in (0, -1):
         _, filled, states = _end(whole, which)
-        atoms = whole.decorated(filled, states)
-        atoms.rattle(RATTLE, seed=0)
-        starts.append(atoms)
-    relaxed = relax_many(starts, model, **how, **{**options, "cell": True})
-    cells = {}
+        known = {}
+        if frames is not None:
+            known = dict(zip(("cell", "shifts"), _geometry(whole, frames, filled)))
+        starts.append(whole.decorated(filled, states, **known))
+    relaxed = relax_many(
+        [_rattled(a, 0) for a in starts], model, **how, **{**options, "cell": True}
+    )
+    ends = {}
     for start, r in zip(starts, relaxed):
         if r is None or label(r.atoms, "energy") is None:
             reason = "interrupted" if r is None else r.reason
@@ -102,13 +115,32 @@ def relaxed_ends(whole, model, how, options):
                 f"{WHERE}: the end member {start.get_chemical_formula()} cannot be relaxed: "
                 f"{reason}"
             )
-        cells[start.info["x"]] = r.atoms.cell.array
-    return cells
+        ends[start.info["x"]] = in_setting_of(r.atoms, whole.host, whole.compound.mobile)
+    full = ends[max(ends)][1]
+    return {x: (cell, np.where(np.isnan(d), full, d)) for x, (cell, d) in ends.items()}
+
+
+def _geometry(whole, frames, filled):
+    """Cell and shifts of the lowest of the frames with as many mobile ions."""
+    x = filled.sum() / whole.n_units
+    here = [a for a in frames if np.isclose(whole.compound.x(a), x)]
+    if not here:
+        raise InputError(f"{WHERE}: ends holds no frame of x = {x:g}, an end member")
+    energies = [label(a, "energy") for a in here]
+    lowest = 0 if None in energies else int(np.argmin([e / len(a) for e, a in zip(energies, here)]))
+    cell, shifts = in_setting_of(here[lowest], whole.host, whole.compound.mobile)
+    return cell, np.nan_to_num(shifts)
+
+
+def _rattled(atoms, seed):
+    atoms = atoms.copy()
+    atoms.rattle(RATTLE, seed=seed)
+    return atoms
 
 
 def relaxed_configurations(whole, ends, drawn, model, how, options):
-    """`Configurations` of arrangements ``(lattice, filled, states)``, relaxed in cells between
-    those of the end members.
+    """`Configurations` of arrangements ``(lattice, filled, states)``, relaxed from between the end
+    members.
     """
     import pandas as pd
 
@@ -117,9 +149,8 @@ def relaxed_configurations(whole, ends, drawn, model, how, options):
     for k, (lattice, filled, states) in enumerate(drawn):
         x = filled.sum() / lattice.n_units
         share = (x - x0) / (x1 - x0) if x1 > x0 else 0.0
-        atoms = lattice.decorated(filled, states, (1 - share) * ends[x0] + share * ends[x1])
-        atoms.rattle(RATTLE, seed=k)
-        starts.append(atoms)
+        cell, shifts = ((1 - share) * a + share * b for a, b in zip(ends[x0], ends[x1]))
+        starts.append(_rattled(lattice.decorated(filled, states, cell, shifts), k))
     relaxations = relax_many(starts, model, **how, **options)
     rows = []
     for (lattice, filled, states), start, r in zip(drawn, starts, relaxations):

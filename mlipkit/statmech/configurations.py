@@ -2,7 +2,7 @@
 
 import io
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
@@ -120,9 +120,15 @@ def write_configurations(path, configurations):
     """
     path = arguments.file_path(path, "write_configurations: path", new=True)
     c = checked_configurations(configurations, "write_configurations")
-    known = {k: v for k, v in asdict(c.compound).items() if k in _KEPT and v is not None}
+    write_atomically(path, json.dumps(as_content(c), indent=1))
+
+
+def as_content(c):
+    """Configurations as what JSON holds."""
+    known = {name: getattr(c.compound, name) for name in _KEPT}
+    known = {name: value for name, value in known.items() if value is not None}
     known["redox"] = [[e, list(q)] for e, q in c.compound.redox.items()]
-    content = {
+    return {
         "mlipkit": "configurations 1",
         "compound": known,
         "fixed": c.fixed,
@@ -132,9 +138,8 @@ def write_configurations(path, configurations):
             "scaled_positions": c.host.get_scaled_positions().round(10).tolist(),
             "cell": c.host.cell.array.tolist(),
         },
-        "table": c.table[COLUMNS].round({"energy": 7}).to_csv(index=False),
+        "table": c.table[COLUMNS].to_csv(index=False),
     }
-    write_atomically(path, json.dumps(content, indent=1))
 
 
 _KEPT = ("mobile", "framework", "charge", "ends", "metal", "fixed")
@@ -148,28 +153,33 @@ def read_configurations(path):
     InputError
         When the file is none of these.
     """
-    import pandas as pd
-
     path = arguments.file_path(path, "read_configurations: path")
     try:
-        content = json.loads(path.read_text())
-        if content["mlipkit"] != "configurations 1":
-            raise ValueError
-        known, host = content["compound"], content["host"]
-        known["redox"] = {e: tuple(q) for e, q in known["redox"]}
-        if known.get("ends"):
-            known["ends"] = tuple(known["ends"])
-        compound = Compound(**known)
-        host = Atoms(
-            host["symbols"], scaled_positions=host["scaled_positions"], cell=host["cell"], pbc=True
-        )
-        text = {"supercell": str, "ions": str, "states": str, "reason": str}
-        table = pd.read_csv(io.StringIO(content["table"]), dtype=text, keep_default_na=False)
-        table = table[COLUMNS].astype({"x": float, "energy": float, "kept": bool})
-        return Configurations(table, host, compound, content["fixed"], bool(content["cell"]))
-    except InputError as wrong:
-        raise InputError(f"{path}: {wrong}") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+        return from_content(json.loads(path.read_text()))
+    except (ValueError, KeyError, TypeError, AttributeError) as wrong:
+        said = f": {wrong}" if isinstance(wrong, InputError) else ""
         raise InputError(
-            f"{path} holds no configurations: mk.write_configurations writes such a file"
+            f"{path} holds no configurations: mk.write_configurations writes such a file{said}"
         ) from None
+
+
+def from_content(content):
+    """The inverse of `as_content`."""
+    import pandas as pd
+
+    if content["mlipkit"] != "configurations 1":
+        raise ValueError
+    known, host = dict(content["compound"]), content["host"]
+    known["redox"] = {e: tuple(q) for e, q in known["redox"]}
+    if known.get("ends"):
+        known["ends"] = tuple(known["ends"])
+    atoms = Atoms(
+        host["symbols"], scaled_positions=host["scaled_positions"], cell=host["cell"], pbc=True
+    )
+    text = {"supercell": str, "ions": str, "states": str, "reason": str}
+    table = pd.read_csv(io.StringIO(content["table"]), dtype=text, keep_default_na=False)
+    table["energy"] = pd.to_numeric(table["energy"], errors="coerce")
+    table = table[COLUMNS].astype({"x": float, "kept": bool})
+    return Configurations(
+        table, atoms, Compound(**known), dict(content["fixed"]), bool(content["cell"])
+    )

@@ -1,0 +1,378 @@
+"""A cluster expansion of the energy over ions and charges, fitted with smol."""
+
+import functools
+import json
+from dataclasses import dataclass
+
+import numpy as np
+
+from mlipkit import arguments
+from mlipkit.files import InputError, write_atomically
+from mlipkit.orderings.lattice import lattice_of
+from mlipkit.statmech.configurations import (
+    Configurations,
+    as_content,
+    checked_configurations,
+    from_content,
+)
+
+CUTOFFS = {2: 7.0, 3: 5.0}  # Å: diameters of the pairs and triplets
+FOLDS = 10
+PENALTIES = np.logspace(-8, 0, 33)  # of a ridge regression; features are of order one
+FEWEST = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Expansion:
+    """Formation energies as a sum over clusters of the mobile-ion and redox sites (Sanchez,
+    Ducastelle and Gratias, Physica A 128, 334, 1984).
+
+    Attributes
+    ----------
+    configurations : Configurations
+        What it was fitted to.
+    cutoffs : dict
+        {number of sites: largest distance in Å}.
+    coefficients : numpy.ndarray, shape (n_functions,)
+        Effective cluster interactions times multiplicities, eV per host cell.
+    penalty : float
+        Of the ridge regression, chosen by cross-validation.
+    rmse : float
+        Cross-validated, eV per formula unit: of arrangements that the fit did not see; those equal
+        by symmetry were left out together.
+    spread : float
+        Standard deviation of the formation energies, eV per formula unit: what a constant is off.
+    """
+
+    configurations: Configurations
+    cutoffs: dict
+    coefficients: np.ndarray
+    penalty: float
+    rmse: float
+    spread: float
+
+    @functools.cached_property
+    def subspace(self):
+        """smol's ``ClusterSubspace``."""
+        return subspace_of(self.configurations, self.cutoffs)
+
+    @functools.cached_property
+    def smol(self):
+        """smol's ``ClusterExpansion``, for its own tools and samplers."""
+        from smol.cofe import ClusterExpansion
+
+        return ClusterExpansion(self.subspace, self.coefficients)
+
+    @property
+    def aware(self):
+        """Whether charges are sites of it, or ions only (of a charge-blind model)."""
+        return self.configurations.aware
+
+    @functools.cached_property
+    def predicted(self):
+        """Formation energies of the configurations that count by the expansion, eV per formula
+        unit.
+        """
+        units = self.configurations.lattice("1x1x1").n_units
+        return features_of(self.configurations, self.subspace) @ self.coefficients / units
+
+    @property
+    def ground_states(self):
+        """A pandas table of the arrangements on the hull by the model or by the expansion: ``x``,
+        ``supercell``, ``ions``, ``states``, ``model`` and ``expansion`` (formation energies, meV
+        per formula unit; NaN where it is not on that hull).
+        """
+        rows = self.configurations.kept
+        found = {}
+        for name, e in {"model": self.configurations.formation_energies,
+                        "expansion": self.predicted}.items():  # fmt: skip
+            on_hull = np.zeros(len(rows), bool)
+            on_hull[hull(rows["x"].to_numpy(), e)] = True
+            found[name] = np.where(on_hull, 1e3 * e, np.nan)
+        table = rows[["x", "supercell", "ions", "states"]].assign(**found)
+        return table.dropna(subset=["model", "expansion"], how="all").sort_values("x")
+
+    def interactions(self, supercell):
+        """The expansion in a supercell of the host, as `mlipkit.statmech.kernel` wants it.
+
+        Parameters
+        ----------
+        supercell : int, three ints or 3x3 ints
+
+        Returns
+        -------
+        Interactions
+        """
+        from mlipkit.statmech.interactions import interactions_of
+
+        return interactions_of(self, supercell)
+
+    def energy(self, lattice, filled, states=None):
+        """Formation energy of one arrangement, eV per formula unit.
+
+        Parameters
+        ----------
+        lattice : mlipkit.orderings.lattice.Lattice
+        filled : array_like of bool
+        states : array_like of int, optional
+            Not looked at by the expansion of a charge-blind model.
+        """
+        corr = correlations(self.subspace, lattice, filled, states if self.aware else None)
+        units = lattice.n_units / abs(round(np.linalg.det(lattice.matrix)))
+        return float(corr @ self.coefficients) / units
+
+    def __str__(self):
+        n = len(self.configurations.kept)
+        truth = self.ground_states
+        agree = truth[["model", "expansion"]].notna().all(axis=1).sum()
+        return (
+            f"{self.configurations}\n{len(self.coefficients)} functions fitted to {n}: "
+            f"{1e3 * self.rmse:.1f} meV per formula unit off on arrangements left out, the spread "
+            f"of the formation energies being {1e3 * self.spread:.0f}\n"
+            f"on the hull: {truth['model'].notna().sum()} by the model, "
+            f"{truth['expansion'].notna().sum()} by the expansion, {agree} the same"
+        )
+
+    def _repr_html_(self):
+        lines = str(self).replace("\n", "<br>")
+        return f"<p>{lines}</p>{self.ground_states.to_html(float_format='{:.1f}'.format)}"
+
+
+def fit_expansion(configurations, cutoffs=None, folds=FOLDS, seed=0):
+    """Fit a cluster expansion over mobile ions *and* charge states to computed energies.
+
+    Ridge regression on smol's cluster functions, its penalty chosen by cross-validation. Of a
+    charge-blind model's configurations it is an expansion over the ions alone.
+
+    Parameters
+    ----------
+    configurations : Configurations
+        As `sample_configurations` or `read_configurations` give them. Cells whose charges moved,
+        whose atoms left their sites or that did not converge are left out, and counted in what it
+        prints.
+    cutoffs : dict, optional
+        Largest distance (Å) in clusters of two sites, of three, ...; by default
+        ``{2: 7.0, 3: 5.0}``.
+    folds : int
+        Of the cross-validation.
+    seed : int
+        Of the folds.
+
+    Returns
+    -------
+    Expansion
+
+    Raises
+    ------
+    InputError
+        When too few configurations count, or they are of one composition.
+    """
+    c = checked_configurations(configurations, "fit_expansion")
+    folds = arguments.number(folds, "fit_expansion: folds", least=2, whole=True)
+    seed = arguments.number(seed, "fit_expansion: seed", least=0, whole=True)
+    cutoffs = _checked_cutoffs(cutoffs)
+    n = len(c.kept)
+    if n < FEWEST:
+        raise InputError(
+            f"fit_expansion: {n} of {len(c.table)} configurations count, and at least {FEWEST} "
+            f"are needed; {c}"
+        )
+    if c.kept["x"].nunique() < 2:
+        raise InputError(
+            f"fit_expansion: all {n} configurations are at x = {c.kept['x'].iloc[0]:g}; formation "
+            "energies need two compositions or more"
+        )
+    subspace = subspace_of(c, cutoffs)
+    x, y = features_of(c, subspace), c.formation_energies
+    units = c.lattice("1x1x1").n_units
+    group = np.unique(x.round(9), axis=0, return_inverse=True)[1].ravel()
+    fold = np.random.default_rng(seed).permutation(group.max() + 1)[group] % folds
+    errors = np.zeros((len(PENALTIES), n))
+    for k in range(folds):
+        out = fold == k
+        if out.any() and not out.all():
+            errors[:, out] = _ridge(x[~out], y[~out], PENALTIES) @ _with_one(x[out]).T - y[out]
+    rmse = np.sqrt((errors**2).mean(axis=1))
+    best = int(rmse.argmin())
+    solution = _ridge(x, y, PENALTIES[[best]])[0]
+    coefficients = solution[:-1].copy()
+    coefficients[0] += solution[-1]  # smol's first function is one
+    return Expansion(
+        c, cutoffs, coefficients * units, float(PENALTIES[best]), float(rmse[best]), float(y.std())
+    )
+
+
+def write_expansion(path, expansion):
+    """Keep an expansion and the configurations it was fitted to as JSON, written in one step."""
+    path = arguments.file_path(path, "write_expansion: path", new=True)
+    e = checked_expansion(expansion, "write_expansion")
+    content = {
+        "mlipkit": "expansion 1",
+        "cutoffs": [[k, v] for k, v in e.cutoffs.items()],
+        "coefficients": e.coefficients.tolist(),
+        "penalty": e.penalty,
+        "rmse": e.rmse,
+        "spread": e.spread,
+        "configurations": as_content(e.configurations),
+    }
+    write_atomically(path, json.dumps(content, indent=1))
+
+
+def read_expansion(path):
+    """An expansion that `write_expansion` kept.
+
+    Raises
+    ------
+    InputError
+        When the file is none of these.
+    """
+    path = arguments.file_path(path, "read_expansion: path")
+    try:
+        content = json.loads(path.read_text())
+        if content["mlipkit"] != "expansion 1":
+            raise ValueError
+        return Expansion(
+            from_content(content["configurations"]),
+            {int(k): float(v) for k, v in content["cutoffs"]},
+            np.array(content["coefficients"], float),
+            *(float(content[name]) for name in ("penalty", "rmse", "spread")),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as wrong:
+        said = f": {wrong}" if isinstance(wrong, InputError) else ""
+        raise InputError(
+            f"{path} holds no expansion: mk.write_expansion writes such a file{said}"
+        ) from None
+
+
+def checked_expansion(given, where):
+    """Raise an InputError unless this is an `Expansion`."""
+    if not isinstance(given, Expansion):
+        raise InputError(
+            f"{where}: an expansion is what mk.fit_expansion(configurations) gives, not "
+            f"{arguments.shown(given)}"
+        )
+    return given
+
+
+def _checked_cutoffs(cutoffs):
+    if cutoffs is None:
+        return dict(CUTOFFS)
+    example = "{2: 7.0, 3: 5.0}"
+    arguments.mapping(cutoffs, "fit_expansion: cutoffs", example)
+    what = f"fit_expansion: cutoffs ({example})"
+    sizes = [arguments.number(k, f"{what}: each size", least=2, most=6, whole=True)
+             for k in cutoffs]  # fmt: skip
+    reach = [arguments.number(v, f"{what}: each distance", above=0, most=20.0)
+             for v in cutoffs.values()]  # fmt: skip
+    return dict(sorted(zip(sizes, reach)))
+
+
+def _ridge(x, y, penalties):
+    """Coefficients and intercept of ridge regressions, shape (n_penalties, n + 1)."""
+    mean, level = x.mean(axis=0), y.mean()
+    u, s, vt = np.linalg.svd(x - mean, full_matrices=False)
+    s[s < 1e-9 * s.max(initial=1e-300)] = 0  # neutrality makes sums of features constant
+    scale = s / (s**2 + len(y) * np.asarray(penalties)[:, None])
+    coefficients = (scale * (u.T @ (y - level))) @ vt
+    return np.hstack([coefficients, level - coefficients @ mean[:, None]])
+
+
+def _with_one(x):
+    return np.hstack([x, np.ones((len(x), 1))])
+
+
+def hull(x, energies):
+    """Indices of the points on the lower convex hull, by x; of several equal ones the first."""
+    order = np.lexsort((energies, x))
+    chain = []
+    for k in order:
+        if chain and x[k] == x[chain[-1]]:
+            continue
+        while len(chain) > 1:
+            i, j = chain[-2:]
+            cross = (x[j] - x[i]) * (energies[k] - energies[i])
+            cross -= (energies[j] - energies[i]) * (x[k] - x[i])
+            if cross > 0:
+                break
+            chain.pop()
+        chain.append(int(k))
+    return chain
+
+
+def subspace_of(configurations, cutoffs):
+    """smol's ``ClusterSubspace`` over the sites of a host that carry order."""
+    from smol.cofe import ClusterSubspace
+
+    lattice = lattice_of(configurations.host, configurations.compound, None, configurations.fixed)
+    structure, _ = disordered(lattice, configurations.aware)
+    return ClusterSubspace.from_cutoffs(structure, cutoffs, basis="sinusoid")
+
+
+def disordered(lattice, aware):
+    """The supercell as pymatgen's ``Structure``, with what each site may hold, and for the sites
+    that carry order, by atom, what its digits 0, 1, ... stand for.
+    """
+    from pymatgen.core import Species, Structure
+    from smol.cofe.space.domain import Vacancy
+
+    symbols = lattice.atoms.get_chemical_symbols()
+    held = {int(i): [Vacancy(), _ion(symbols[i], lattice)] for i in lattice.mobile}
+    if aware:
+        for i, states in zip(lattice.redox, lattice.options):
+            held[int(i)] = [Species(symbols[i], q) for q in states]
+    species = []
+    for i, symbol in enumerate(symbols):
+        here = held.get(i, [_ion(symbol, lattice)])
+        share = 1 / len(here)
+        species.append({s: share for s in here if not isinstance(s, Vacancy)})
+    structure = Structure(
+        lattice.atoms.cell.array, species, lattice.atoms.get_scaled_positions(wrap=False)
+    )
+    return structure, held
+
+
+def _ion(symbol, lattice):
+    from pymatgen.core import Species
+
+    return Species(symbol, lattice.fixed.get(symbol, 0))
+
+
+def features_of(configurations, subspace):
+    """Correlation functions of the configurations that count, shape (n, n_functions)."""
+    lattices, rows = {}, []
+    for row in configurations.kept.itertuples():
+        if row.supercell not in lattices:
+            lattices[row.supercell] = configurations.lattice(row.supercell)
+        filled, states = configurations.occupations(row)
+        rows.append(correlations(subspace, lattices[row.supercell], filled, states))
+    return np.array(rows)
+
+
+def correlations(subspace, lattice, filled, states=None):
+    """Correlation functions of one arrangement, shape (n_functions,)."""
+    from pymatgen.core import Structure
+
+    order = smol_order(subspace, lattice)
+    _, held = disordered(lattice, states is not None)
+    digits = dict(zip(lattice.mobile.tolist(), np.asarray(filled, int).tolist()))
+    if states is not None:
+        for i, q, options in zip(lattice.redox, states, lattice.options):
+            digits[int(i)] = options.index(int(q))
+    symbols = lattice.atoms.get_chemical_symbols()
+    there = [i for i in range(len(symbols)) if i not in digits or len(held[i]) == 0
+             or digits[i] or i not in lattice.mobile]  # fmt: skip
+    species = [held[i][digits[i]] if i in digits else _ion(symbols[i], lattice) for i in there]
+    s = lattice.atoms.get_scaled_positions(wrap=False)[there]
+    structure = Structure(lattice.atoms.cell.array, species, s)
+    mapping = [int(order[i]) for i in there]
+    return subspace.corr_from_structure(structure, scmatrix=lattice.matrix, site_mapping=mapping)
+
+
+def smol_order(subspace, lattice):
+    """Which site of smol's supercell each atom of the lattice's supercell is."""
+    from pymatgen.util.coord import coord_list_mapping_pbc
+
+    supercell = subspace.structure.copy()
+    supercell.make_supercell(lattice.matrix)
+    ours = lattice.atoms.get_scaled_positions(wrap=False)
+    return coord_list_mapping_pbc(ours, supercell.frac_coords, atol=1e-4)
