@@ -2,19 +2,44 @@
 files.
 """
 
+import contextlib
+import glob
 import hashlib
 import json
 import os
+import secrets
 import zlib
 from pathlib import Path
 
 MEND = "reinstall mlipkit, or restore it with git"
 
 
+MESSAGE = 2000  # characters of a message
+
+
 class InputError(ValueError):
     """Something that a person gave (a file, a frame, an atom) cannot be used; the message says what
     to do.
     """
+
+    def __init__(self, message=""):
+        super().__init__(plain(message))
+
+
+def plain(text):
+    """A text that may hold what a file holds, as a screen and a log can take it: in one line, what
+    does not print (escape sequences, marks that turn the direction of writing) is spelled out, and
+    of what is very long the beginning and the end.
+    """
+    text = str(text)
+    if len(text) > MESSAGE:
+        text = f"{text[: MESSAGE // 2]} [...] {text[-MESSAGE // 4 :]}"
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() else " " if c == "\n" else c.encode("unicode_escape").decode()
+        for c in text
+    )
 
 
 def data_folder():
@@ -95,11 +120,21 @@ def _changed_frame(content, expected):
 def write_atomically(path, content):
     """Write text or bytes aside and move it into place, so that an interrupt leaves the old file or
     the new one.
+
+    Several processes may write the same file at once: each writes aside under a name of its own,
+    and the last one stays. What one that was killed had left aside goes with the next that writes.
     """
     path = Path(path)
-    aside = path.with_name(path.name + ".part")
+    aside = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     if isinstance(content, bytes):
         aside.write_bytes(content)
     else:
         aside.write_text(content)
-    os.replace(aside, path)
+    try:
+        os.replace(aside, path)
+    except FileNotFoundError:  # another that wrote the same file has come later, and cleared up
+        if not path.exists():
+            raise
+    for left in path.parent.glob(f"{glob.escape(path.name)}.*.part"):
+        with contextlib.suppress(OSError):
+            left.unlink()

@@ -1,6 +1,8 @@
 """Relaxing many: the same results however it is run, killed or resumed."""
 
+import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -169,6 +171,54 @@ def test_killed_and_resumed(starts, models, reference, tmp_path, processes):
     assert all(same(a, b) for name in models for a, b in zip(found[name], reference[name]))
     after = {p.name: p.read_bytes() for p in folder.glob("*.extxyz")}
     assert len(after) == 6 and all(after[name] == content for name, content in before.items())
+
+
+KILLS = int(os.environ.get("MLIPKIT_KILLS", "2"))
+
+
+def test_two_campaigns_into_one_folder_killed_at_random_moments(starts, tmp_path):
+    """`MLIPKIT_KILLS=20 pytest -s` kills more often, and prints at which stages."""
+    path, rng = tmp_path / "starts.extxyz", np.random.default_rng(20)
+    many = [starts[k % 3].copy() for k in range(3 + 2 * KILLS)]
+    for k, atoms in enumerate(many):
+        atoms.rattle(0.01, seed=k)
+    mk.write_frames(path, many)
+
+    # a MACE is compiled while it runs: the first structures of a process get other last digits
+    code = CAMPAIGN.replace('"mace"', '"cpainn"')
+
+    def campaign(folder):
+        command = [sys.executable, "-W", "ignore", "-c", code, path, folder, "1"]
+        env = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(command, env=env, start_new_session=True)
+
+    def found(folder):
+        # how long it took is no result
+        return {
+            p.name: re.sub(rb"seconds=\S+", b"", p.read_bytes()) for p in folder.glob("*.extxyz")
+        }
+
+    began = time.monotonic()
+    assert campaign(tmp_path / "undisturbed").wait() == 0
+    whole, folder = time.monotonic() - began, tmp_path / "out"
+    runs, stages = [campaign(folder), campaign(folder)], []
+    for _ in range(KILLS):
+        victims = [[0], [1], [0, 1]][rng.integers(3)]
+        waited = rng.uniform(0, 6 + 1.2 * whole / KILLS)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            runs[victims[0]].wait(waited)
+        for k in victims:
+            alive = runs[k].poll() is None
+            if alive:
+                os.killpg(runs[k].pid, signal.SIGKILL)
+                runs[k].wait()
+            parts = len(list(folder.glob("*.part")))
+            stages.append((alive, round(waited, 1), len(found(folder)), parts))
+            runs[k] = campaign(folder)
+    assert [run.wait() for run in runs] == [0, 0]
+    print(f"undisturbed {whole:.0f} s, {2 * len(many)} files; (alive, s, files, aside): {stages}")
+    assert found(folder) == found(tmp_path / "undisturbed") and len(found(folder)) == 2 * len(many)
+    assert sum(alive for alive, *_ in stages) >= min(KILLS, 2)
 
 
 class Deadly:

@@ -8,10 +8,11 @@ import warnings
 from pathlib import Path
 
 import ipywidgets as w
+import numpy as np
 import traitlets as t
 
 from mlipkit.charges.oxidation import infer_oxidation_states
-from mlipkit.files import InputError
+from mlipkit.files import InputError, plain
 from mlipkit.frames.labels import frame_table
 from mlipkit.frames.readers import read_frames
 from mlipkit.pictures.structure_view import draw, legend, structure_view
@@ -20,6 +21,12 @@ MOST, UNPACKED = 5000, 500_000_000  # frames, and bytes of a compressed file, th
 TOO_MANY = (
     f"The first {MOST:,} frames are shown; mk.open_frames opens a file of any size without loading "
     "it."
+)
+ATOMS = 2000  # of a frame; neighbours are looked for, and no DFT calculation has as many
+VOLUME, FAR = 0.5, 10_000  # Å^3 per atom at least, and Å at most: what else is no matter
+UNFIT = (
+    f"holds a frame of more than {ATOMS:,} atoms, or with atoms on top of each other or a "
+    "micrometre apart, which is not looked at here."
 )
 SHOWN = ["step", "formula", "n_atoms", "energy", "max_force", "converged"]
 
@@ -51,16 +58,21 @@ class UploadState(t.HasTraits):
             warnings.catch_warnings(record=True) as caught,
         ):
             warnings.simplefilter("always", UserWarning)
-            path = Path(folder) / (Path(name).name or "file")
+            path = Path(folder) / _file_name(name)
             path.write_bytes(content)
             try:
                 frames = read_frames(path, slice(0, MOST + 1), progress=False, limit=UNPACKED)
                 message = TOO_MANY if len(frames) > MOST else ""
                 frames = frames[:MOST]
+                if not frames:
+                    message = f"{path.name}: holds no frame"
+                if any(map(_unfit, frames)):
+                    frames, message = [], f"{path.name}: {UNFIT}"
             except InputError as reason:
                 frames, message = [], str(reason)
             notes = [str(c.message) for c in caught if issubclass(c.category, UserWarning)]
             message = " ".join(dict.fromkeys([message, *notes])).replace(f"{folder}/", "").strip()
+            message = plain(message)
         for atoms in frames:
             atoms.info["source"] = path.name
         # an observer must not look at the old frames, nor beyond the end of the new ones
@@ -76,6 +88,22 @@ class UploadState(t.HasTraits):
         except InputError as reason:
             found, self.reason = None, str(reason)
         return found
+
+
+def _unfit(atoms):
+    """Whether looking for neighbours in a frame, or drawing it, could go on for ever."""
+    cell, periodic = atoms.cell.array, atoms.pbc
+    if len(atoms) > ATOMS or max(np.abs(atoms.positions).max(), np.abs(cell).max()) > FAR:
+        return True
+    if periodic.all() or cell.any(axis=1).all():
+        return abs(np.linalg.det(cell)) < VOLUME * len(atoms)
+    return bool((np.linalg.norm(cell[periodic], axis=1) < VOLUME).any())
+
+
+def _file_name(name):
+    """A name that a file can have here, with the ending of the one that it had there."""
+    name = name.replace("\0", "").encode("utf-8", "replace")[-200:].decode("utf-8", "replace")
+    return Path(name).name.lstrip(".") or "file"
 
 
 class UploadView(w.VBox):

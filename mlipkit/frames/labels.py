@@ -76,7 +76,10 @@ def checked_frame(atoms, source, i):
         atoms.info["n_vacancies"] = int((~real).sum())
     atoms.info.setdefault("source", source)
     atoms.info.setdefault("step", i)
-    atoms.calc = SinglePointCalculator(atoms, **results) if results else None
+    if real.all() and type(atoms.calc) is SinglePointCalculator and results:
+        atoms.calc.results = results  # which spares a copy of the frame
+    else:
+        atoms.calc = SinglePointCalculator(atoms, **results) if results else None
     return atoms
 
 

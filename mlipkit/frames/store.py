@@ -21,7 +21,13 @@ import numpy as np
 from mlipkit import arguments
 from mlipkit.files import InputError
 from mlipkit.frames.labels import EXAMPLE
-from mlipkit.frames.readers.compressed import ENDINGS, open_text
+from mlipkit.frames.readers.compressed import (
+    ENDINGS,
+    UNPACKED,
+    check_count,
+    is_packed,
+    open_text,
+)
 from mlipkit.frames.readers.extxyz import ATOM_LABELS, Frame, iter_records, to_atoms
 from mlipkit.frames.readers.keys import LabelKeys
 
@@ -458,7 +464,8 @@ def _read(path, progress, keys):
     if not re.search(r"\.(ext)?xyz(\.(gz|xz|bz2))?$", path.name.lower()):
         from mlipkit.frames.readers import read_frames
 
-        yield from map(_taken_apart, read_frames(path, keys=keys))
+        limit = UNPACKED if is_packed(path) else None
+        yield from map(_taken_apart, read_frames(path, keys=keys, progress=progress, limit=limit))
         return
     from tqdm.auto import tqdm
 
@@ -469,6 +476,7 @@ def _read(path, progress, keys):
         tqdm(total=size, unit="B", unit_scale=True, desc=path.name, disable=not progress) as bar,
     ):
         for i, frame in enumerate(iter_records(lines, path)):
+            check_count(i, path)
             yield labels.of_frame(frame)
             if i % 256 == 0:
                 bar.update(lines.buffer.tell() - bar.n)

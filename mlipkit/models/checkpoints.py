@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import pickle
+import reprlib
 import zipfile
 
 import numpy as np
@@ -15,6 +16,7 @@ from mlipkit.charges.species import checked_proxies
 from mlipkit.files import InputError
 from mlipkit.frames.taken import as_frames
 from mlipkit.models.inert import PLAIN_NUMBERS, read_inert, state_dict
+from mlipkit.models.pickles import KNOWN, asked_for, check_tensors, is_archive
 from mlipkit.models.potential import building, proxies_of
 from mlipkit.models.registry import adapter
 
@@ -106,10 +108,11 @@ def _imported(path, charge_aware, proxies, frames, cutoff):
     if isinstance(model, dict) and {"state_dict", "model_args"} <= set(model):
         return _chgnet(path, model, proxies_of(charge_aware, proxies))
     state = model.get("state_dict", model) if isinstance(model, dict) else {}
+    state = state if isinstance(state, dict) else {}
     for part, remedy in ELSEWHERE.items():
-        if any(str(k).startswith(part) for k in state):
+        if any(isinstance(k, str) and k.startswith(part) for k in state):
             raise InputError(f"{path}: {remedy}")
-    if any("embedding" in str(k) for k in state) and all(
+    if any(isinstance(k, str) and "embedding" in k for k in state) and all(
         torch.is_tensor(v) for v in state.values()
     ):
         cutoff = cutoff or content.get("cutoff")
@@ -124,13 +127,15 @@ def _imported(path, charge_aware, proxies, frames, cutoff):
         from mlipkit.models.foreign_painn import painn_from
 
         if not isinstance(cutoff, int | float) or not 0 < cutoff < 20:
-            raise InputError(f"{path}: the cutoff must be a length in Å, not {cutoff!r}")
+            raise InputError(
+                f"{path}: the cutoff must be a length in Å, not {reprlib.repr(cutoff)}"
+            )
         return painn_from(
             state, float(cutoff), frames, proxies_of(charge_aware, proxies), str(path)
         )
-    keys = (
-        ", ".join(sorted(map(str, model))[:6]) if isinstance(model, dict) else type(model).__name__
-    )
+    keys = type(model).__name__
+    if isinstance(model, dict):
+        keys = ", ".join(sorted(key[:60] for key in model if isinstance(key, str))[:6])
     raise InputError(
         f"{path}: holds no model that is known here (found: {keys}, ...). A bare state dict does "
         "not say how large the "
@@ -148,30 +153,57 @@ def _tensors(path):
         inside = archive.namelist()  # older files are no archives; what is damaged is told below
     if any(name.endswith("constants.pkl") for name in inside):
         raise InputError(f"{path}: is a TorchScript program, not weights; it is not run here")
+    archive = is_archive(path)
+    strange = sorted(name for name in asked_for(path) if not KNOWN.fullmatch(name))
+    if strange and archive and _is_mace(strange):
+        return path
+    if strange:
+        raise _refused(path, archive, f"GLOBAL {strange[0]}")
     try:
         with torch.serialization.safe_globals(PLAIN_NUMBERS):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as reason:
-        if not zipfile.is_zipfile(path):
-            raise InputError(
-                f"{path}: is a pickle, and reading it could execute anything that somebody put "
-                "into it: refused"
-            ) from None
-        if _is_mace(path):
-            return path
         needs = [line for line in str(reason).splitlines() if "GLOBAL" in line or "global" in line]
         what = needs[0].strip() if needs else "not plain tensors"
-        raise InputError(
-            f"{path}: is a pickled Python object, and reading it could execute anything that "
-            "somebody put into it, so it is "
-            f"refused ({what}). Ask for weights as plain tensors, or train the model again with "
-            "train(...)"
-        ) from None
+        raise _refused(path, archive, what) from None
     except Exception as reason:  # torch raises whatever a damaged archive makes it stumble over
         raise InputError(
             f"{path}: cannot be read as a checkpoint ({type(reason).__name__}: "
-            f"{str(reason).splitlines()[0][:120]})"
+            f"{_first_line(reason)})"
         ) from None
+    check_tensors(found, path)
+    return found
+
+
+def _first_line(reason):
+    return str(reason).partition("\n")[0][:160]
+
+
+def _refused(path, archive, what):
+    if not archive:
+        return InputError(
+            f"{path}: is a pickle, and reading it could execute anything that somebody put "
+            "into it: refused"
+        )
+    return InputError(
+        f"{path}: is a pickled Python object, and reading it could execute anything that "
+        "somebody put into it, so it is "
+        f"refused ({what}). Ask for weights as plain tensors, or train the model again with "
+        "train(...)"
+    )
+
+
+def _most(path, potential):
+    """How many numbers the network may have whose weights are in a file."""
+    return potential.beside_weights + path.stat().st_size
+
+
+def _check_sizes(sizes):
+    """Raise a ValueError for arguments of a network of which one is beyond all reason."""
+    for name, value in sizes.items():
+        for number in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(number, (int, float)) and not abs(number) < 100_000:
+                raise ValueError(f"{name} of {number}")
 
 
 def _chgnet(path, model, proxies):
@@ -181,22 +213,17 @@ def _chgnet(path, model, proxies):
             f"{path}: a CHGNet that gives total energies (is_intensive=False) is not supported"
         )
     try:
-        with building():
+        _check_sizes(model["model_args"])
+        with building(most=_most(path, name)):
             network = name.build(model["model_args"])
         network.load_state_dict(model["state_dict"])
     except (TypeError, ValueError, RuntimeError, KeyError, AttributeError) as reason:
-        raise InputError(
-            f"{path}: is no CHGNet of this version ({str(reason).splitlines()[0][:160]})"
-        ) from None
+        raise InputError(f"{path}: is no CHGNet of this version ({_first_line(reason)})") from None
     return name(network, proxies)
 
 
-def _is_mace(path):
+def _is_mace(names):
     """Whether a pickled object is a MACE model and names nothing but what such a model needs."""
-    try:
-        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except Exception:  # damaged, or of a pickle protocol that torch does not read
-        return False
     rooms = (
         "mace.modules.",
         "e3nn.",
@@ -218,6 +245,7 @@ def _mace(path, proxies):
 
     try:
         found = read_inert(path, plain_values)
+        check_tensors(found, path)
         config = extract_config_mace_model(found)
         for key in ("interaction_cls", "interaction_cls_first", "readout_cls"):
             config[key] = getattr(modules, config[key].__name__)
@@ -228,7 +256,8 @@ def _mace(path, proxies):
             "atomic_energies": np.asarray(config["atomic_energies"]),
             "distance_transform": config["distance_transform"] or "None",
         }
-        with building():
+        mace.check_orders(config["max_ell"], config["correlation"], config["hidden_irreps"].lmax)
+        with building(most=_most(path, mace.MACEPotential)):
             model = modules.ScaleShiftMACE(**config)
         # what generated code keeps for itself (Wigner 3j symbols) is made anew with it
         missing, unexpected = model.load_state_dict(state_dict(found), strict=False)
@@ -238,11 +267,7 @@ def _mace(path, proxies):
         raise
     # what a foreign object lacks shows in as many ways as it has parts
     except Exception as reason:
-        what = (
-            f"{type(reason).__name__}: {str(reason).splitlines()[0][:160]}"
-            if str(reason)
-            else type(reason).__name__
-        )
+        what = f"{type(reason).__name__}: {_first_line(reason)}"
         raise InputError(
             f"{path}: is a MACE model, but not one that this mace-torch can build ({what})"
         ) from None
@@ -255,19 +280,25 @@ def _mace(path, proxies):
     return mace.MACEPotential.plain(model, proxies)
 
 
+def _no_number(text):
+    raise ValueError(f"{text} is no number")
+
+
 def _own(path):
     try:
-        card = json.loads(path.with_suffix(".json").read_text())
+        card = json.loads(path.with_suffix(".json").read_text(), parse_constant=_no_number)
         if hashlib.sha256(path.read_bytes()).hexdigest() != card.get("sha256"):
             raise ValueError("checksum differs")
         if card.get("seal", seal(card)) != seal(card):
             raise ValueError("the card was changed")
-        return adapter(card["architecture"]).from_weights(path, card)
+        found = adapter(card["architecture"])
+        _check_sizes(card["model_args"])
+        return found.from_weights(path, card, _most(path, found))
     except FileNotFoundError:
         raise InputError(
             f"{path.with_suffix('.json')}: the card of {path.name} is missing; it says how large "
             "the network is"
         ) from None
     except Exception as reason:
-        what = f"{type(reason).__name__}: {str(reason).splitlines()[0][:160]}"
+        what = f"{type(reason).__name__}: {_first_line(reason)}"
         raise InputError(f"{path}: not the weights that its card describes ({what})") from None

@@ -5,6 +5,7 @@ MACE: Batatia et al., NeurIPS 2022, arXiv 2206.07697.
 """
 
 import contextlib
+import inspect
 import io
 import os
 import warnings
@@ -30,6 +31,21 @@ if "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD" not in _before:
 warnings.filterwarnings(
     "ignore", message="The TorchScript type system doesn't support instance-level annotations"
 )
+
+
+# largest max_ell, correlation, max_l, channels, interactions and number of elements; beyond them
+# the coupling of the spherical harmonics takes hours to be worked out
+MOST = (6, 4, 4, 1024, 8, 118)
+
+
+def check_orders(*orders):
+    """Raise an InputError for what no MACE has; the numbers are those of `MOST`."""
+    orders = [max(n) if isinstance(n, list) else n for n in orders]
+    if not all(0 <= n <= most for n, most in zip(orders, MOST)):
+        raise InputError(
+            f"a MACE of max_ell, correlation, max_l, channels, interactions and elements {orders}; "
+            f"up to {list(MOST)} are built"
+        )
 
 
 class MACEWithMoments(torch.nn.Module):
@@ -123,9 +139,15 @@ class MACEPotential(Potential):
     """MACE: a small one that also predicts moments, or a model from elsewhere without."""
 
     architecture, batch_size = "mace", 16
+    beside_weights = 500_000_000
 
     @classmethod
     def build(cls, model_args):
+        given = inspect.signature(MACEWithMoments).bind(**model_args)
+        given.apply_defaults()
+        names = ("max_ell", "correlation", "max_l", "channels", "interactions")
+        sizes = [given.arguments[name] for name in names]
+        check_orders(*sizes, len(given.arguments["elements"]))
         return MACEWithMoments(**model_args)
 
     @classmethod

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from ase.data import atomic_numbers, chemical_symbols
 from ase.stress import full_3x3_to_voigt_6_stress
+from torch.overrides import TorchFunctionMode
+from torch.utils._device import _device_constructors
 
 from mlipkit import arguments
 from mlipkit.charges.references import redox_sites
@@ -44,15 +46,36 @@ class Prediction:
     charges: np.ndarray | None = None
 
 
+class _Bounded(TorchFunctionMode):
+    """Counts the numbers of tensors before they are made; a file may ask for any number."""
+
+    def __init__(self, most):
+        super().__init__()
+        self.left, self.makers = most, _device_constructors()
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if function in self.makers and function is not torch.tensor:
+            # each takes room, however small
+            self.left -= 100 + function(*args, **kwargs | {"device": "meta"}).numel()
+            if self.left < 0:
+                raise InputError("the network would be larger than its weights")
+        return function(*args, **kwargs)
+
+
 @contextlib.contextmanager
-def building(seed=0):
-    """Build a network in single precision from a seed; torch's random numbers and default dtype
-    stay as they were.
+def building(seed=0, most=None):
+    """Build a network in single precision from a seed, of so many numbers at `most`; torch's random
+    numbers and default dtype stay as they were.
 
     Upstream constructors draw random numbers, take the default dtype of the moment and print.
     """
     dtype = torch.get_default_dtype()
-    with torch.random.fork_rng(devices=[]), contextlib.redirect_stdout(io.StringIO()):
+    with (
+        torch.random.fork_rng(devices=[]),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.nullcontext() if most is None else _Bounded(most),
+    ):
         torch.manual_seed(seed)
         torch.set_default_dtype(torch.float32)
         try:
@@ -138,6 +161,7 @@ class Potential:
     """
 
     architecture, batch_size = "", 8
+    beside_weights = 5_000_000  # numbers that are made for a moment while a network is built
 
     def __init__(self, network, proxies=None, elements=None, states=None):
         self.network, self.proxies, self.states = network.eval(), proxies or {}, states or {}
@@ -209,11 +233,11 @@ class Potential:
     # what all share
 
     @classmethod
-    def from_weights(cls, path, card):
-        """From a safetensors file and its card."""
+    def from_weights(cls, path, card, most=None):
+        """From a safetensors file and its card; `most` as of `building`."""
         from safetensors.torch import load_file
 
-        with building():
+        with building(most=most):
             network = cls.build(card["model_args"])
         network.load_state_dict(load_file(path))
         return cls(

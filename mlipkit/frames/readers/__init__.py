@@ -10,9 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from mlipkit import arguments
-from mlipkit.files import InputError
+from mlipkit.files import InputError, plain
 from mlipkit.frames.labels import checked_frame, decode_proxies
-from mlipkit.frames.readers.compressed import UNPACKED, open_bytes, open_text, unpacked_limit
+from mlipkit.frames.readers.compressed import (
+    UNPACKED,
+    check_count,
+    open_bytes,
+    open_text,
+    unpacked_limit,
+)
 from mlipkit.frames.readers.keys import LabelKeys
 
 KNOWN = (
@@ -31,7 +37,7 @@ OUTPUTS = {
     ),
     "GPAW": ("through_ase", "read_gpaw", rb" ___ ___ ___ _ _ _ |\|__\|\|  \| \|\|/\\\|"),
     "ABINIT": ("abinit_gpaw", "read_abinit", rb"\.Version\s+\S+\s+of ABINIT"),
-    "CASTEP": ("through_ase", "read_castep", rb"(Welcome|Materials Studio).*CASTEP"),
+    "CASTEP": ("through_ase", "read_castep", rb"(Welcome|Materials Studio).{0,200}CASTEP"),
     "vaspout.h5": ("vaspout", "read_vaspout", rb"^\x89HDF\r\n\x1a\n"),
 }
 # formats whose labels may be under any name
@@ -69,7 +75,8 @@ def read_frames(path, index=None, proxies=None, progress=True, keys=None, limit=
         says what was taken.
 
     limit : float or None
-        Bytes that a compressed file may unpack to; None: any number.
+        Bytes that a compressed file may unpack to; None: any number, and anything else that a file
+        of its size does not hold by right.
 
     Returns
     -------
@@ -118,6 +125,7 @@ def _read_folder(folder, index, progress, keys):
         for name in names
         if not name.startswith(".") and _format_by_name(name, maybe=True)
     )
+    files = [file for file in files if file.is_file()]  # no pipes, which wait for a writer
     kinds = {file: _format_by_name(file.name) or _output(file) for file in files}
     kinds = {file: kind for file, kind in kinds.items() if kind}
     if not kinds:
@@ -175,10 +183,11 @@ def _read_file(path, index, keys=None, progress=False):
         found = _chosen(enumerate(_reader(kind, labels)(path)), index)
         bar = {"desc": path.name, "unit": " frames", "delay": 3, "disable": not progress}
         for i, atoms in tqdm(found, **bar):
+            check_count(len(frames), path)
             frames.append(checked_frame(atoms, str(path), i))
         labels.finish()
     except InputError as reason:
-        if str(path) in str(reason):
+        if plain(path) in str(reason):
             raise
         raise InputError(f"{path}: {reason}") from None
     except Exception as reason:  # parsers raise many kinds, none of them for people

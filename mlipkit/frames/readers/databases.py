@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import sqlite3
 import time
 from urllib.parse import quote
@@ -10,12 +11,16 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import atomic_numbers
+from ase.db.row import AtomsRow
+from ase.io.jsonio import fix_int_keys_in_dicts, numpyfy, object_hook
 
 from mlipkit.files import InputError
-from mlipkit.frames.readers.compressed import open_text, uncompressed
+from mlipkit.frames.readers.compressed import open_bytes, open_text, uncompressed, unlimited
 from mlipkit.frames.readers.vasp import KBAR
 
-PATIENCE = 20  # s: no row of a database takes as long
+# statements that make what an ASE database is made of: tables of columns, and indices of columns
+_USUAL = re.compile(r"CREATE (TABLE \S+\s*\(|(UNIQUE )?INDEX \S+ ON)", re.I)
+PATIENCE = 5  # s: no row of a database takes as long
 
 
 def iter_traj(path):
@@ -34,7 +39,7 @@ def _check_traj(path, plain):
     with open(plain, "rb") as file:
         magic, size = file.read(16), plain.stat().st_size
         file.seek(32)
-        n_items = int.from_bytes(file.read(8), "little")
+        n_items, first = (int.from_bytes(file.read(8), "little", signed=True) for _ in range(2))
     if not magic.startswith(b"- of Ulm"):
         raise InputError(
             f"{path}: is not an ASE trajectory"
@@ -46,11 +51,33 @@ def _check_traj(path, plain):
                 else " (it does not start with '- of Ulm')"
             )
         )
-    if 8 * n_items > size:
+    if not 0 <= 8 * n_items <= size:
         raise InputError(
             f"{path}: announces {n_items} frames, more than {size} bytes can hold; it is damaged "
             "or cut off"
         )
+    with open(plain, "rb") as file:
+        file.seek(int(first))
+        places = np.fromfile(file, "<i8", int(n_items))
+        if len(set(places.tolist())) < n_items or (places < 0).any():
+            raise InputError(f"{path}: its frames do not lie one after the other; it is damaged")
+        for place in places.tolist():
+            file.seek(place)
+            length = int.from_bytes(file.read(8), "little")
+            json.loads(
+                file.read(min(length, size)), object_hook=lambda found: _on_disk(found, size)
+            )
+
+
+def _on_disk(found, size):
+    """An object in a trajectory, whose arrays lie elsewhere in the file."""
+    announced = found.get("ndarray")
+    if isinstance(announced, list) and len(announced) == 3:
+        shape, name, offset = announced
+        numbers = math.prod(shape) * np.dtype(name).itemsize
+        if min(shape, default=0) < 0 or not 0 <= offset <= offset + numbers <= size:
+            raise InputError(f"announces an array of shape {shape} that it does not hold")
+    return _bounded(found)
 
 
 def iter_db(path):
@@ -59,6 +86,11 @@ def iter_db(path):
     ``key_value_pairs`` go to ``info``; of ``data``, arrays with a row per atom go to ``arrays``,
     the rest to ``info``.
     """
+    with open_bytes(path) as file:
+        head = file.read(1000)
+    if head.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"{"):
+        yield from iter_json(path)
+        return
     with uncompressed(path) as plain:
         db = _open_db(path, plain.resolve())
         rows = iter(db.select())
@@ -104,10 +136,6 @@ def _open_db(path, plain):
 
         db._connect = connected
         return db
-    if head.lstrip().startswith(b"{"):
-        with open_text(plain, line=None) as file:
-            json.load(file, object_hook=_bounded)
-        return connect(plain, type="json", use_lock_file=False)
     raise InputError(f"{path}: is not an ASE database (neither SQLite nor JSON)")
 
 
@@ -116,16 +144,16 @@ def _check_tables(path, connection):
     ever.
     """
     for name, kind, sql in connection.execute("SELECT name, type, sql FROM sqlite_master"):
-        virtual = kind == "table" and str(sql).lstrip().upper().startswith("CREATE VIRTUAL")
-        computed = (
-            kind == "table"
-            and not virtual
-            and any(
-                hidden for *_, hidden in connection.execute(f"PRAGMA table_xinfo({_quoted(name)})")
-            )
+        # what the statement says counts: the other columns may say anything
+        usual = _USUAL.match(sql or "CREATE INDEX i ON")
+        computed = kind == "table" and any(
+            hidden for *_, hidden in connection.execute(f"PRAGMA table_xinfo({_quoted(name)})")
         )
-        if kind in ("view", "trigger") or virtual or computed:
-            what = "a computed column in" if computed else "a virtual" if virtual else f"the {kind}"
+        if not usual or computed or kind not in ("table", "index"):
+            words = " ".join(str(sql).split()[1:2]).lower()
+            what = f"the {kind if kind in ('view', 'trigger') else words or kind}"
+            what = "a computed column in" if computed else what
+            what = "a virtual" if words == "virtual" else what
             raise InputError(
                 f"{path}: holds {what} {name[:60]!r}, which no ASE database has: refused, since "
                 "reading it could run anything"
@@ -140,9 +168,11 @@ def _bounded(found):
     """An object in a JSON file; refused where it announces an array that it does not hold."""
     announced = found.get("__ndarray__")
     if isinstance(announced, list) and len(announced) == 3:
-        shape, _, data = announced
+        shape, dtype, data = announced
         shape = shape if isinstance(shape, list) else [shape]
-        wanted = math.prod(n for n in shape if isinstance(n, int))
+        wanted = abs(math.prod(n for n in shape if isinstance(n, int)))
+        if np.dtype(dtype).itemsize > 1000 or np.dtype(dtype).hasobject:
+            raise InputError(f"announces an array of {str(dtype)[:60]!r}; it is damaged")
         if wanted > max(1000, 2 * _held(data)):
             raise InputError(
                 f"announces an array of {wanted:,} numbers and holds {_held(data):,}; it is damaged"
@@ -153,9 +183,19 @@ def _bounded(found):
 def _bounded_text(content):
     """A text cell of a database; ASE makes arrays of what such a cell announces."""
     text = content.decode("utf-8", "replace")
-    if "__ndarray__" in text:
+    if text.startswith(("{", "[")) and ("__ndarray__" in text or "\\" in text):
         json.loads(text, object_hook=_bounded)
     return text
+
+
+def _parsed(path):
+    """The content of a JSON file, with arrays and ASE's objects where it has them."""
+    with open_text(path, line=None, ratio=20) as file:
+        text = file.read()
+    # brackets around nothing take sixty times their room in memory
+    if text.count("[") + text.count("{") > 100_000 + len(text) / 6 and not unlimited():
+        raise InputError(f"{path}: this JSON is made of brackets around nothing; it is damaged")
+    return json.loads(text, object_hook=lambda found: object_hook(_bounded(found)))
 
 
 def _held(data):
@@ -218,10 +258,9 @@ def iter_json(path):
 
     Objects are built from their numbers, never from class names found in the file.
     """
-    with open_text(path, line=None) as file:
-        data = json.load(file, object_hook=_bounded)
+    data = _parsed(path)
     if isinstance(data, dict) and ("nextid" in data or "numbers" in data.get("1", ())):
-        yield from iter_db(path)
+        yield from map(_frame_of_row, _rows(data))
         return
     found = False
     for i, (keys, record) in enumerate(_records(data, f"{path}")):
@@ -232,6 +271,16 @@ def iter_json(path):
             f"{path}: this JSON holds neither an ASE database nor records with a 'structure' "
             "(CHGNet style)"
         )
+
+
+def _rows(data):
+    """Rows of an ASE database in JSON, as `ase.db.jsondb` makes them."""
+    data = numpyfy(fix_int_keys_in_dicts(data))
+    ids = data.get("ids", sorted(key for key in data if isinstance(key, int)))
+    for i in dict.fromkeys(np.asarray(ids).tolist()):
+        row = AtomsRow(data[i])
+        row.id = i
+        yield row
 
 
 def _records(data, source, keys=()):

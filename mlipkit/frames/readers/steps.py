@@ -5,18 +5,27 @@ steps that are complete.
 import contextlib
 import re
 import warnings
+from itertools import islice
 
 import numpy as np
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from mlipkit.files import InputError
-from mlipkit.frames.readers.compressed import open_text
+from mlipkit.frames.readers.compressed import open_text, unlimited
+
+# bytes of a line, and lines, of an output that is read as a whole
+LINE, LINES = 100_000, 2_000_000
 
 
 def whole_lines(path):
     """The lines of a text file without one that is cut off, whose last number may lack digits."""
-    with open_text(path) as file:
-        lines = file.readlines()
+    with open_text(path, line=LINE) as file:
+        lines = list(islice(file, None if unlimited() else LINES + 1))
+    if len(lines) > LINES and not unlimited():
+        raise InputError(
+            f"{path}: holds more than {LINES:,} lines, which are all taken into memory; say "
+            "read_frames(..., limit=None) if that is what you expect, or cut it into parts"
+        )
     return lines if not lines or lines[-1].endswith("\n") else lines[:-1]
 
 

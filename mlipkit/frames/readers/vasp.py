@@ -17,7 +17,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import atomic_numbers
 
 from mlipkit.files import InputError
-from mlipkit.frames.readers.compressed import ENDINGS, open_text, uncompressed
+from mlipkit.frames.readers.compressed import ENDINGS, check_count, open_text, uncompressed
 
 KBAR = 0.1 * units.GPa  # eV/Å^3
 VOIGT_OF_VASP = [0, 1, 2, 4, 5, 3]  # VASP prints xx yy zz xy yz zx
@@ -163,6 +163,7 @@ def _parse(lines, path):
             if not steps or ionic != step["number"] or (cycle == "1" and step["cycles"]):
                 step = _new_step(ionic, cell)
                 steps.append(step)
+                check_count(len(steps), path)
             step["cycles"] += 1
         elif what == "aborting loop":
             step["converged"] = "EDIFF is reached" in line

@@ -8,7 +8,7 @@ import numpy as np
 from ase import Atoms
 
 from mlipkit.files import InputError
-from mlipkit.frames.readers.compressed import uncompressed
+from mlipkit.frames.readers.compressed import FREE, RATIO, uncompressed
 from mlipkit.frames.readers.steps import frames_of, warn
 from mlipkit.frames.readers.vasp import KBAR
 
@@ -40,7 +40,8 @@ def read_vaspout(path):
     """
     import h5py
 
-    with uncompressed(path) as plain, h5py.File(plain, "r") as file:
+    with uncompressed(path) as plain, h5py.File(plain, "r") as whole:
+        file = _Held(whole)
         steps = file.get("intermediate/ion_dynamics")
         types = file.get("results/positions", file.get("input/poscar"))
         wanted = ("energies", "energies_tags", "position_ions", "lattice_vectors")
@@ -50,11 +51,50 @@ def read_vaspout(path):
                 f"{path}: this HDF5 file is not a vaspout.h5 with ionic steps (it lacks "
                 f"{missing[0] if missing else 'results/positions'})"
             )
+        counts = types["number_ion_types"][:]
+        if counts.sum() != steps["position_ions"].shape[1]:
+            raise InputError(f"{path}: has positions of another number of ions than it announces")
         symbols = np.repeat(
-            [name.decode().strip().split("_")[0] for name in types["ion_types"][:]],
-            types["number_ion_types"][:],
+            [name.decode().strip().split("_")[0] for name in types["ion_types"][:]], counts
         )
         return frames_of(path, _steps(path, steps, symbols))
+
+
+class _Held:
+    """A group of which only that is seen which lies in the file itself: a link may lead, and a data
+    set may reach, into any other file of whoever reads it.
+    """
+
+    def __init__(self, group):
+        self.group = group
+
+    def __contains__(self, name):
+        return self.get(name) is not None
+
+    def __getitem__(self, name):
+        found = self.get(name)
+        if found is None:
+            raise KeyError(name)
+        return found
+
+    def get(self, name, default=None):
+        import h5py
+
+        group = self.group
+        for part in name.split("/"):
+            link = group.get(part, getlink=True) if isinstance(group, h5py.Group) else None
+            if link is None:
+                return default
+            if not isinstance(link, h5py.HardLink):
+                raise InputError(f"{name} is a link, which VASP does not write: refused")
+            group = group[part]
+        if isinstance(group, h5py.Group):
+            return _Held(group)
+        if group.is_virtual or group.external or group.dtype.hasobject:
+            raise InputError(f"{name} lies outside the file, as VASP writes none: refused")
+        if group.nbytes > max(FREE, RATIO * group.id.get_storage_size()):
+            raise InputError(f"{name} announces {group.nbytes:,} bytes and does not hold them")
+        return group
 
 
 def _steps(path, group, symbols):
