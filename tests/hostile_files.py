@@ -621,7 +621,7 @@ SQLITES = {
     "very many rows": (
         "CREATE TABLE few AS SELECT * FROM systems",
         "DELETE FROM systems",
-        "INSERT INTO systems SELECT n, n, ctime, mtime, username, numbers, positions, cell, pbc, initial_magmoms, initial_charges, masses, tags, momenta, constraints, calculator, calculator_parameters, energy, free_energy, forces, stress, dipole, magmoms, magmom, charges, key_value_pairs, data, natoms, fmax, smax, volume, mass, charge FROM few, (WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 20000) SELECT n FROM c)",
+        "INSERT INTO systems SELECT n, n, ctime, mtime, username, numbers, positions, cell, pbc, initial_magmoms, initial_charges, masses, tags, momenta, constraints, calculator, calculator_parameters, energy, free_energy, forces, stress, dipole, magmoms, magmom, charges, key_value_pairs, data, natoms, fmax, smax, volume, mass, charge FROM few, (WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 4000) SELECT n FROM c)",
     ),
     "constraints of any class": (
         'UPDATE systems SET constraints = \'[{"name": "os.system", "kwargs": {}}]\'',

@@ -102,6 +102,9 @@ def child(folder, names):
     """Go through the files, each in a process that is forked from this one, which has imported
     everything; each line that is printed is JSON.
     """
+    import ctypes
+    import gc
+
     warnings.simplefilter("ignore")
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{folder}/torch"
     sys.path.insert(0, str(Path(__file__).parent))
@@ -118,6 +121,7 @@ def child(folder, names):
     import h5py  # noqa: F401
     from pymatgen.io.vasp.outputs import Vasprun  # noqa: F401
 
+    gc.collect(), gc.freeze(), ctypes.CDLL(None).malloc_trim(0)
     for name in names:
         scratch, place = folder / "tmp", folder / "files"
         place.mkdir(), scratch.mkdir()

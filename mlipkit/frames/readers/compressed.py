@@ -135,6 +135,13 @@ def open_text(path, line=LINE, limited=True, ratio=RATIO):
     return io.TextIOWrapper(opened, encoding="utf-8-sig", errors="replace")
 
 
+def check_lines(path, line):
+    """Raise an InputError where a line of a file has more bytes, for parsers that do not look."""
+    with _opened(path, line) as file:
+        while file.read(1_000_000):
+            pass
+
+
 @contextmanager
 def uncompressed(path):
     """The path itself, or that of an uncompressed copy, which is gone afterwards; for libraries

@@ -25,6 +25,7 @@ from ase.data import atomic_numbers
 from mlipkit.files import InputError
 
 MAX_ATOMS = 10**8  # beyond this a count is taken for damage, not for a structure
+EMPTY = 10_000  # lines between frames
 BLOCK = 10_000  # rows that are read before they are parsed
 WORTH = 2_000  # rows from which pandas' parser is worth its overhead
 # per frame
@@ -162,7 +163,7 @@ def _block(lines):
     raws, rows = [], 0
     try:
         while rows < BLOCK:
-            raws.append(_raw(next(line for line in lines if not line.isspace()), lines))
+            raws.append(_raw(_head(lines), lines))
             rows += len(raws[-1].lines)
     except (
         InputError,
@@ -175,6 +176,17 @@ def _block(lines):
     ) as reason:
         return raws, reason
     return raws, None
+
+
+def _head(lines):
+    """The next line that is not empty."""
+    found = (line for line in itertools.islice(lines, EMPTY) if not line.isspace())
+    head = next(found, None)
+    if head is None and next(lines, None) is not None:
+        raise InputError(f"{EMPTY:,} empty lines follow one another; is this extended XYZ?")
+    if head is None:
+        raise StopIteration
+    return head
 
 
 def _raw(head, lines):

@@ -14,7 +14,7 @@ from mlipkit.files import InputError
 from mlipkit.frames.readers.compressed import open_text, unlimited
 
 # bytes of a line, and lines, of an output that is read as a whole
-LINE, LINES = 100_000, 2_000_000
+LINE, LINES = 100_000, 1_000_000
 
 
 def whole_lines(path):

@@ -17,7 +17,13 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import atomic_numbers
 
 from mlipkit.files import InputError
-from mlipkit.frames.readers.compressed import ENDINGS, check_count, open_text, uncompressed
+from mlipkit.frames.readers.compressed import (
+    ENDINGS,
+    check_count,
+    check_lines,
+    open_text,
+    uncompressed,
+)
 
 KBAR = 0.1 * units.GPa  # eV/Å^3
 VOIGT_OF_VASP = [0, 1, 2, 4, 5, 3]  # VASP prints xx yy zz xy yz zx
@@ -341,6 +347,7 @@ def read_vasprun(path):
     """
     from pymatgen.io.vasp.outputs import Vasprun
 
+    check_lines(path, 1_000_000)
     with uncompressed(path) as plain, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
