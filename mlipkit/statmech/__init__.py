@@ -13,6 +13,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "read_configurations",
             "write_configurations",
         ],
+        "expansion": ["Expansion", "fit_expansion", "read_expansion", "write_expansion"],
+        "phases": ["PhaseDiagram", "phase_diagram", "read_phases", "write_phases"],
+        "sampling": ["MonteCarlo", "monte_carlo"],
         "entropy": ["charge_entropy", "entropy_table"],
     },
 )

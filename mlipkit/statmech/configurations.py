@@ -125,21 +125,40 @@ def write_configurations(path, configurations):
 
 def as_content(c):
     """Configurations as what JSON holds."""
-    known = {name: getattr(c.compound, name) for name in _KEPT}
-    known = {name: value for name, value in known.items() if value is not None}
-    known["redox"] = [[e, list(q)] for e, q in c.compound.redox.items()]
     return {
         "mlipkit": "configurations 1",
-        "compound": known,
-        "fixed": c.fixed,
+        **crystal_content(c.host, c.compound, c.fixed),
         "cell": c.cell,
-        "host": {
-            "symbols": c.host.get_chemical_symbols(),
-            "scaled_positions": c.host.get_scaled_positions().round(10).tolist(),
-            "cell": c.host.cell.array.tolist(),
-        },
         "table": c.table[COLUMNS].to_csv(index=False),
     }
+
+
+def crystal_content(host, compound, fixed):
+    """A host and its compound as what JSON holds."""
+    known = {name: getattr(compound, name) for name in _KEPT}
+    known = {name: value for name, value in known.items() if value is not None}
+    known["redox"] = [[e, list(q)] for e, q in compound.redox.items()]
+    return {
+        "compound": known,
+        "fixed": fixed,
+        "host": {
+            "symbols": host.get_chemical_symbols(),
+            "scaled_positions": host.get_scaled_positions().round(10).tolist(),
+            "cell": host.cell.array.tolist(),
+        },
+    }
+
+
+def crystal_from(content):
+    """The inverse of `crystal_content`: host, compound, fixed charges."""
+    known, host = dict(content["compound"]), content["host"]
+    known["redox"] = {e: tuple(q) for e, q in known["redox"]}
+    if known.get("ends"):
+        known["ends"] = tuple(known["ends"])
+    atoms = Atoms(
+        host["symbols"], scaled_positions=host["scaled_positions"], cell=host["cell"], pbc=True
+    )
+    return atoms, Compound(**known), dict(content["fixed"])
 
 
 _KEPT = ("mobile", "framework", "charge", "ends", "metal", "fixed")
@@ -169,17 +188,8 @@ def from_content(content):
 
     if content["mlipkit"] != "configurations 1":
         raise ValueError
-    known, host = dict(content["compound"]), content["host"]
-    known["redox"] = {e: tuple(q) for e, q in known["redox"]}
-    if known.get("ends"):
-        known["ends"] = tuple(known["ends"])
-    atoms = Atoms(
-        host["symbols"], scaled_positions=host["scaled_positions"], cell=host["cell"], pbc=True
-    )
     text = {"supercell": str, "ions": str, "states": str, "reason": str}
     table = pd.read_csv(io.StringIO(content["table"]), dtype=text, keep_default_na=False)
     table["energy"] = pd.to_numeric(table["energy"], errors="coerce")
     table = table[COLUMNS].astype({"x": float, "kept": bool})
-    return Configurations(
-        table, atoms, Compound(**known), dict(content["fixed"]), bool(content["cell"])
-    )
+    return Configurations(table, *crystal_from(content), bool(content["cell"]))

@@ -20,6 +20,8 @@ CUTOFFS = {2: 7.0, 3: 5.0}  # Å: diameters of the pairs and triplets
 FOLDS = 10
 PENALTIES = np.logspace(-8, 0, 33)  # of a ridge regression; features are of order one
 FEWEST = 10
+# of the arrangements on the model's hull, from which everything else is counted
+GROUND_WEIGHT = 30.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,27 +71,36 @@ class Expansion:
         return self.configurations.aware
 
     @functools.cached_property
+    def features(self):
+        """Cluster functions of the configurations that count, shape (n, n_functions)."""
+        return features_of(self.configurations, self.subspace)
+
+    @property
     def predicted(self):
         """Formation energies of the configurations that count by the expansion, eV per formula
         unit.
         """
         units = self.configurations.lattice("1x1x1").n_units
-        return features_of(self.configurations, self.subspace) @ self.coefficients / units
+        return self.features @ self.coefficients / units
 
     @property
     def ground_states(self):
         """A pandas table of the arrangements on the hull by the model or by the expansion: ``x``,
         ``supercell``, ``ions``, ``states``, ``model`` and ``expansion`` (formation energies, meV
-        per formula unit; NaN where it is not on that hull).
+        per formula unit; NaN where it is not on that hull). Arrangements equal by symmetry are one.
         """
-        rows = self.configurations.kept
+        rows = self.configurations.kept.reset_index(drop=True)
+        _, first, same = _distinct(self.features)
+        x = rows["x"].to_numpy()[first]
         found = {}
-        for name, e in {"model": self.configurations.formation_energies,
-                        "expansion": self.predicted}.items():  # fmt: skip
-            on_hull = np.zeros(len(rows), bool)
-            on_hull[hull(rows["x"].to_numpy(), e)] = True
-            found[name] = np.where(on_hull, 1e3 * e, np.nan)
-        table = rows[["x", "supercell", "ions", "states"]].assign(**found)
+        for name, e in (
+            ("model", self.configurations.formation_energies),
+            ("expansion", self.predicted),
+        ):
+            lowest = _lowest(e, same, len(first))
+            on_hull = np.isin(np.arange(len(first)), hull(x, lowest))
+            found[name] = np.where(on_hull, 1e3 * lowest, np.nan)
+        table = rows.loc[first, ["x", "supercell", "ions", "states"]].assign(**found)
         return table.dropna(subset=["model", "expansion"], how="all").sort_values("x")
 
     def interactions(self, supercell):
@@ -141,8 +152,10 @@ class Expansion:
 def fit_expansion(configurations, cutoffs=None, folds=FOLDS, seed=0):
     """Fit a cluster expansion over mobile ions *and* charge states to computed energies.
 
-    Ridge regression on smol's cluster functions, its penalty chosen by cross-validation. Of a
-    charge-blind model's configurations it is an expansion over the ions alone.
+    Ridge regression on smol's cluster functions, its penalty chosen by cross-validation. What lies
+    on the model's hull, the end members among it, has a larger weight: every free energy is counted
+    from there. Arrangements equal by symmetry are one, the lowest of them. Of a charge-blind
+    model's configurations it is an expansion over the ions alone.
 
     Parameters
     ----------
@@ -183,18 +196,23 @@ def fit_expansion(configurations, cutoffs=None, folds=FOLDS, seed=0):
             "energies need two compositions or more"
         )
     subspace = subspace_of(c, cutoffs)
-    x, y = features_of(c, subspace), c.formation_energies
     units = c.lattice("1x1x1").n_units
-    group = np.unique(x.round(9), axis=0, return_inverse=True)[1].ravel()
-    fold = np.random.default_rng(seed).permutation(group.max() + 1)[group] % folds
-    errors = np.zeros((len(PENALTIES), n))
+    all_x, energies = features_of(c, subspace), c.formation_energies
+    x, first, same = _distinct(all_x)
+    y = _lowest(energies, same, len(x))
+    at = c.kept["x"].to_numpy()[first]
+    weights = np.ones(len(x))
+    weights[hull(at, y)] = GROUND_WEIGHT
+    fold = np.random.default_rng(seed).permutation(len(x)) % folds
+    errors = np.zeros((len(PENALTIES), len(x)))
     for k in range(folds):
         out = fold == k
         if out.any() and not out.all():
-            errors[:, out] = _ridge(x[~out], y[~out], PENALTIES) @ _with_one(x[out]).T - y[out]
+            known = _ridge(x[~out], y[~out], weights[~out], PENALTIES)
+            errors[:, out] = known @ _with_one(x[out]).T - y[out]
     rmse = np.sqrt((errors**2).mean(axis=1))
     best = int(rmse.argmin())
-    solution = _ridge(x, y, PENALTIES[[best]])[0]
+    solution = _ridge(x, y, weights, PENALTIES[[best]])[0]
     coefficients = solution[:-1].copy()
     coefficients[0] += solution[-1]  # smol's first function is one
     return Expansion(
@@ -267,13 +285,29 @@ def _checked_cutoffs(cutoffs):
     return dict(sorted(zip(sizes, reach)))
 
 
-def _ridge(x, y, penalties):
+def _distinct(features):
+    """Features of the arrangements that symmetry does not make equal, the first of each, and which
+    of them each arrangement is.
+    """
+    _, first, same = np.unique(features.round(6), axis=0, return_index=True, return_inverse=True)
+    return features[first], first, same.ravel()
+
+
+def _lowest(energies, same, n):
+    """The lowest energy of each of `n` distinct arrangements."""
+    lowest = np.full(n, np.inf)
+    np.minimum.at(lowest, same, energies)
+    return lowest
+
+
+def _ridge(x, y, weights, penalties):
     """Coefficients and intercept of ridge regressions, shape (n_penalties, n + 1)."""
-    mean, level = x.mean(axis=0), y.mean()
-    u, s, vt = np.linalg.svd(x - mean, full_matrices=False)
+    share = weights / weights.sum()
+    mean, level, root = share @ x, share @ y, np.sqrt(weights)
+    u, s, vt = np.linalg.svd(root[:, None] * (x - mean), full_matrices=False)
     s[s < 1e-9 * s.max(initial=1e-300)] = 0  # neutrality makes sums of features constant
     scale = s / (s**2 + len(y) * np.asarray(penalties)[:, None])
-    coefficients = (scale * (u.T @ (y - level))) @ vt
+    coefficients = (scale * (u.T @ (root * (y - level)))) @ vt
     return np.hstack([coefficients, level - coefficients @ mean[:, None]])
 
 

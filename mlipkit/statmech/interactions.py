@@ -1,10 +1,13 @@
 """An expansion in one supercell, as flat arrays that a compiled walk reads."""
 
+import functools
+import itertools
 from collections import namedtuple
 from dataclasses import dataclass
 
 import numpy as np
 
+from mlipkit.files import InputError
 from mlipkit.orderings.lattice import Lattice, lattice_of
 from mlipkit.statmech.expansion import disordered, smol_order
 
@@ -12,11 +15,19 @@ from mlipkit.statmech.expansion import disordered, smol_order
 # on; the last variable of all is always 1. The energy is a sum over sets of variables (of first
 # digits in none) of a coefficient times their product. alone: coefficients of single variables.
 # Variable v is in a pair with pair_of[k], of coefficient pair[k], for k from pair_first[v] to
-# pair_first[v + 1], and in larger sets with the variables more_of[k]. near: a bit for each two sites
-# that share a set.
+# pair_first[v + 1], and in larger sets with the variables more_of[k]. near: a bit for each two
+# sites that share a set.
 Tables = namedtuple(
     "Tables", "base n_digits alone pair_first pair_of pair more_first more_of more near"
 )
+
+
+MOST_METALS = 3  # that one move changes
+
+# What a walk may do. value: the oxidation state of each digit of each site; charge: of the mobile
+# ion; n_metals: how many metals change by a state when one goes in; again: whether every metal has
+# two states.
+Moves = namedtuple("Moves", "n_mobile value charge n_metals again")
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +72,40 @@ class Interactions:
         filled, ranks = digits[: self.n_mobile].astype(bool), digits[self.n_mobile :]
         states = np.array([o[r] for o, r in zip(self.options, ranks)]) if self.aware else None
         return filled, states
+
+    @functools.cached_property
+    def moves(self):
+        """The `Moves` that keep a cell neutral.
+
+        Raises
+        ------
+        InputError
+            When no number of metals balances a mobile ion.
+        """
+        value = np.zeros((self.n_sites, int(self.tables.n_digits.max())), np.int64)
+        value[: self.n_mobile, 1] = 1
+        for i, states in enumerate(self.options, self.n_mobile):
+            value[i, : len(states)] = states
+        charge = self.lattice.fixed.get(self.lattice.compound.mobile, 0)
+        if not self.aware:
+            return Moves(self.n_mobile, value, charge, 0, True)
+        steps = {b - a for states in self.options for a, b in itertools.pairwise(states)}
+        if not steps:
+            raise InputError("every metal has one state only: there is no charge to order")
+        step = min(steps)
+        if self.n_mobile and (charge % step or charge // step > MOST_METALS):
+            mobile = self.lattice.compound.mobile
+            raise InputError(
+                f"no charge-neutral move: {mobile}{charge}+ goes in with {charge} electron(s), and "
+                f"the metals' states are {step} apart"
+            )
+        again = len(steps) == 1 and all(len(states) == 2 for states in self.options)
+        return Moves(self.n_mobile, value, charge, charge // step, again)
+
+    @property
+    def n_sites(self):
+        """All sites."""
+        return len(self.tables.n_digits)
 
     def energy(self, digits):
         """Formation energy, eV per supercell."""

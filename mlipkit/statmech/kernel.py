@@ -7,8 +7,9 @@ a few look-ups whatever the size of the cell; fields are mended when a move is a
 import numpy as np
 from numba import njit
 
-# sites that one move changes: an ion and the metals that balance it
-MOST = 4
+from mlipkit.statmech.interactions import MOST_METALS
+
+MOST = 1 + MOST_METALS  # sites that one move changes: an ion and the metals that balance it
 
 
 @njit(cache=True, nogil=True)
@@ -220,38 +221,17 @@ def _ghost(chance, n_digits, value, digits, n_mobile, charge, n_metals, into, si
 
 
 @njit(cache=True, nogil=True)
-def walk(
-    tables,
-    value,
-    digits,
-    on,
-    fields,
-    n_mobile,
-    beta,
-    mu,
-    charge,
-    n_metals,
-    again,
-    shares,
-    n_trials,
-    chance,
-):
+def walk(tables, moves, digits, on, fields, beta, mu, shares, n_trials, chance):
     """Metropolis trials in one cell, which is changed.
 
     Parameters
     ----------
     tables : Tables
-    value : numpy.ndarray of int, shape (n_sites, n_digits)
-        Oxidation state of each digit.
+    moves : Moves
     digits, on, fields
         The cell, its `variables_of` and `fields_of`.
-    n_mobile : int
     beta, mu : float
         1/eV; eV per mobile ion, on the scale of the formation energies.
-    charge, n_metals : int
-        Of the mobile ion; how many metals change their state with one.
-    again : bool
-        Whether every metal has two states.
     shares : tuple of float
         Of the trials that move an ion, and that move an electron; the others exchange an ion (and
         its electrons) with the metal.
@@ -269,6 +249,7 @@ def walk(
     accepted : int
     """
     base, n_digits, alone, pair_first, pair_of, pair, more_first, more_of, more, near = tables
+    n_mobile, value, charge, n_metals, again = moves
     sites, news = np.zeros(MOST, np.int64), np.zeros(MOST, np.int64)
     energy = mean_energy = mean_mobile = 0.0
     ions = accepted = 0
@@ -305,8 +286,8 @@ def walk(
 
 @njit(cache=True, nogil=True)
 def tempered(
-    tables, value, digits, betas, n_mobile, charge, n_metals, again, share, n_rounds, n_trials,
-    first_round, edges, n_ghosts, n_kept, chance,
+    tables, moves, digits, betas, share, n_rounds, n_trials, first_round, edges, n_ghosts, n_kept,
+    chance,
 ):  # fmt: skip
     """Parallel tempering of one composition: a cell at each temperature, neighbours exchanged after
     every round of trials (Swendsen and Wang, Phys. Rev. Lett. 57, 2607, 1986), with ghost ions put
@@ -314,6 +295,8 @@ def tempered(
 
     Parameters
     ----------
+    tables, moves
+        As for `walk`.
     digits : numpy.ndarray of int, shape (n_temperatures, n_sites)
         The cells, which are changed.
     betas : numpy.ndarray, shape (n_temperatures,)
@@ -337,6 +320,7 @@ def tempered(
         Share of the exchanges of neighbours that were made.
     """
     base, n_digits, alone, pair_first, pair_of, pair, more_first, more_of, more, near = tables
+    n_mobile, value, charge, n_metals, _ = moves
     n, low, width, n_bins = len(betas), edges[0], edges[1], int(edges[2])
     sites, news = np.zeros(MOST, np.int64), np.zeros(MOST, np.int64)
     into, out = np.zeros((n, n_bins)), np.zeros((n, n_bins))
@@ -356,8 +340,8 @@ def tempered(
         for k in range(n):
             r = at[k]
             average, _, change, _ = walk(
-                tables, value, digits[r], on[r], fields[r], n_mobile, betas[k], 0.0,
-                charge, n_metals, again, (share, 1.0 - share), n_trials, chance,
+                tables, moves, digits[r], on[r], fields[r], betas[k], 0.0,
+                (share, 1.0 - share), n_trials, chance,
             )  # fmt: skip
             if turn >= first_round:
                 mean[k] += now[r] + average
