@@ -3,6 +3,7 @@
 # make test   everything that CI checks         make collect  gates: campaign -> embedded set
 # make screenshot  the pictures in the README            make results  what each model finds, hulls, voltages
 # make models train (RUNS='*' all seeds), predict  make lock     pin the newest versions that pyproject.toml allows
+# make phases expansions and phase diagrams (PHASES='cpainn_*'); make sample first relaxes what they are fitted to
 SHELL := /bin/bash
 .ONESHELL:
 .SHELLFLAGS := -euo pipefail -c
@@ -10,10 +11,11 @@ PYTHON ?= python3
 CORES ?= 1
 PORT ?= 8888
 RUNS ?= *_seed0
+PHASES ?= *
 export OMP_WAIT_POLICY := passive
 BIN := .venv/bin
 
-.PHONY: lab app test screenshot lock collect models results dft dft-list lint clean
+.PHONY: lab app test screenshot lock collect models results phases sample dft dft-list lint clean
 .DEFAULT_GOAL := lab
 
 .venv/ready: requirements.lock pyproject.toml .ci/make-venv
@@ -37,6 +39,14 @@ models: .venv/ready
 	@set -f
 	nice -n 19 $(BIN)/python data/make_models.py train $(RUNS)
 	$(BIN)/python data/make_models.py predict
+
+phases: .venv/ready
+	@set -f
+	$(BIN)/python data/make_phases.py phases $(PHASES)
+
+sample: .venv/ready
+	@set -f
+	nice -n 19 $(BIN)/python data/make_phases.py sample $(PHASES)
 
 results: .venv/ready
 	@$(BIN)/python data/make_results.py

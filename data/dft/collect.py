@@ -280,12 +280,15 @@ def has(atoms, model, relaxed):
 def write_manifest():
     """Checksums of everything embedded; called by whatever writes an embedded file."""
     folder = data_folder()
-    models = sorted(
-        p.relative_to(folder).as_posix() for p in (folder / "models").rglob("*") if p.is_file()
+    made = sorted(
+        p.relative_to(folder).as_posix()
+        for room in ("models", "phases")
+        for p in (folder / room).rglob("*")
+        if p.is_file()
     )
     names = [
         *(f"dft/{name}.extxyz" for name in ("olivine", "free_cells", "hosts", "verdict")),
-        *models,
+        *made,
     ]
     write_atomically(
         folder / "manifest.json",

@@ -18,7 +18,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "write_relaxations",
         ],
         "geometries": ["compare_geometries", "on_host"],
-        "configurations": ["sample_configurations"],
+        "configurations": ["extend_configurations", "sample_configurations"],
         "search": ["search_charge_ordering"],
     },
 )

@@ -11,7 +11,14 @@ from mlipkit.orderings.hosts import in_setting_of
 from mlipkit.orderings.lattice import lattice_of
 from mlipkit.relaxation.geometries import told
 from mlipkit.relaxation.many import checked_processes, relax_many, settings_of
-from mlipkit.statmech.configurations import COLUMNS, Configurations, name_of
+from mlipkit.statmech.configurations import (
+    COLUMNS,
+    Configurations,
+    checked_configurations,
+    name_of,
+)
+from mlipkit.statmech.expansion import correlations, features_of, fit_expansion, hull
+from mlipkit.statmech.sampling import annealed
 
 # Å: the host is a saddle point, from which no optimiser would find the way down
 RATTLE = 0.01
@@ -91,6 +98,131 @@ def sample_configurations(
     first = relaxed_ends(whole, ends, model, how, options)
     drawn = [_end(whole, which) for which in (0, -1)] + _drawn(lattices, n - 2, seed, model)
     return relaxed_configurations(whole, first, drawn, model, how, options)
+
+
+def extend_configurations(
+    configurations,
+    model,
+    n=50,
+    rounds=3,
+    ends=None,
+    cutoffs=None,
+    seed=0,
+    folder=None,
+    processes=None,
+    client=None,
+    progress=True,
+    **options,
+):
+    """Add the arrangements that an expansion needs most (active learning).
+
+    In every round an expansion is fitted and walked down in temperature in each supercell at each
+    composition. Of what it meets, two thirds of the new arrangements are those nearest to its hull
+    that were not computed, ground states first, and one third those of which it is least certain
+    (the largest leverage). The rounds end early when all arrangements on the expansion's hull have
+    been computed.
+
+    Parameters
+    ----------
+    configurations : Configurations
+        As `sample_configurations` gave them.
+    model : Potential or ASE calculator
+        The same as there.
+    n : int
+        Arrangements of a round.
+    rounds : int
+    ends
+        As for `sample_configurations`, the same as there.
+    cutoffs : dict, optional
+        As for `fit_expansion`.
+    seed : int
+    folder, processes, client, progress, **options
+        As for `sample_configurations`; ``cell`` is that of `configurations`.
+
+    Returns
+    -------
+    Configurations
+
+    Raises
+    ------
+    InputError
+        When the model tells charges apart and the configurations do not, or the reverse.
+    """
+    import pandas as pd
+
+    where = "extend_configurations"
+    c, model = checked_configurations(configurations, where), as_potential(model, where)
+    n = arguments.number(n, f"{where}: n", least=1, whole=True)
+    rounds = arguments.number(rounds, f"{where}: rounds", least=1, whole=True)
+    seed = arguments.number(seed, f"{where}: seed", least=0, whole=True)
+    ends = None if ends is None else as_frames(ends, f"{where}: ends")
+    processes = checked_processes(processes, where)
+    if model.charge_aware != c.aware:
+        kinds = ("charge-blind", "charge-aware")
+        raise InputError(
+            f"{where}: the model is {kinds[model.charge_aware]} and the configurations are those "
+            f"of a {kinds[c.aware]} one"
+        )
+    options = settings_of({**options, "cell": c.cell}, where)
+    how = {"folder": folder, "processes": processes, "client": client, "progress": progress}
+    whole = c.lattice("1x1x1")
+    geometries = relaxed_ends(whole, ends, model, how, options)
+    for turn in range(rounds):
+        expansion = fit_expansion(c, cutoffs)
+        wanted, known = _wanted(expansion, n, seed + turn)
+        if not wanted:
+            break
+        new = relaxed_configurations(whole, geometries, wanted, model, how, options)
+        table = pd.concat([c.table, new.table], ignore_index=True)
+        c = Configurations(table, c.host, c.compound, c.fixed, c.cell)
+        if known:
+            break
+    return c
+
+
+def _wanted(expansion, n, seed):
+    """Arrangements ``(lattice, filled, states)`` to compute next, and whether all on the hull of
+    the expansion were computed.
+    """
+    c = expansion.configurations
+    met, lattices = [], {}
+    for name in c.table["supercell"].unique():
+        lattices[name] = c.lattice(name)
+        within = expansion.interactions(lattices[name].matrix)
+        for count in lattices[name].compositions:
+            met += [(name, within, d) for d in annealed(within, count, (seed, count, len(met)))]
+    features, drawn = [], []
+    for name, within, digits in met:
+        filled, states = within.arrangement(digits)
+        features.append(correlations(expansion.subspace, lattices[name], filled, states))
+        if states is None:  # to a charge-blind model any will do
+            states = lattices[name].random(int(filled.sum()), np.random.default_rng(0))[1]
+        drawn.append((lattices[name], filled, states))
+    features = np.array(features).round(6)
+    _, first = np.unique(features, axis=0, return_index=True)
+    # whatever was tried, kept or not, is not tried again
+    tried = Configurations(c.table.assign(kept=True), c.host, c.compound, c.fixed, c.cell)
+    computed = {f.tobytes() for f in features_of(tried, expansion.subspace).round(6) + 0.0}
+    x = np.array([d[1].sum() / d[0].n_units for d in drawn])
+    energies = features @ expansion.coefficients / c.lattice("1x1x1").n_units
+    at, e = np.append(c.kept["x"], x), np.append(expansion.predicted, energies)
+    corners = hull(at, e)
+    above = energies - np.interp(x, at[corners], e[corners])
+    fresh = np.array([k for k in first if (features[k] + 0.0).tobytes() not in computed], int)
+    if not len(fresh):
+        return [], True
+    lowest = fresh[np.argsort(above[fresh])]
+    known = above[lowest[0]] > 1e-6
+    known_features = expansion.features
+    inverse = np.linalg.pinv(
+        known_features.T @ known_features
+        + len(known_features) * expansion.penalty * np.eye(features.shape[1])
+    )
+    leverage = np.einsum("ij,jk,ik->i", features, inverse, features)
+    chosen = lowest[: n - n // 3].tolist()
+    unsure = [k for k in fresh[np.argsort(-leverage[fresh])].tolist() if k not in chosen]
+    chosen += unsure[: n - len(chosen)]
+    return [drawn[k] for k in chosen], known
 
 
 def relaxed_ends(whole, frames, model, how, options):

@@ -15,6 +15,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "expansion": ["Expansion", "fit_expansion", "read_expansion", "write_expansion"],
         "phases": ["PhaseDiagram", "phase_diagram", "read_phases", "write_phases"],
+        "quench": ["without_electrons"],
         "sampling": ["MonteCarlo", "monte_carlo"],
         "entropy": ["charge_entropy", "entropy_table"],
     },

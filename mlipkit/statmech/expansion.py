@@ -21,7 +21,7 @@ FOLDS = 10
 PENALTIES = np.logspace(-8, 0, 33)  # of a ridge regression; features are of order one
 FEWEST = 10
 # of the arrangements on the model's hull, from which everything else is counted
-GROUND_WEIGHT = 30.0
+GROUND_WEIGHT = 300.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,8 @@ from mlipkit.files import InputError
 from mlipkit.orderings.hosts import repeats
 from mlipkit.statmech.expansion import checked_expansion
 
+LADDER = (50, 100, 200, 350, 600, 1000, 1700, 3000)  # K
+SWEEPS = 50  # in each of 20 rounds of an annealing
 SIZE = 72  # formula units of the cells that are taken by default
 
 
@@ -163,6 +165,27 @@ def monte_carlo(
         float(late["energy"].mean()),
         accepted / (n_trials * len(rows)),
     )
+
+
+def annealed(within, n, seeds, ions=True, start=None):
+    """Cells of one composition that a ladder of temperatures from 3000 K down ends in, as digits,
+    the coldest first; with `ions` False only electrons move, from `start`.
+    """
+    from mlipkit.statmech import kernel
+
+    rng, chance = np.random.default_rng(seeds), chance_of(*seeds)
+    betas = 1 / (kB * np.array(LADDER))
+    if start is None:
+        start = within.digits(*within.lattice.random(n, rng))
+    cells = np.tile(start, (len(betas), 1))
+    share = shares_of(within)[0] if ions else 0.0
+    n_trials = SWEEPS * within.n_sites
+    nothing = (0.0, 1.0, 1)
+    kernel.tempered(
+        within.tables, within.moves, cells, betas, share, 20, n_trials, 20, nothing, 0, 0, chance
+    )
+    energies = [within.energy(cell) for cell in cells]
+    return cells[np.argsort(energies, kind="stable")]
 
 
 def chance_of(*seeds):
