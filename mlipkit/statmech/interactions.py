@@ -26,8 +26,8 @@ MOST_METALS = 3  # that one move changes
 
 # What a walk may do. value: the oxidation state of each digit of each site; charge: of the mobile
 # ion; n_metals: how many metals change by a state when one goes in; again: whether every metal has
-# two states.
-Moves = namedtuple("Moves", "n_mobile value charge n_metals again")
+# two states; fewest, most: ions that charges can balance, told apart or not.
+Moves = namedtuple("Moves", "n_mobile value charge n_metals again fewest most")
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,27 +80,35 @@ class Interactions:
         Raises
         ------
         InputError
-            When no number of metals balances a mobile ion.
+            When no number of metals balances a mobile ion, or electrons cannot go from any metal to
+        any other.
         """
         value = np.zeros((self.n_sites, int(self.tables.n_digits.max())), np.int64)
         value[: self.n_mobile, 1] = 1
         for i, states in enumerate(self.options, self.n_mobile):
             value[i, : len(states)] = states
-        charge = self.lattice.fixed.get(self.lattice.compound.mobile, 0)
+        mobile, possible = self.lattice.compound.mobile, self.lattice.compositions
+        charge = self.lattice.fixed.get(mobile, 0)
         if not self.aware:
-            return Moves(self.n_mobile, value, charge, 0, True)
+            return Moves(self.n_mobile, value, charge, 0, True, possible[0], possible[-1])
         steps = {b - a for states in self.options for a, b in itertools.pairwise(states)}
         if not steps:
             raise InputError("every metal has one state only: there is no charge to order")
-        step = min(steps)
-        if self.n_mobile and (charge % step or charge // step > MOST_METALS):
-            mobile = self.lattice.compound.mobile
+        if len(steps) > 1:  # one electron from a metal would have to go to several, or never move
             raise InputError(
-                f"no charge-neutral move: {mobile}{charge}+ goes in with {charge} electron(s), and "
-                f"the metals' states are {step} apart"
+                f"no charge-neutral move: the metals' states are {sorted(steps)} apart, and a walk "
+                "needs all to be equally far apart; leave some out of the compound's redox"
             )
-        again = len(steps) == 1 and all(len(states) == 2 for states in self.options)
-        return Moves(self.n_mobile, value, charge, charge // step, again)
+        step = steps.pop()
+        if self.n_mobile and (charge < 0 or charge % step or charge // step > MOST_METALS):
+            raise InputError(
+                f"no charge-neutral move: {mobile} of charge {charge:+d} goes in with {charge} "
+                f"electron(s), and the metals' states are {step} apart"
+            )
+        again = all(len(states) == 2 for states in self.options)
+        return Moves(
+            self.n_mobile, value, charge, charge // step, again, possible[0], possible[-1]
+        )
 
     @property
     def n_sites(self):
@@ -165,7 +173,7 @@ def _sets(clusters, tensor):
 def _tables(sets, n_digits):
     """The constant and the `Tables` of sets of variables; those equal to each other are joined."""
     base = np.concatenate([[0], np.cumsum(n_digits)]).astype(np.int64)
-    n, widest = base[-1], max(sites.shape[1] for sites, _, _ in sets)
+    n, widest = base[-1], max(2, *(sites.shape[1] for sites, _, _ in sets))
     rows, values = [], []
     for sites, digits, coefficients in sets:
         variables = base[sites] + digits

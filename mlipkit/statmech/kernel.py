@@ -184,7 +184,7 @@ def _exchange_with_metal(chance, n_digits, value, digits, n_mobile, charge, n_me
                 return 0
         left -= abs(value[j, new] - value[j, digits[j]])
         sites[k], news[k] = j, new
-    return n_metals + 1 if left == 0 else 0
+    return n_metals + 1 if left == 0 or n_metals == 0 else 0
 
 
 @njit(cache=True, forceinline=True)
@@ -249,8 +249,9 @@ def walk(tables, moves, digits, on, fields, beta, mu, shares, n_trials, chance):
     accepted : int
     """
     base, n_digits, alone, pair_first, pair_of, pair, more_first, more_of, more, near = tables
-    n_mobile, value, charge, n_metals, again = moves
+    n_mobile, value, charge, n_metals, again, fewest, most = moves
     sites, news = np.zeros(MOST, np.int64), np.zeros(MOST, np.int64)
+    filled = digits[:n_mobile].sum()
     energy = mean_energy = mean_mobile = 0.0
     ions = accepted = 0
     for _ in range(n_trials):
@@ -264,6 +265,8 @@ def walk(tables, moves, digits, on, fields, beta, mu, shares, n_trials, chance):
                 chance, n_digits, value, digits, n_mobile, charge, n_metals, sites, news
             )
             shift = 1 - 2 * digits[sites[0]]
+            if filled + ions + shift < fewest or filled + ions + shift > most:
+                n = 0
         if n:
             cost = _cost(
                 base, alone, pair_first, pair_of, pair, more_first, more_of, more, near,
@@ -298,7 +301,7 @@ def tempered(
     tables, moves
         As for `walk`.
     digits : numpy.ndarray of int, shape (n_temperatures, n_sites)
-        The cells, which are changed.
+        The cell at each temperature, which is changed.
     betas : numpy.ndarray, shape (n_temperatures,)
     share : float
         Of the trials that move an ion; the others move an electron.
@@ -320,7 +323,7 @@ def tempered(
         Share of the exchanges of neighbours that were made.
     """
     base, n_digits, alone, pair_first, pair_of, pair, more_first, more_of, more, near = tables
-    n_mobile, value, charge, n_metals, _ = moves
+    n_mobile, value, charge, n_metals, _, _, _ = moves
     n, low, width, n_bins = len(betas), edges[0], edges[1], int(edges[2])
     sites, news = np.zeros(MOST, np.int64), np.zeros(MOST, np.int64)
     into, out = np.zeros((n, n_bins)), np.zeros((n, n_bins))
@@ -386,6 +389,7 @@ def tempered(
             if rise <= 0 or _uniform(chance) < np.exp(-rise):
                 at[k], at[k + 1] = b, a
                 exchanged[k] += 2.0 / n_rounds
+    digits[:] = digits[at]  # each where it has come to
     total = max(1, counted)
     ghosts = max(1, counted * n_ghosts)
     return mean / total, into / ghosts, out / ghosts, kept, exchanged

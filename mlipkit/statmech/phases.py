@@ -22,6 +22,7 @@ BIN, N_BINS = 0.0005, 8192  # eV, of the histograms of what an ion costs, around
 ROUNDS, FIRST = 40, 12  # of a composition, and how many of them to come to equilibrium
 # K: how the electrons of a frozen arrangement of ions are heated to perfect disorder
 HOT = (np.inf, 20000, 10000, 6500, 4500, 3200, 2400, 1800, 1400, 1150)
+STEP = 0.5  # of 1/kT, so that an integral over it has no holes
 SNAPSHOTS, EVERY = 2, 12  # arrangements of ions frozen per run; and at how many compositions
 GAP = 3  # a miscibility gap is told when it is so many times as deep as the error
 LEAST = 1e-5  # eV per formula unit: and at least so deep
@@ -273,6 +274,11 @@ def phase_diagram(
     free = np.array([run[0] for run in found]) / units
     energies = np.array([run[1] for run in found]) / units
     electronic = np.mean([run[2] for run in found], axis=0) / units
+    if not np.isfinite(free).all():
+        raise InputError(
+            f"{where}: no ion can go in or out at some composition of this cell; take a larger "
+            "supercell"
+        )
     share = (x - x[0]) / (x[-1] - x[0])
     ends = (1 - share) * free[..., :1] + share * free[..., -1:]
     return PhaseDiagram(
@@ -325,7 +331,7 @@ def _run(within, counts, betas, sweeps, electrons, seeds, downwards, bar, stop):
             cells = np.array(cells)
         else:
             for digits in cells:
-                _step(digits, moves, 0 if not downwards else 1, rng)
+                _step(digits, moves, tables.n_digits, int(downwards), rng)
         mean, into, out, kept, _ = kernel.tempered(
             tables,
             moves,
@@ -362,9 +368,8 @@ def _run(within, counts, betas, sweeps, electrons, seeds, downwards, bar, stop):
             row[:] = np.interp(range(len(counts)), frozen, row[list(frozen)])
     else:
         electronic[:] = 0
-    first = energies[:, 0] - _entropy_at_the_end(within, counts[0], betas, sweeps, chance, rng) / (
-        kB * betas
-    )
+    at_first = _entropy_at_the_end(within, counts[0], betas, sweeps, chance, rng)
+    first = energies[:, 0] - at_first / betas
     free = first[:, None] + np.hstack([np.zeros((len(betas), 1)), steps[:, :-1].cumsum(axis=1)])
     return free, energies, electronic, snapshots
 
@@ -373,7 +378,7 @@ def _coarse(n):
     return np.unique(np.linspace(0, n - 1, min(n, EVERY + 1)).round().astype(int)).tolist()
 
 
-def _step(digits, moves, state, rng):
+def _step(digits, moves, n_digits, state, rng):
     """Put an ion on a random site whose digit is `state`, and the metals to balance it."""
     n = moves.n_mobile
     digits[rng.choice(np.flatnonzero(digits[:n] == state))] = 1 - state
@@ -382,38 +387,38 @@ def _step(digits, moves, state, rng):
     while left > 0:
         at = n + rng.permutation(len(digits) - n)
         new = digits[at] + by
-        able = [i for i, d in zip(at, new) if 0 <= d < moves.value.shape[1] and _is(moves, i, d)]
+        able = [i for i, d in zip(at, new) if 0 <= d < n_digits[i]]
         digits[able[0]] += by
         left -= abs(
             int(moves.value[able[0], digits[able[0]]] - moves.value[able[0], digits[able[0]] - by])
         )
 
 
-def _is(moves, site, digit):
-    """Whether a site has that digit: further ones are written as state 0."""
-    return digit == 0 or moves.value[site, digit] != 0
-
-
 def bennett(into, out, beta):
     """F(n + 1) - F(n) in eV, of histograms of what it costs to put an ion in and to take one out,
     each over all blind choices, by the acceptance ratio of least error.
     """
-    cost = BIN * (np.arange(len(into)) + 0.5 - len(into) / 2)
-    shift = 0.0
-    for _ in range(100):
-        enters = into @ _fermi(beta * (cost - shift))
-        leaves = out @ _fermi(beta * (cost + shift))
-        if not (enters > 0 and leaves > 0):
-            return np.nan
-        new = shift - math.log(enters / leaves) / beta
-        if abs(new - shift) < 1e-9:
-            break
-        shift = new
-    return new
+    from scipy.optimize import brentq
+    from scipy.special import log_expit, logsumexp
 
+    if not (into.any() and out.any()):
+        return np.nan
+    cost = beta * BIN * (np.arange(len(into)) + 0.5 - len(into) / 2)
+    enters, leaves = into > 0, out > 0
+    log_into, log_out, cost_out = np.log(into[enters]), np.log(out[leaves]), cost[leaves]
+    cost_into = cost[enters]
 
-def _fermi(x):
-    return 1 / (1 + np.exp(np.clip(x, -700, 700)))
+    def more(shift):  # of those that would go in than out; it rises
+        into = logsumexp(log_into + log_expit(shift - cost_into))
+        return into - logsumexp(log_out + log_expit(-shift - cost_out))
+
+    # where the two do not overlap it is as good as flat at 0, and iterating would not end
+    low, high = cost[0], cost[-1]
+    while more(low) > 0:
+        low *= 2
+    while more(high) < 0:
+        high *= 2
+    return brentq(more, low, high, xtol=1e-6) / beta
 
 
 def _entropy_at_the_end(within, n, betas, sweeps, chance, rng):
@@ -454,6 +459,12 @@ def heated(within, digits, betas, share, sweeps, chance):
         return 0.0
     hot = 1 / (kB * np.array(HOT))
     grid = np.unique(np.concatenate([hot[hot < betas.min()], betas]))
+    holes = [
+        np.linspace(a, b, math.ceil((b - a) / (STEP * max(a, hot[-1]))), endpoint=False)
+        for a, b in itertools.pairwise(grid)
+        if a > 0
+    ]
+    grid = np.unique(np.concatenate([[0.0], *holes, grid[-1:]]))
     cells = np.tile(digits, (len(grid), 1))
     mean, *_ = kernel.tempered(
         within.tables,

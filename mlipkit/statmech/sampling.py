@@ -113,6 +113,8 @@ def monte_carlo(
         arguments.text(start, f"{where}: start", known=("empty", "full"))
     within = expansion.interactions(supercell_of(expansion, supercell))
     lattice, moves = within.lattice, within.moves
+    if mu is not None and not within.n_mobile:
+        raise InputError(f"{where}: mu: there is no mobile ion to come and go; give x=0")
     rng = np.random.default_rng(seed)
     possible = lattice.compositions
     n = {None: possible[len(possible) // 2], "empty": possible[0], "full": possible[-1]}[start]
