@@ -1,7 +1,6 @@
 """Temperature: expansions, the compiled walk and free energies against what is known exactly."""
 
 import itertools
-import json
 import math
 
 import numpy as np
@@ -16,10 +15,9 @@ from scipy.special import ellipk
 import mlipkit as mk
 from mlipkit.orderings.hosts import permutations
 from mlipkit.orderings.lattice import lattice_of
-from mlipkit.relaxation import configurations as relaxed
 from mlipkit.statmech import kernel
-from mlipkit.statmech.configurations import COLUMNS, name_of
-from mlipkit.statmech.expansion import correlations, disordered, smol_order, subspace_of
+from mlipkit.statmech.configurations import COLUMNS
+from mlipkit.statmech.expansion import disordered, smol_order, subspace_of
 from mlipkit.statmech.interactions import Moves, _tables
 from mlipkit.statmech.phases import BIN, N_BINS, bennett, heated
 from mlipkit.statmech.sampling import chance_of, shares_of
@@ -74,9 +72,7 @@ def everything(within):
     for digits in itertools.product(*kinds):
         filled, states = within.arrangement(np.array(digits))
         ions = int(filled.sum())
-        if not within.aware and ions in lattice.compositions:
-            found.append(digits)
-        elif within.aware and sum(states) == lattice.total(ions):
+        if (not within.aware and ions in lattice.compositions) or (within.aware and sum(states) == lattice.total(ions)):
             found.append(digits)
     found = np.array(found)
     return found, found[:, :n].sum(axis=1), np.array([within.energy(d) for d in found])
@@ -112,7 +108,7 @@ def test_disorder_at_the_ends_is_counted():
     for name, cell in (("Li3NiMnCoO6", (1, 1, 2)), ("LiVO2", (2, 2, 1))):
         expansion = toy(name)
         d = mk.phase_diagram(expansion, (300, 500), cell, sweeps=10, n_runs=48, progress=False)
-        states, ions, _ = everything(expansion.interactions(cell))
+        _, ions, _ = everything(expansion.interactions(cell))
         n = np.bincount(ions)[ions.min() :]
         assert max(n[0], n[-1]) > 1
         wanted = np.log(n) / d.n_units

@@ -82,8 +82,8 @@ class Lattice:
         filled[rng.permutation(len(filled))[:n]] = True
         left, states, counts = self.total(n), [], ways(self.options)
         for options, after in zip(self.options, counts[1:]):
-            weights = np.array([float(after.get(left - q, 0)) for q in options])
-            states.append(int(rng.choice(options, p=weights / weights.sum())))
+            ways_on = [after.get(left - q, 0) for q in options]  # may be more than a float holds
+            states.append(int(rng.choice(options, p=[w / sum(ways_on) for w in ways_on])))
             left -= states[-1]
         return filled, np.array(states)
 
