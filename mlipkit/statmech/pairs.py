@@ -1,5 +1,8 @@
 """Energies of thousands of orderings from some hundred: a sum over sites and pairs of sites, fitted
 to a potential.
+
+Beside `mlipkit.statmech.expansion` it stays for the search in one cell: it takes every pair of that
+cell, whatever the distance, and is fitted in milliseconds inside the loop that scores orderings.
 """
 
 import numpy as np
