@@ -76,15 +76,21 @@ def nasicon():
     )
 
 
-def layered():
-    """Li3NiMnCoO6: LiMO2, R-3m, in the cell in which three metals make a layer."""
-    small = crystal(
-        ["Li", "Co", "O"],
-        [(0, 0, 0.5), (0, 0, 0), (0, 0, 0.26)],
+def rhombohedral(ion="Li", metal="Co"):
+    """LiMO2, R-3m, the primitive cell of one formula unit."""
+    places = {ion: (0, 0, 0.5), metal: (0, 0, 0), "O": (0, 0, 0.26)}
+    return crystal(
+        [*places],
+        [*places.values()],
         spacegroup=166,
         cellpar=[2.86, 2.86, 14.2, 90, 90, 120],
         primitive_cell=True,
     )
+
+
+def layered():
+    """Li3NiMnCoO6: LiMO2, R-3m, in the cell in which three metals make a layer."""
+    small = rhombohedral()
     # the rhombohedral vectors are a layer apart: two in the plane, and one out of it
     a, b, c = small.cell
     inside = [b - a, c - a]

@@ -1,38 +1,29 @@
 """Temperature: expansions, the compiled walk and free energies against what is known exactly."""
 
 import itertools
+import json
 import math
 
 import numpy as np
 import pandas as pd
 import pytest
-from ase.spacegroup import crystal
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.units import kB
-from compounds import layered, olivine, spinel
+from compounds import layered, olivine, rhombohedral, spinel
 from numba import njit
-from scipy.special import ellipk
+from scipy.optimize import brentq
+from scipy.special import ellipk, entr
 
 import mlipkit as mk
 from mlipkit.orderings.hosts import permutations
 from mlipkit.orderings.lattice import lattice_of
+from mlipkit.relaxation import configurations as relaxed
 from mlipkit.statmech import kernel
-from mlipkit.statmech.configurations import COLUMNS
+from mlipkit.statmech.configurations import COLUMNS, name_of
 from mlipkit.statmech.expansion import disordered, smol_order, subspace_of
 from mlipkit.statmech.interactions import Moves, _tables
 from mlipkit.statmech.phases import BIN, N_BINS, bennett, heated
 from mlipkit.statmech.sampling import chance_of, shares_of
-
-
-def rhombohedral(ion="Li", metal="Co"):
-    """LiMO2, R-3m, one formula unit."""
-    places = {ion: (0, 0, 0.5), metal: (0, 0, 0), "O": (0, 0, 0.26)}
-    return crystal(
-        list(places),
-        list(places.values()),
-        spacegroup=166,
-        cellpar=[2.86, 2.86, 14.2, 90, 90, 120],
-        primitive_cell=True,
-    )
 
 
 HOSTS = {
@@ -72,7 +63,9 @@ def everything(within):
     for digits in itertools.product(*kinds):
         filled, states = within.arrangement(np.array(digits))
         ions = int(filled.sum())
-        if (not within.aware and ions in lattice.compositions) or (within.aware and sum(states) == lattice.total(ions)):
+        if (not within.aware and ions in lattice.compositions) or (
+            within.aware and sum(states) == lattice.total(ions)
+        ):
             found.append(digits)
     found = np.array(found)
     return found, found[:, :n].sum(axis=1), np.array([within.energy(d) for d in found])
@@ -504,3 +497,320 @@ def test_mean_energies_are_those_of_smols_sampler():
     )
     assert error < 0.002 < theirs.std()
     assert ours.energy == pytest.approx(theirs.mean(), abs=4 * error)
+
+
+# 7. Free energies of histograms, and thermodynamics
+
+
+@pytest.mark.parametrize("width", [0.5, 3, 12])
+def test_bennett_finds_the_difference_of_gaussian_histograms(width):
+    """What an ion costs is N(m, s^2) on the way in and -N(m - s^2 / kT, s^2) on the way out where
+    F differs by m - s^2 / 2kT; at s = 12 kT the two lie 144 kT apart."""
+    beta, m = 1 / (kB * 300), 0.7
+    s = width / beta
+    cost = BIN * (np.arange(N_BINS) + 0.5 - N_BINS / 2)
+    into = 0.3 * np.exp(-((cost - m) ** 2) / (2 * s**2)) / s
+    out = 0.3 * np.exp(-((cost + m - beta * s**2) ** 2) / (2 * s**2)) / s
+    assert bennett(into, out, beta) == pytest.approx(m - beta * s**2 / 2, abs=1e-4)
+
+
+def test_bennett_where_nothing_overlaps_is_half_way_and_of_nothing_is_nan():
+    into, out = np.zeros(N_BINS), np.zeros(N_BINS)
+    into[N_BINS // 2 + 1000], out[N_BINS // 2 - 400] = 0.1, 0.2
+    for t in (20, 300):
+        beta = 1 / (kB * t)
+        # in costs 0.50 and out -0.20, so F lies half way; from ln(0.1 / 0.2) on
+        half = 0.35 + math.log(2) / (2 * beta)
+        assert bennett(into, out, beta) == pytest.approx(half, abs=BIN)
+    assert np.isnan(bennett(into, 0 * out, 40.0))
+
+
+@pytest.fixture(scope="module")
+def diagram():
+    return mk.phase_diagram(
+        toy("LiCoO2", seed=4, scale=0.02),
+        np.linspace(250, 700, 10),
+        (2, 2, 1),
+        sweeps=20,
+        n_runs=8,
+        progress=False,
+    )
+
+
+def test_energy_is_the_slope_of_free_energy_over_temperature(diagram):
+    d = diagram
+    beta = 1 / d.temperatures
+    slope = (d.energies.mean(axis=0)[1:] + d.energies.mean(axis=0)[:-1]) / 2
+    integral = (slope * np.diff(beta)[:, None]).sum(axis=0)
+    change = (d.free_energy / d.temperatures[:, None])[[0, -1]]
+    assert np.ptp(d.energies) > 0.02
+    error = np.sqrt(((d.error / d.temperatures[:, None])[[0, -1]] ** 2).sum(axis=0))
+    wanted = change[1] - change[0]
+    assert np.abs(wanted).max() > 50 * 1e-6
+    assert (np.abs(integral - wanted) < 4 * error + 4e-6).all(), (integral - wanted, error)
+
+
+def test_runs_up_and_down_agree(diagram):
+    d = diagram
+    ups, downs = d.free_energies[::2], d.free_energies[1::2]
+    assert d.error.max() < 0.003
+    gap = ups.mean(axis=0) - downs.mean(axis=0)
+    assert np.abs(gap).max() < 10 * d.error.max()  # of the difference of halves, two of a mean
+
+
+def test_two_phases_lie_under_a_common_tangent():
+    """Of a regular solution ln(x / (1 - x)) = w (2x - 1), w = 2.5; potential and voltage are flat
+    between its two ends."""
+    kt, w, x = kB * 300, 2.5, np.linspace(0, 1, 201)
+    f = kt * (w * x * (1 - x) - entr(x) - entr(1 - x))
+    free = np.array([[f], [f]])
+    lattice = toy("LiCoO2").interactions(1).lattice
+    d = mk.PhaseDiagram(
+        lattice, x, np.array([300.0]), free, free, 0 * free[0], np.zeros((1, 1, 2), int),
+        np.array([0]), True, 3.0,
+    )  # fmt: skip
+    exact = brentq(lambda y: math.log(y / (1 - y)) - w * (2 * y - 1), 0.001, 0.4)
+    ((low, high, depth),) = d.gaps(300)
+    assert (low, high) == pytest.approx((exact, 1 - exact), abs=0.006)
+    assert depth == pytest.approx(f[100] - f[round(200 * low)], abs=1e-6)
+    at, volts = d.voltage(300)
+    assert volts[(at > low) & (at < high)] == pytest.approx(3.0, abs=1e-6)
+    y = at[10]
+    assert d.potential(300)[1][10] == pytest.approx(
+        kt * (math.log(y / (1 - y)) + w * (1 - 2 * y)), abs=kt * 0.01
+    )
+    row = d.boundaries.iloc[0]
+    assert (row.x_low, row.x_high, row.error_low) == pytest.approx((low, high, 0.005))
+    assert "to" in str(d).splitlines()[1]
+
+
+# 8. Files, bad input, and a real model
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory, diagram):
+    """{reader: (path, what was written)}."""
+    folder, expansion = tmp_path_factory.mktemp("kept"), toy("Li3NiMnCoO6", seed=1)
+    c = expansion.configurations
+    table = c.table.assign(energy=[-1.5, -2.25], kept=[True, False], reason=["", 'a, "b"'])
+    c = mk.Configurations(table, c.host, c.compound, c.fixed, True)
+    written = {
+        "configurations": c,
+        "expansion": mk.Expansion(c, *[getattr(expansion, k) for k in EXPANSION]),
+        "phases": diagram,
+    }
+    for name, each in written.items():
+        getattr(mk, f"write_{name}")(folder / f"{name}.json", each)
+    return {name: (folder / f"{name}.json", each) for name, each in written.items()}
+
+
+EXPANSION = ("cutoffs", "coefficients", "penalty", "rmse", "spread")
+
+
+def test_what_was_written_is_read(files):
+    path, c = files["configurations"]
+    again = mk.read_configurations(path)
+    pd.testing.assert_frame_equal(again.table, c.table)
+    assert repr(again.compound) == repr(c.compound)
+    assert (again.fixed, again.cell) == (c.fixed, True)
+    assert again.host.positions == pytest.approx(c.host.positions, abs=1e-7)
+    assert str(again) == str(c) and "1 of 2" in str(c)
+    path, e = files["expansion"]
+    again = mk.read_expansion(path)
+    for name in EXPANSION:
+        assert np.all(getattr(again, name) == getattr(e, name))
+    lattice = e.interactions((1, 1, 2)).lattice
+    filled, states = lattice.random(4, np.random.default_rng(0))
+    assert again.energy(lattice, filled, states) == e.energy(lattice, filled, states)
+    path, d = files["phases"]
+    again = mk.read_phases(path)
+    for name in ("x", "temperatures", "free_energies", "energies", "electronic", "entropy"):
+        assert getattr(again, name) == pytest.approx(getattr(d, name), abs=1e-8)
+    assert (again.snapshots == d.snapshots).all() and np.isnan(again.mean_voltage)
+    one, other = again.snapshot(300, 0.5), d.snapshot(300, 0.5)
+    assert one.info["x"] == pytest.approx(0.5) and one.arrays["oxi_states"].sum() == 0
+    assert (one.arrays["oxi_states"] == other.arrays["oxi_states"]).all()
+    assert str(again) == str(d)
+
+
+def damaged(content, wrong):
+    """Copies in which one entry, at any depth, is something else."""
+    for key in content if isinstance(content, dict) else ():
+        for value in wrong:
+            yield f"{key}={value!r}", {**content, key: value}
+        yield f"no {key}", {k: v for k, v in content.items() if k != key}
+        for what, inner in damaged(content[key], wrong):
+            yield f"{key}.{what}", {**content, key: inner}
+
+
+@pytest.mark.parametrize("name", ["configurations", "expansion", "phases"])
+def test_a_damaged_file_is_named(files, tmp_path, name):
+    """Whatever is wrong with an entry, reading says which file; or takes it, as a voltage of -1."""
+    good, _ = files[name]
+    path, reader = tmp_path / "damaged.json", getattr(mk, f"read_{name}")
+    text, taken = good.read_text(), []
+    wrong = [None, [], {}, "x", -1, [[1, 2]], 1e300, [None]]
+    cases = [(what, json.dumps(made)) for what, made in damaged(json.loads(text), wrong)]
+    cases += [
+        ("cut", text[: len(text) // 2]),
+        ("empty", ""),
+        ("list", "[1]"),
+        ("deep", "[" * 99999),
+    ]
+    for old, new in {
+        "11": "1", "2 4": "2 5", ",True,": ",maybe,", "-1.5": "nan", "1x1x1": "900x900x900",
+    }.items():  # fmt: skip
+        if old in text and name != "phases":
+            cases.append((f"{old} -> {new}", text.replace(old, new)))
+    for what, made in cases:
+        path.write_text(made)
+        try:
+            reader(path)
+            taken.append(what.rsplit("=", 1)[0])
+        except mk.InputError as said:
+            assert str(path) in str(said), what
+    path.write_bytes(b"\x89HDF\xff\x00")
+    with pytest.raises(mk.InputError, match=r"damaged\.json"):
+        reader(path)
+    loose = ("cell", "fixed", "voltage", "compound", "host", "penalty", "rmse", "spread", "cutoffs",
+             "coefficients", "aware", "x", "temperatures", "free_energies", "energies",
+             "electronic", "supercell")  # fmt: skip
+    assert all(any(word in what for word in loose) for what in taken), taken
+
+
+def test_bad_input_gets_a_sentence():
+    expansion = toy("LiCoO2", seed=1)
+    c, cell = expansion.configurations, (2, 2, 1)
+
+    def of(table):
+        return mk.Configurations(table, c.host, c.compound, c.fixed, False)
+
+    def said(function, *args, **named):
+        with pytest.raises(mk.InputError) as wrong:
+            function(
+                *args, **named, **({} if function is mk.fit_expansion else {"progress": False})
+            )
+        return str(wrong.value)
+
+    assert "1 of 1 configurations" in said(mk.fit_expansion, of(c.table[:1]))
+    alike = pd.concat([c.table[:1]] * 12, ignore_index=True)
+    assert "two compositions" in said(mk.fit_expansion, of(alike))
+    assert "at least 10" in said(mk.fit_expansion, of(c.table.assign(kept=False)))
+    for wrong in (0, -300, np.nan, "300", None):
+        assert "above 0" in said(mk.monte_carlo, expansion, wrong, x=0.5)
+        assert "above 0" in said(mk.phase_diagram, expansion, (300, wrong))
+    assert "empty" in said(mk.phase_diagram, expansion, ())
+    for x in (1.3, 7, -0.1):
+        assert "x" in said(mk.monte_carlo, expansion, 300, x=x, supercell=cell)
+    assert "go from 0 to 1" in said(mk.monte_carlo, expansion, 300, x=1.3, supercell=cell)
+    for both in ({}, {"x": 0.5, "mu": 0.0}):
+        assert "one of the two" in said(mk.monte_carlo, expansion, 300, supercell=cell, **both)
+    for function in (mk.monte_carlo, mk.phase_diagram):
+        assert "fit_expansion" in said(function, c, 300)
+    assert "spans a volume" in said(mk.monte_carlo, expansion, 300, 0.5, supercell=(0, 1, 1))
+    assert "sample_configurations" in said(mk.fit_expansion, expansion)
+
+
+@pytest.mark.parametrize(
+    "ion, redox, why",
+    [
+        ("Li", {"Sn": (2, 4)}, "2 apart|differ by one ion"),
+        ("Li", {"V": (2, 3, 5)}, "equally far apart"),
+    ],
+)
+def test_no_neutral_move(monkeypatch, ion, redox, why):
+    metal = next(iter(redox))
+    monkeypatch.setitem(HOSTS, "odd", (lambda: rhombohedral(metal=metal), ion, redox))
+    host = HOSTS["odd"][0]()
+    assert lattice_of(host, mk.Compound(ion, redox), (2, 1, 1)).compositions
+    expansion = toy("odd", seed=0)
+    for call in (
+        lambda: mk.monte_carlo(expansion, 300, x=0.5, supercell=(2, 1, 1), progress=False),
+        lambda: mk.phase_diagram(expansion, (300,), supercell=(2, 1, 1), progress=False),
+    ):
+        with pytest.raises(mk.InputError, match=why):
+            call()
+
+
+@pytest.fixture(scope="module")
+def sampled(tmp_path_factory):
+    ends = mk.end_points(mk.load_dft())
+    host = next(a for a in ends if a.info["x"] == 1)
+    model = mk.load_model("cpainn", charge_aware=True)
+    given = {"ends": ends, "supercells": [1], "processes": 1, "progress": False, "fmax": 0.1}
+    given["folder"] = tmp_path_factory.mktemp("sampled")
+    return host, model, given, mk.sample_configurations(host, model, n=5, **given)
+
+
+def test_sampled_energies_are_those_of_relax(sampled):
+    _, model, given, c = sampled
+    assert len(c.table) == 5 and c.aware and not c.cell
+    assert sorted(c.table["x"])[0] == 0 and sorted(c.table["x"])[-1] == 1
+    lattice, checked = c.lattice("1x1x1"), 0
+    geometries = relaxed.relaxed_ends(
+        lattice, given["ends"], model, {"processes": 1, "progress": False}, OPTIONS
+    )
+    low, high = geometries[min(geometries)], geometries[max(geometries)]
+    for row in c.kept.iloc[[1, 2]].itertuples():
+        filled, states = c.occupations(row)
+        cell, shifts = ((1 - row.x) * a + row.x * b for a, b in zip(low, high))
+        start = lattice.decorated(filled, states, cell, shifts)
+        start.rattle(0.01, seed=17)  # from elsewhere into the same well
+        found = mk.relax(start, model, fmax=0.1)
+        assert found.converged
+        assert row.energy == pytest.approx(found.energies[-1] / lattice.n_units, abs=0.004)
+        assert found.atoms.cell.array == pytest.approx(lattice.matrix @ cell, abs=1e-6)
+        checked += 1
+    assert checked == 2
+
+
+OPTIONS = {
+    "fmax": 0.1,
+    "steps": 500,
+    "cell": False,
+    "optimizer": "LBFGSLineSearch",
+    "seconds": None,
+}
+
+
+def test_a_longer_list_begins_with_the_shorter_one(sampled):
+    host, model, given, c = sampled
+    assert mk.sample_configurations(host, model, n=3, **given).table.equals(c.table[:3])
+    drawn = relaxed._drawn(relaxed._lattices(c.lattice("1x1x1"), None), 40, 3, model)
+    again = relaxed._drawn(relaxed._lattices(c.lattice("1x1x1"), None), 90, 3, model)[:40]
+    assert all((a[1] == b[1]).all() and (a[2] == b[2]).all() for a, b in zip(drawn, again))
+    assert len({(name_of(a[0].matrix), *a[1], *a[2]) for a in drawn}) == 40
+
+
+def test_a_charge_blind_model_has_no_states(sampled):
+    host, _, given, _ = sampled
+    blind = mk.load_model("cpainn", charge_aware=False)
+    c = mk.sample_configurations(host, blind, n=3, **{**given, "folder": None, "fmax": 0.3})
+    assert not c.aware and (c.table["states"] == "").all() and c.kept["energy"].notna().all()
+
+
+def test_a_cell_that_is_not_what_was_asked_for_is_marked(sampled):
+    _, model, _, c = sampled
+    lattice = c.lattice("1x1x1")
+    filled = np.array([True, True, False, False])
+    states = np.array([2, 2, 3, 3])
+    start = lattice.decorated(filled, states)
+    moments = np.zeros(len(start))
+    irons = [i for i, s in enumerate(start.symbols) if s == "Fe"]
+    right, swapped = [3.73, 3.73, 4.31, 4.31], [3.73, 4.31, 3.73, 4.31]
+
+    def judged(of, atoms=start, reason="converged"):
+        atoms = atoms.copy()
+        moments[irons] = of
+        atoms.calc = SinglePointCalculator(atoms, energy=-1.0, magmoms=moments.copy())
+        return relaxed._wrong(
+            lattice, filled, start, mk.Relaxation([atoms], None, reason, 0.0), model
+        )
+
+    assert judged(right) == ""
+    assert judged(swapped) == "charges moved"
+    assert judged([4.31] * 4) == "charges moved"
+    assert judged(right, reason="step limit") == "step limit"
+    moved = start.copy()
+    moved.positions[irons[0]] += (1.8, 0.9, 1.2)
+    assert judged(right, moved) == "an atom left its site"

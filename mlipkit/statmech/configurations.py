@@ -14,6 +14,17 @@ from mlipkit.orderings.hosts import repeats
 from mlipkit.orderings.lattice import lattice_of
 
 COLUMNS = ["supercell", "ions", "states", "x", "energy", "kept", "reason"]
+# what reading JSON that holds something else may end in
+DAMAGED = (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    OverflowError,
+    RecursionError,
+)
+MOST_ATOMS = 100_000  # of a cell that a file may name
 MADE_BY = "mk.sample_configurations(host, model) or mk.read_configurations(path)"
 
 
@@ -155,9 +166,10 @@ def crystal_from(content):
     known["redox"] = {e: tuple(q) for e, q in known["redox"]}
     if known.get("ends"):
         known["ends"] = tuple(known["ends"])
-    atoms = Atoms(
-        host["symbols"], scaled_positions=host["scaled_positions"], cell=host["cell"], pbc=True
-    )
+    cell = np.array(host["cell"], float)
+    if cell.shape != (3, 3) or not abs(np.linalg.det(cell)) > 1e-3:
+        raise InputError("the cell of the host spans no volume")
+    atoms = Atoms(host["symbols"], scaled_positions=host["scaled_positions"], cell=cell, pbc=True)
     return atoms, Compound(**known), dict(content["fixed"])
 
 
@@ -175,7 +187,7 @@ def read_configurations(path):
     path = arguments.file_path(path, "read_configurations: path")
     try:
         return from_content(json.loads(path.read_text()))
-    except (ValueError, KeyError, TypeError, AttributeError) as wrong:
+    except DAMAGED as wrong:
         said = f": {wrong}" if isinstance(wrong, InputError) else ""
         raise InputError(
             f"{path} holds no configurations: mk.write_configurations writes such a file{said}"
@@ -191,5 +203,34 @@ def from_content(content):
     text = {"supercell": str, "ions": str, "states": str, "reason": str}
     table = pd.read_csv(io.StringIO(content["table"]), dtype=text, keep_default_na=False)
     table["energy"] = pd.to_numeric(table["energy"], errors="coerce")
-    table = table[COLUMNS].astype({"x": float, "kept": bool})
-    return Configurations(table, *crystal_from(content), bool(content["cell"]))
+    if table["kept"].dtype != bool:
+        raise InputError("kept is True or False")
+    table = table[COLUMNS].astype({"x": float})
+    return _fitting(Configurations(table, *crystal_from(content), bool(content["cell"])))
+
+
+def _fitting(c):
+    """Raise an InputError unless every row is an arrangement on the lattice."""
+    lattices = {}
+    for k, row in enumerate(c.table.itertuples()):
+        if row.supercell not in lattices:
+            cells = abs(np.linalg.det(matrix_of(row.supercell).astype(float)))
+            if cells * len(c.host) > MOST_ATOMS:
+                raise InputError(f"row {k}: a cell of {cells * len(c.host):.0f} atoms")
+            lattices[row.supercell] = c.lattice(row.supercell)
+        lattice, (filled, states) = lattices[row.supercell], c.occupations(row)
+        if len(row.ions) != len(lattice.mobile) or set(row.ions) - {"0", "1"}:
+            raise InputError(
+                f"row {k}: ions are {len(lattice.mobile)} of 0 and 1, not {row.ions!r}"
+            )
+        if not np.isclose(filled.sum() / lattice.n_units, row.x, atol=1e-6):
+            raise InputError(f"row {k}: x = {row.x:g}, and there are {filled.sum()} ions")
+        if states is None and not c.aware:
+            states = ()
+        elif states is None or len(states) != len(lattice.redox):
+            raise InputError(f"row {k}: {len(lattice.redox)} states are needed")
+        if any(q not in options for q, options in zip(states, lattice.options)):
+            raise InputError(f"row {k}: a state that its site cannot have: {row.states}")
+        if row.kept and not np.isfinite(row.energy):
+            raise InputError(f"row {k}: an energy that counts is not a number")
+    return c

@@ -10,6 +10,7 @@ from mlipkit import arguments
 from mlipkit.files import InputError, write_atomically
 from mlipkit.orderings.lattice import lattice_of
 from mlipkit.statmech.configurations import (
+    DAMAGED,
     Configurations,
     as_content,
     checked_configurations,
@@ -56,7 +57,13 @@ class Expansion:
     @functools.cached_property
     def subspace(self):
         """smol's ``ClusterSubspace``."""
-        return subspace_of(self.configurations, self.cutoffs)
+        subspace = subspace_of(self.configurations, self.cutoffs)
+        if (n := subspace.num_corr_functions) != len(self.coefficients):
+            raise InputError(
+                f"this expansion has {len(self.coefficients)} coefficients, and its cutoffs "
+                f"{self.cutoffs} make {n} functions; fit it again"
+            )
+        return subspace
 
     @functools.cached_property
     def smol(self):
@@ -249,13 +256,16 @@ def read_expansion(path):
         content = json.loads(path.read_text())
         if content["mlipkit"] != "expansion 1":
             raise ValueError
+        coefficients = np.array(content["coefficients"], float)
+        if coefficients.ndim != 1 or not np.isfinite(coefficients).all():
+            raise InputError("coefficients are finite numbers")
         return Expansion(
             from_content(content["configurations"]),
-            {int(k): float(v) for k, v in content["cutoffs"]},
-            np.array(content["coefficients"], float),
+            _checked_cutoffs({k: v for k, v in content["cutoffs"]}),
+            coefficients,
             *(float(content[name]) for name in ("penalty", "rmse", "spread")),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as wrong:
+    except DAMAGED as wrong:
         said = f": {wrong}" if isinstance(wrong, InputError) else ""
         raise InputError(
             f"{path} holds no expansion: mk.write_expansion writes such a file{said}"

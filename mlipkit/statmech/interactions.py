@@ -106,9 +106,7 @@ class Interactions:
                 f"electron(s), and the metals' states are {step} apart"
             )
         again = all(len(states) == 2 for states in self.options)
-        return Moves(
-            self.n_mobile, value, charge, charge // step, again, possible[0], possible[-1]
-        )
+        return Moves(self.n_mobile, value, charge, charge // step, again, possible[0], possible[-1])
 
     @property
     def n_sites(self):

@@ -12,8 +12,9 @@ from ase.units import kB
 from mlipkit import arguments
 from mlipkit.files import InputError, write_atomically
 from mlipkit.orderings.enumeration import ways
+from mlipkit.orderings.hosts import repeats
 from mlipkit.orderings.lattice import Lattice, lattice_of
-from mlipkit.statmech.configurations import crystal_content, crystal_from
+from mlipkit.statmech.configurations import DAMAGED, MOST_ATOMS, crystal_content, crystal_from
 from mlipkit.statmech.expansion import checked_expansion, hull
 from mlipkit.statmech.sampling import chance_of, shares_of, supercell_of
 
@@ -535,6 +536,9 @@ def read_phases(path):
         if content["mlipkit"] != "phases 1":
             raise ValueError
         host, compound, fixed = crystal_from(content)
+        cells = abs(np.linalg.det(repeats(content["supercell"]).astype(float)))
+        if cells * len(host) > MOST_ATOMS:
+            raise ValueError
         lattice = lattice_of(host, compound, content["supercell"], fixed)
         arrays = [np.array(content[name], float) for name in ARRAYS]
         x, t, free, energies, electronic = arrays
@@ -543,15 +547,24 @@ def read_phases(path):
         aware, voltage = bool(content["aware"]), content["mean_voltage"]
         n_sites = len(lattice.mobile) + aware * len(lattice.redox)
         if (
-            free.shape[1:] != (len(t), len(x))
+            x.ndim != 1
+            or t.ndim != 1
+            or free.shape[1:] != (len(t), len(x))
             or energies.shape != free.shape
             or electronic.shape != free.shape[1:]
             or snapshots.shape != (len(t), len(at), n_sites)
+            or not np.isin(at, range(len(x))).all()
+            or not (np.isfinite(free).all() and np.isfinite(energies).all() and (t > 0).all())
+            or len(x) < 2
+            or not (np.diff(x) > 0).all()
         ):
+            raise ValueError
+        ranks = [2] * len(lattice.mobile) + [len(o) for o in lattice.options] * aware
+        if snapshots.min(initial=0) < 0 or (snapshots >= ranks).any():
             raise ValueError
         voltage = math.nan if voltage is None else float(voltage)
         return PhaseDiagram(lattice, *arrays, snapshots, at, aware, voltage)
-    except (ValueError, KeyError, TypeError):
+    except DAMAGED:
         raise InputError(
             f"{path} holds no phase diagram: mk.write_phases writes such a file"
         ) from None
