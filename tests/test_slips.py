@@ -8,10 +8,14 @@ import inspect
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import traitlets
+from compounds import rhombohedral
 
 import mlipkit as mk
+from mlipkit.orderings.lattice import lattice_of
+from mlipkit.statmech.configurations import COLUMNS, matrix_of
 
 WITHOUT = {  # of what can be called those without a base below
     "InputError": "is the error itself",
@@ -24,9 +28,43 @@ WITHOUT = {  # of what can be called those without a base below
     "FrameSequence": "is what open_frames and load_dft return",
     "OxidationStates": "is what infer_oxidation_states returns",
     "Relaxation": "is what relax returns",
+    "Configurations": "is what sample_configurations returns",
+    "Expansion": "is what fit_expansion returns",
+    "MonteCarlo": "is what monte_carlo returns",
+    "PhaseDiagram": "is what phase_diagram returns",
     "Reference": "holds what it is given; checked where references are used",
 }
 FUNCTIONS = [name for name in mk.__all__ if callable(getattr(mk, name)) and name not in WITHOUT]
+
+
+def made_up_expansion():
+    """Fitted to some arrangements of LiCoO2 with a made-up energy."""
+    lattice = lattice_of(rhombohedral(), mk.Compound("Li", {"Co": (3, 4)}))
+    rng, rows = np.random.default_rng(0), []
+    for k in range(16):
+        name = ("1x1x1", "2x1x1", "2x2x1")[k % 3]
+        cell = lattice_of(lattice.host, lattice.compound, matrix_of(name))
+        n = (0, len(cell.mobile))[k] if k < 2 else int(rng.choice(cell.compositions))
+        filled, states = cell.random(n, rng)
+        ions, said = "".join(map(str, filled.astype(int))), " ".join(map(str, states))
+        x = n / cell.n_units
+        rows.append((name, ions, said, x, -3.5 * x + rng.normal(0, 0.01), True, ""))
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    made = mk.Configurations(table, lattice.host, lattice.compound, lattice.fixed, False)
+    return mk.fit_expansion(made, {2: 4.0})
+
+
+def made_up_samples(ends):
+    """Arrangements of NaxFePO4 in one cell with made-up energies."""
+    host, rng = next(a for a in ends if a.info["x"] == 1), np.random.default_rng(0)
+    lattice, rows = lattice_of(host), []
+    for k in range(12):
+        filled, states = lattice.random((0, 4, 2, 1, 3)[k % 5], rng)
+        ions, said = "".join(map(str, filled.astype(int))), " ".join(map(str, states))
+        x = filled.sum() / lattice.n_units
+        rows.append(("1x1x1", ions, said, x, -3.0 * x + rng.normal(0, 0.01), True, ""))
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    return mk.Configurations(table, lattice.host, lattice.compound, lattice.fixed, False)
 
 
 class Made:
@@ -42,6 +80,13 @@ class Made:
         mk.write_relaxations(folder / "r.extxyz", self.relaxations)
         self.results, self.verdict = mk.load_results(), mk.verdict_table()
         self.errors = mk.compare_models(self.ends, self.predictions, "test")
+        self.expansion = made_up_expansion()
+        self.sampled = made_up_samples(self.ends)
+        cell = {"supercell": (2, 1, 1), "progress": False}
+        self.phases = mk.phase_diagram(self.expansion, (300, 600), sweeps=1, **cell)
+        mk.write_configurations(folder / "c.json", self.expansion.configurations)
+        mk.write_expansion(folder / "e.json", self.expansion)
+        mk.write_phases(folder / "p.json", self.phases)
         self.figure = mk.plots.hull(mk.hull(self.ends))
 
     def frames(self):
@@ -182,6 +227,70 @@ def bases(made):
             "n_orders": None,
         },
         "entropy_table": {**energies, "temperatures": (300,)},
+        "fit_expansion": {
+            "configurations": made.expansion.configurations,
+            "cutoffs": None,
+            "folds": 3,
+            "seed": 0,
+        },
+        "monte_carlo": {
+            "expansion": made.expansion,
+            "temperature": 300,
+            "x": None,
+            "mu": 0.0,
+            "supercell": (2, 1, 1),
+            "sweeps": 2,
+            "n_blocks": 2,
+            "seed": 0,
+            "start": None,
+        },
+        "phase_diagram": {
+            "expansion": made.expansion,
+            "temperatures": (300, 600),
+            "supercell": (2, 1, 1),
+            "sweeps": 1,
+            "n_runs": 2,
+            "electrons": True,
+            "seed": 0,
+        },
+        "without_electrons": {"expansion": made.expansion, "seed": 0},
+        "load_configurations": {"architecture": "cpainn", "charge_aware": True, "cells": "free"},
+        "load_phases": {"cells": "free"},
+        "read_configurations": {"path": folder / "c.json"},
+        "read_expansion": {"path": folder / "e.json"},
+        "read_phases": {"path": folder / "p.json"},
+        "write_configurations": {
+            "path": "c2.json",
+            "configurations": made.expansion.configurations,
+        },
+        "write_expansion": {"path": "e2.json", "expansion": made.expansion},
+        "write_phases": {"path": "p2.json", "diagram": made.phases},
+        "sample_configurations": {
+            **on_host,
+            "model": aware,
+            "n": 2,
+            "ends": ends,
+            "supercells": [1],
+            "fixed": None,
+            "seed": 0,
+            "folder": None,
+            "processes": 1,
+            "client": None,
+            **relax,
+        },
+        "extend_configurations": {
+            "configurations": made.sampled,
+            "model": aware,
+            "n": 1,
+            "rounds": 1,
+            "ends": ends,
+            "cutoffs": {2: 4.0},
+            "seed": 0,
+            "folder": None,
+            "processes": 1,
+            "client": None,
+            **{k: v for k, v in relax.items() if k != "cell"},
+        },
         "compare_geometries": geometries,
         "load_relaxations": {"model": "cpainn_aware"},
         "on_host": {"frames": few, "compound": None},
@@ -216,6 +325,8 @@ def bases(made):
         "ExplorerState": {"data": None},
         "PlayerState": {"relaxation": relaxations[0]},
         "explore": geometries,
+        "explore_temperature": {"diagrams": {"cpainn": {"with electrons": made.phases}}},
+        "TemperatureState": {"diagrams": {"cpainn": {"with electrons": made.phases}}},
         "explore_threshold": {"frames": few, "threshold": 4.0},
         "play": {"relaxation": relaxations[0]},
         "study": {

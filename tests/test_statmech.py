@@ -25,7 +25,6 @@ from mlipkit.statmech.interactions import Moves, _tables
 from mlipkit.statmech.phases import BIN, N_BINS, bennett, heated
 from mlipkit.statmech.sampling import chance_of, shares_of
 
-
 HOSTS = {
     # two states; three states and two metals; 2:1, and 2+ ions with two electrons each; olivine
     "LiCoO2": (lambda: rhombohedral(), "Li", {"Co": (3, 4)}),
@@ -669,6 +668,8 @@ def test_a_damaged_file_is_named(files, tmp_path, name):
             taken.append(what.rsplit("=", 1)[0])
         except mk.InputError as said:
             assert str(path) in str(said), what
+    with pytest.raises(mk.InputError, match="no file"):
+        reader(tmp_path / "another.json")
     path.write_bytes(b"\x89HDF\xff\x00")
     with pytest.raises(mk.InputError, match=r"damaged\.json"):
         reader(path)

@@ -184,7 +184,7 @@ def read_configurations(path):
     InputError
         When the file is none of these.
     """
-    path = arguments.file_path(path, "read_configurations: path")
+    path = a_file(path, "read_configurations: path")
     try:
         return from_content(json.loads(path.read_text()))
     except DAMAGED as wrong:
@@ -192,6 +192,14 @@ def read_configurations(path):
         raise InputError(
             f"{path} holds no configurations: mk.write_configurations writes such a file{said}"
         ) from None
+
+
+def a_file(path, what):
+    """A path to a file that is there."""
+    path = arguments.file_path(path, what)
+    if not path.is_file():
+        raise InputError(f"{what}: there is no file {str(path)!r}")
+    return path
 
 
 def from_content(content):

@@ -12,6 +12,7 @@ from mlipkit.orderings.lattice import lattice_of
 from mlipkit.statmech.configurations import (
     DAMAGED,
     Configurations,
+    a_file,
     as_content,
     checked_configurations,
     from_content,
@@ -251,7 +252,7 @@ def read_expansion(path):
     InputError
         When the file is none of these.
     """
-    path = arguments.file_path(path, "read_expansion: path")
+    path = a_file(path, "read_expansion: path")
     try:
         content = json.loads(path.read_text())
         if content["mlipkit"] != "expansion 1":

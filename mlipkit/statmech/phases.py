@@ -14,7 +14,13 @@ from mlipkit.files import InputError, write_atomically
 from mlipkit.orderings.enumeration import ways
 from mlipkit.orderings.hosts import repeats
 from mlipkit.orderings.lattice import Lattice, lattice_of
-from mlipkit.statmech.configurations import DAMAGED, MOST_ATOMS, crystal_content, crystal_from
+from mlipkit.statmech.configurations import (
+    DAMAGED,
+    MOST_ATOMS,
+    a_file,
+    crystal_content,
+    crystal_from,
+)
 from mlipkit.statmech.expansion import checked_expansion, hull
 from mlipkit.statmech.sampling import chance_of, shares_of, supercell_of
 
@@ -530,7 +536,7 @@ def read_phases(path):
     InputError
         When the file is none.
     """
-    path = arguments.file_path(path, "read_phases: path")
+    path = a_file(path, "read_phases: path")
     try:
         content = json.loads(path.read_text())
         if content["mlipkit"] != "phases 1":
