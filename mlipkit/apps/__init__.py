@@ -14,6 +14,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "study": ["study"],
         "player": ["play", "PlayerState"],
         "threshold": ["explore_threshold"],
+        "temperature": ["explore_temperature"],
+        "temperature_state": ["TemperatureState"],
         "upload": ["upload"],
         "by_architecture": ["ByArchitecture"],
         "training_curve": ["LiveCurve"],

@@ -17,6 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "phases": ["PhaseDiagram", "phase_diagram", "read_phases", "write_phases"],
         "quench": ["without_electrons"],
         "sampling": ["MonteCarlo", "monte_carlo"],
+        "shipped": ["load_configurations", "load_phases"],
         "entropy": ["charge_entropy", "entropy_table"],
     },
 )
