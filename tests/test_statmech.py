@@ -256,7 +256,7 @@ def ensemble(within, t, n):
 
 @pytest.mark.parametrize(
     "name, cell, scale",
-    [("NaFePO4", 1, 0.03), ("Li3NiMnCoO6", (1, 2, 1), 0.01), ("MgMn2O4", (1, 1, 2), 0.02)],
+    [("NaFePO4", 1, 0.03), ("Li3NiMnCoO6", (1, 2, 1), 0.01), ("MgMn2O4", 1, 0.05)],
 )
 def test_phase_diagram_is_that_of_all_arrangements(name, cell, scale):
     expansion, temperatures = toy(name, seed=3, scale=scale), (300, 450, 700)
@@ -290,7 +290,7 @@ def test_one_temperature_alone_gives_the_entropy_of_electrons_too():
     for t in (100, 200, 500):
         beta = 1 / (kB * t)
         exact = mk.charge_entropy(energies, np.ones(6), t)["entropy"]
-        found = heated(within, digits, np.array([beta]), 0.0, 5000, chance_of(1))
+        found = heated(within, digits, np.array([beta]), 0.0, 3000, chance_of(1))
         assert found / kB == pytest.approx(exact / kB, abs=0.03)
 
 
@@ -447,7 +447,7 @@ def test_flows_balance_and_visits_are_boltzmanns(name, cell, aware, t, scale):
     digits = states[0].copy()
     on = kernel.variables_of(within.tables, digits)
     fields = kernel.fields_of(within.tables, on)
-    shares, n = shares_of(within, exchange=True), 3_000_000
+    shares, n = shares_of(within, exchange=True), 2_000_000
     n_codes = int(np.prod(within.tables.n_digits))
     flow = visits(
         within.tables, within.moves, digits, on, fields, beta, mu, shares, n, chance_of(7),
@@ -468,7 +468,7 @@ def test_flows_balance_and_visits_are_boltzmanns(name, cell, aware, t, scale):
     error = np.sqrt(p / n * 60 / (1 - kept))
     assert (np.abs(seen / n - p) < 4.5 * error).all(), np.abs((seen / n - p) / error).max()
     # and each flow is the share of trials that lead there times Boltzmann's: both ways alike
-    busy = np.argwhere(np.triu(flow, 1) > 2000)
+    busy = np.argwhere(np.triu(flow, 1) > 1500)
     assert len(busy) > 5
     for i, j in busy:
         rates = flow[i, j] / seen[i], flow[j, i] / seen[j]

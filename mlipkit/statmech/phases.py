@@ -542,6 +542,8 @@ def read_phases(path):
         if content["mlipkit"] != "phases 1":
             raise ValueError
         host, compound, fixed = crystal_from(content)
+        if np.abs(content["supercell"]).max() > MOST_ATOMS:
+            raise ValueError
         cells = abs(np.linalg.det(repeats(content["supercell"]).astype(float)))
         if cells * len(host) > MOST_ATOMS:
             raise ValueError
