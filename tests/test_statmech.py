@@ -256,7 +256,7 @@ def ensemble(within, t, n):
 
 @pytest.mark.parametrize(
     "name, cell, scale",
-    [("NaFePO4", 1, 0.03), ("Li3NiMnCoO6", (1, 2, 1), 0.01), ("MgMn2O4", 1, 0.05)],
+    [("NaFePO4", 1, 0.03), ("Li3NiMnCoO6", (1, 2, 1), 0.01), ("MgMn2O4", (1, 1, 2), 0.02)],
 )
 def test_phase_diagram_is_that_of_all_arrangements(name, cell, scale):
     expansion, temperatures = toy(name, seed=3, scale=scale), (300, 450, 700)
@@ -272,7 +272,7 @@ def test_phase_diagram_is_that_of_all_arrangements(name, cell, scale):
     ends = (1 - share) * free[:, :1] + share * free[:, -1:]
     assert np.ptp(free - ends) > 0.02  # there is something to be found
     assert d.error.max() < 0.002
-    assert np.abs(d.free_energy - (free - ends)).max() < 4 * d.error.max()
+    assert np.abs(d.free_energy - (free - ends)).max() < 4 * d.error.max() + BIN / 2
     assert d.energies.mean(axis=0) == pytest.approx(exact["energy"] - ends, abs=0.002)
     assert d.entropy / kB == pytest.approx(exact["entropy"] / kB, abs=0.1)
     assert d.electronic / kB == pytest.approx(exact["entropy_electronic"] / kB, abs=0.1)
