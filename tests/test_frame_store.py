@@ -3,6 +3,7 @@
 import gzip
 import io
 import os
+import shutil
 import pickle
 import signal
 import subprocess
@@ -324,12 +325,17 @@ def test_an_interrupted_conversion_does_not_count(tmp_path, frames, how):
     path, cache = tmp_path / "long.extxyz", tmp_path / "cache"
     text = written(frames)
     path.write_text(text * 40)
-    run = subprocess.Popen([sys.executable, "-c", LONG, path, cache], stderr=subprocess.PIPE)
-    while run.poll() is None and not list(cache.glob("*.part/*")):
-        time.sleep(0.01)
-    time.sleep(0.2)
-    run.send_signal(how)
-    run.communicate()
+    for _ in range(3):
+        run = subprocess.Popen([sys.executable, "-c", LONG, path, cache], stderr=subprocess.PIPE)
+        while run.poll() is None and not list(cache.glob("*.part/*")):
+            time.sleep(0.01)
+        time.sleep(0.2)
+        run.send_signal(how)
+        run.communicate()
+        if run.returncode:
+            break
+        # a Ctrl-C that arrives while C code calls back is lost now and then: press it again
+        shutil.rmtree(cache)
     assert run.returncode != 0 and not list(cache.glob("*.h5"))
     assert how == signal.SIGKILL or not list(cache.iterdir())
     assert len(open_frames(path, cache=cache, progress=False)) == 40 * len(frames)
