@@ -15,14 +15,14 @@ from pathlib import Path
 import pandas as pd
 
 import mlipkit as mk
-from mlipkit.files import write_atomically
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE / "dft")]
+sys.path[:0] = [str(HERE), str(HERE / "dft")]
 from collect import write_manifest
+from make_models import markdown, write_results
 
 PHASES = HERE / "phases"
-DOCS = HERE.parent / "docs" / "phases.md"
+DOCS = "docs/phases.md"
 # random arrangements of a run (a charge-blind model tells ions only), and those added to them
 N, N_BLIND, MORE, ROUNDS = 450, 250, 50, 2
 TEMPERATURES = (200, 300, 400, 500, 600, 700, 800, 900, 1050, 1200)
@@ -114,19 +114,9 @@ def tables():
             gaps = d.gaps(t)
             row[f"{t:g} K"] = "; ".join(f"{a:.2f}–{b:.2f}" for a, b, _ in gaps) or "one phase"
         rows.append(row)
-    text = DOCS.read_text()
-    for mark, table in (("expansions", pd.DataFrame(fits)), ("diagrams", pd.DataFrame(rows))):
-        begin, end = f"<!-- {mark} -->", f"<!-- end of {mark} -->"
-        head, rest = text.split(begin)
-        tail = rest.split(end)[1]
-        text = f"{head}{begin}\n{_markdown(table)}\n{end}{tail}"
-    write_atomically(DOCS, text)
-
-
-def _markdown(table):
-    lines = ["| " + " | ".join(table.columns) + " |", "|" + " --- |" * len(table.columns)]
-    lines += ["| " + " | ".join(map(str, row)) + " |" for row in table.itertuples(index=False)]
-    return "\n".join(lines)
+    for part, found in (("expansions", fits), ("diagrams", rows)):
+        table = pd.DataFrame(found, dtype=str).set_index("model")
+        write_results(part, markdown("model", table), DOCS)
 
 
 if __name__ == "__main__":

@@ -155,8 +155,7 @@ def lattice_gas(pairs, n, single, pair):
     sets.append((pairs, np.array([1, 1]), np.full(len(pairs), pair)))
     constant, tables = _tables(sets, [2] * n)
     assert constant == 0
-    value = np.tile([0, 1], (n, 1))
-    return tables, Moves(n, value, 0, 0, True, 0, n)
+    return tables, Moves(n, 0, True, 0, n)
 
 
 def walked(tables, moves, beta, mu, sweeps, seed=0, warm=0.1):

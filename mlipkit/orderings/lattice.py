@@ -12,7 +12,6 @@ from mlipkit.files import InputError
 from mlipkit.frames.taken import as_frame
 from mlipkit.orderings.enumeration import fixed_charges, ways
 from mlipkit.orderings.hosts import map_onto_host, repeats, supercell
-from mlipkit.orderings.names import lattice_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,12 +47,7 @@ class Lattice:
     options: tuple
     fixed: dict
 
-    @property
-    def name(self):
-        """Of the supercell: ``"1x2x1"``."""
-        return lattice_name(self.matrix).lstrip("_") or "1x1x1"
-
-    @property
+    @functools.cached_property
     def n_units(self):
         """Formula units of the supercell."""
         return round(self.compound.units(self.atoms))
@@ -122,10 +116,9 @@ class Lattice:
     def holds(self, atoms, filled):
         """Whether a relaxed `decorated` cell still has its atoms on their sites."""
         try:
-            lattice, sites = map_onto_host(atoms, self.host, self.compound.mobile)
+            _, sites = map_onto_host(atoms, self.host, self.compound.mobile)
         except InputError:
             return False
-        del lattice
         return len(sites) == len(self.atoms) - int(np.sum(~np.asarray(filled, bool)))
 
 

@@ -9,7 +9,7 @@ from mlipkit.frames.taken import as_frame, as_frames
 from mlipkit.models.foreign import as_potential
 from mlipkit.orderings.hosts import in_setting_of
 from mlipkit.orderings.lattice import lattice_of
-from mlipkit.relaxation.geometries import told
+from mlipkit.relaxation.geometries import rattled, told
 from mlipkit.relaxation.many import checked_processes, relax_many, settings_of
 from mlipkit.statmech.configurations import (
     COLUMNS,
@@ -17,11 +17,9 @@ from mlipkit.statmech.configurations import (
     checked_configurations,
     name_of,
 )
-from mlipkit.statmech.expansion import correlations, features_of, fit_expansion, hull
+from mlipkit.statmech.expansion import correlations_in, features_of, fit_expansion, hull
 from mlipkit.statmech.sampling import annealed
 
-# Å: the host is a saddle point, from which no optimiser would find the way down
-RATTLE = 0.01
 MOST_ATOMS = 120  # of the supercells that are taken by default
 WHERE = "sample_configurations"
 
@@ -185,26 +183,25 @@ def _wanted(expansion, n, seed):
     the expansion were computed.
     """
     c = expansion.configurations
-    met, lattices = [], {}
-    for name in c.table["supercell"].unique():
-        lattices[name] = c.lattice(name)
-        within = expansion.interactions(lattices[name].matrix)
-        for count in lattices[name].compositions:
-            met += [(name, within, d) for d in annealed(within, count, (seed, count, len(met)))]
     features, drawn = [], []
-    for name, within, digits in met:
-        filled, states = within.arrangement(digits)
-        features.append(correlations(expansion.subspace, lattices[name], filled, states))
-        if states is None:  # to a charge-blind model any will do
-            states = lattices[name].random(int(filled.sum()), np.random.default_rng(0))[1]
-        drawn.append((lattices[name], filled, states))
+    for name in c.table["supercell"].unique():
+        lattice = c.lattice(name)
+        within = expansion.interactions(lattice.matrix)
+        functions = correlations_in(expansion.subspace, lattice, c.aware)
+        for count in lattice.compositions:
+            for digits in annealed(within, count, (seed, count, len(drawn))):
+                filled, states = within.arrangement(digits)
+                features.append(functions(filled, states))
+                if states is None:  # to a charge-blind model any will do
+                    states = lattice.random(count, np.random.default_rng(0))[1]
+                drawn.append((lattice, filled, states))
     features = np.array(features).round(6)
     _, first = np.unique(features, axis=0, return_index=True)
     # whatever was tried, kept or not, is not tried again
     tried = Configurations(c.table.assign(kept=True), c.host, c.compound, c.fixed, c.cell)
     computed = {f.tobytes() for f in features_of(tried, expansion.subspace).round(6) + 0.0}
     x = np.array([d[1].sum() / d[0].n_units for d in drawn])
-    energies = features @ expansion.coefficients / c.lattice("1x1x1").n_units
+    energies = features @ expansion.coefficients / c.n_units
     at, e = np.append(c.kept["x"], x), np.append(expansion.predicted, energies)
     corners = hull(at, e)
     above = energies - np.interp(x, at[corners], e[corners])
@@ -236,9 +233,7 @@ def relaxed_ends(whole, frames, model, how, options):
         if frames is not None:
             known = dict(zip(("cell", "shifts"), _geometry(whole, frames, filled)))
         starts.append(whole.decorated(filled, states, **known))
-    relaxed = relax_many(
-        [_rattled(a, 0) for a in starts], model, **how, **{**options, "cell": True}
-    )
+    relaxed = relax_many([rattled(a) for a in starts], model, **how, **{**options, "cell": True})
     ends = {}
     for start, r in zip(starts, relaxed):
         if r is None or label(r.atoms, "energy") is None:
@@ -264,12 +259,6 @@ def _geometry(whole, frames, filled):
     return cell, np.nan_to_num(shifts)
 
 
-def _rattled(atoms, seed):
-    atoms = atoms.copy()
-    atoms.rattle(RATTLE, seed=seed)
-    return atoms
-
-
 def relaxed_configurations(whole, ends, drawn, model, how, options):
     """`Configurations` of arrangements ``(lattice, filled, states)``, relaxed from between the end
     members.
@@ -282,7 +271,7 @@ def relaxed_configurations(whole, ends, drawn, model, how, options):
         x = filled.sum() / lattice.n_units
         share = (x - x0) / (x1 - x0) if x1 > x0 else 0.0
         cell, shifts = ((1 - share) * a + share * b for a, b in zip(ends[x0], ends[x1]))
-        starts.append(_rattled(lattice.decorated(filled, states, cell, shifts), k))
+        starts.append(rattled(lattice.decorated(filled, states, cell, shifts), seed=k))
     relaxations = relax_many(starts, model, **how, **options)
     rows = []
     for (lattice, filled, states), start, r in zip(drawn, starts, relaxations):

@@ -209,10 +209,10 @@ def on_host(frames, compound=None):
     return [rattled(_on_its_sites(atoms, host, compound)) for atoms in ends]
 
 
-def rattled(atoms):
-    """A copy with every atom `RATTLE` off its place, always in the same way."""
+def rattled(atoms, seed=0):
+    """A copy with every atom `RATTLE` off its place, always in the same way for a seed."""
     atoms = atoms.copy()
-    atoms.rattle(RATTLE, seed=0)
+    atoms.rattle(RATTLE, seed=seed)
     return atoms
 
 

@@ -1,5 +1,6 @@
 """Arrangements of ions and charges with their energies: what an expansion is fitted to."""
 
+import functools
 import io
 import json
 from dataclasses import dataclass
@@ -72,11 +73,29 @@ class Configurations:
         unit, shape (n,).
         """
         rows = self.kept
-        x, e = rows["x"].to_numpy(), rows["energy"].to_numpy()
-        low, high = x.min(), x.max()
+        first, last = self.shares_of_ends(rows["x"].to_numpy())
+        return rows["energy"].to_numpy() - first - last
+
+    @property
+    def ends(self):
+        """The least and the most x of the rows that count, with the lowest energy (eV per formula
+        unit) of each: ``((x, energy), (x, energy))``.
+        """
+        lowest = self.kept.groupby("x")["energy"].min()
+        return tuple((float(lowest.index[k]), float(lowest.iloc[k])) for k in (0, -1))
+
+    def shares_of_ends(self, x):
+        """What each end member has in the energy on the straight line between them, eV per formula
+        unit.
+        """
+        (low, first), (high, last) = self.ends
         share = (x - low) / (high - low) if high > low else 0 * x
-        first, last = e[x == low].min(), e[x == high].min()
-        return e - (1 - share) * first - share * last
+        return (1 - share) * first, share * last
+
+    @functools.cached_property
+    def n_units(self):
+        """Formula units of the host cell."""
+        return self.lattice("1x1x1").n_units
 
     def lattice(self, supercell):
         """The `Lattice` of a supercell as the table names it."""
@@ -184,30 +203,35 @@ def read_configurations(path):
     InputError
         When the file is none of these.
     """
-    path = a_file(path, "read_configurations: path")
-    try:
-        return from_content(json.loads(path.read_text()))
-    except DAMAGED as wrong:
-        said = f": {wrong}" if isinstance(wrong, InputError) else ""
-        raise InputError(
-            f"{path} holds no configurations: mk.write_configurations writes such a file{said}"
-        ) from None
+    return read_kept(path, "configurations", "configurations", from_content)
 
 
-def a_file(path, what):
-    """A path to a file that is there."""
+def read_kept(path, kind, holds, build):
+    """What `build` makes of the JSON that ``write_<kind>`` kept; an InputError names the file."""
+    what = f"read_{kind}: path"
     path = arguments.file_path(path, what)
     if not path.is_file():
         raise InputError(f"{what}: there is no file {str(path)!r}")
-    return path
+    try:
+        return build(json.loads(path.read_text()))
+    except DAMAGED as wrong:
+        said = f": {wrong}" if isinstance(wrong, InputError) else ""
+        raise InputError(
+            f"{path} holds no {holds}: mk.write_{kind} writes such a file{said}"
+        ) from None
+
+
+def check_kind(content, kind):
+    """Raise a ValueError unless content is of that kind and version."""
+    if content["mlipkit"] != f"{kind} 1":
+        raise ValueError
 
 
 def from_content(content):
     """The inverse of `as_content`."""
     import pandas as pd
 
-    if content["mlipkit"] != "configurations 1":
-        raise ValueError
+    check_kind(content, "configurations")
     text = {"supercell": str, "ions": str, "states": str, "reason": str}
     table = pd.read_csv(io.StringIO(content["table"]), dtype=text, keep_default_na=False)
     table["energy"] = pd.to_numeric(table["energy"], errors="coerce")

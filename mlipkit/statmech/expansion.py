@@ -10,12 +10,12 @@ from mlipkit import arguments
 from mlipkit.files import InputError, write_atomically
 from mlipkit.orderings.lattice import lattice_of
 from mlipkit.statmech.configurations import (
-    DAMAGED,
     Configurations,
-    a_file,
     as_content,
+    check_kind,
     checked_configurations,
     from_content,
+    read_kept,
 )
 
 CUTOFFS = {2: 7.0, 3: 5.0}  # Å: diameters of the pairs and triplets
@@ -88,8 +88,7 @@ class Expansion:
         """Formation energies of the configurations that count by the expansion, eV per formula
         unit.
         """
-        units = self.configurations.lattice("1x1x1").n_units
-        return self.features @ self.coefficients / units
+        return self.features @ self.coefficients / self.configurations.n_units
 
     @property
     def ground_states(self):
@@ -136,9 +135,8 @@ class Expansion:
         states : array_like of int, optional
             Not looked at by the expansion of a charge-blind model.
         """
-        corr = correlations(self.subspace, lattice, filled, states if self.aware else None)
-        units = lattice.n_units / abs(round(np.linalg.det(lattice.matrix)))
-        return float(corr @ self.coefficients) / units
+        functions = correlations_in(self.subspace, lattice, self.aware)
+        return float(functions(filled, states) @ self.coefficients) / self.configurations.n_units
 
     def __str__(self):
         n = len(self.configurations.kept)
@@ -204,10 +202,8 @@ def fit_expansion(configurations, cutoffs=None, folds=FOLDS, seed=0):
             "energies need two compositions or more"
         )
     subspace = subspace_of(c, cutoffs)
-    units = c.lattice("1x1x1").n_units
-    all_x, energies = features_of(c, subspace), c.formation_energies
-    x, first, same = _distinct(all_x)
-    y = _lowest(energies, same, len(x))
+    x, first, same = _distinct(features_of(c, subspace))
+    y = _lowest(c.formation_energies, same, len(x))
     at = c.kept["x"].to_numpy()[first]
     weights = np.ones(len(x))
     weights[hull(at, y)] = GROUND_WEIGHT
@@ -224,7 +220,12 @@ def fit_expansion(configurations, cutoffs=None, folds=FOLDS, seed=0):
     coefficients = solution[:-1].copy()
     coefficients[0] += solution[-1]  # smol's first function is one
     return Expansion(
-        c, cutoffs, coefficients * units, float(PENALTIES[best]), float(rmse[best]), float(y.std())
+        c,
+        cutoffs,
+        coefficients * c.n_units,
+        float(PENALTIES[best]),
+        float(rmse[best]),
+        float(y.std()),
     )
 
 
@@ -252,25 +253,20 @@ def read_expansion(path):
     InputError
         When the file is none of these.
     """
-    path = a_file(path, "read_expansion: path")
-    try:
-        content = json.loads(path.read_text())
-        if content["mlipkit"] != "expansion 1":
-            raise ValueError
-        coefficients = np.array(content["coefficients"], float)
-        if coefficients.ndim != 1 or not np.isfinite(coefficients).all():
-            raise InputError("coefficients are finite numbers")
-        return Expansion(
-            from_content(content["configurations"]),
-            _checked_cutoffs({k: v for k, v in content["cutoffs"]}),
-            coefficients,
-            *(float(content[name]) for name in ("penalty", "rmse", "spread")),
-        )
-    except DAMAGED as wrong:
-        said = f": {wrong}" if isinstance(wrong, InputError) else ""
-        raise InputError(
-            f"{path} holds no expansion: mk.write_expansion writes such a file{said}"
-        ) from None
+    return read_kept(path, "expansion", "expansion", _from_content)
+
+
+def _from_content(content):
+    check_kind(content, "expansion")
+    coefficients = np.array(content["coefficients"], float)
+    if coefficients.ndim != 1 or not np.isfinite(coefficients).all():
+        raise InputError("coefficients are finite numbers")
+    return Expansion(
+        from_content(content["configurations"]),
+        _checked_cutoffs({k: v for k, v in content["cutoffs"]}),
+        coefficients,
+        *(float(content[name]) for name in ("penalty", "rmse", "spread")),
+    )
 
 
 def checked_expansion(given, where):
@@ -384,33 +380,40 @@ def _ion(symbol, lattice):
 
 def features_of(configurations, subspace):
     """Correlation functions of the configurations that count, shape (n, n_functions)."""
-    lattices, rows = {}, []
+    functions, rows = {}, []
     for row in configurations.kept.itertuples():
-        if row.supercell not in lattices:
-            lattices[row.supercell] = configurations.lattice(row.supercell)
-        filled, states = configurations.occupations(row)
-        rows.append(correlations(subspace, lattices[row.supercell], filled, states))
+        if row.supercell not in functions:
+            lattice = configurations.lattice(row.supercell)
+            functions[row.supercell] = correlations_in(subspace, lattice, configurations.aware)
+        rows.append(functions[row.supercell](*configurations.occupations(row)))
     return np.array(rows)
 
 
-def correlations(subspace, lattice, filled, states=None):
-    """Correlation functions of one arrangement, shape (n_functions,)."""
+def correlations_in(subspace, lattice, aware):
+    """The function of ``(filled, states)`` that gives the correlation functions of an arrangement
+    in one supercell, shape (n_functions,). Unless `aware`, states are not looked at.
+    """
     from pymatgen.core import Structure
 
-    order = smol_order(subspace, lattice)
-    _, held = disordered(lattice, states is not None)
-    digits = dict(zip(lattice.mobile.tolist(), np.asarray(filled, int).tolist()))
-    if states is not None:
-        for i, q, options in zip(lattice.redox, states, lattice.options):
-            digits[int(i)] = options.index(int(q))
-    symbols = lattice.atoms.get_chemical_symbols()
-    there = [i for i in range(len(symbols)) if i not in digits or len(held[i]) == 0
-             or digits[i] or i not in lattice.mobile]  # fmt: skip
-    species = [held[i][digits[i]] if i in digits else _ion(symbols[i], lattice) for i in there]
-    s = lattice.atoms.get_scaled_positions(wrap=False)[there]
-    structure = Structure(lattice.atoms.cell.array, species, s)
-    mapping = [int(order[i]) for i in there]
-    return subspace.corr_from_structure(structure, scmatrix=lattice.matrix, site_mapping=mapping)
+    order = smol_order(subspace, lattice).tolist()
+    _, held = disordered(lattice, aware)
+    species = [_ion(s, lattice) for s in lattice.atoms.get_chemical_symbols()]
+    s = lattice.atoms.get_scaled_positions(wrap=False)
+
+    def functions(filled, states=None):
+        here = list(species)
+        if aware:
+            for i, q, options in zip(lattice.redox, states, lattice.options):
+                here[i] = held[int(i)][options.index(int(q))]
+        empty = set(lattice.mobile[~np.asarray(filled, bool)].tolist())
+        there = [i for i in range(len(here)) if i not in empty]
+        structure = Structure(lattice.atoms.cell.array, [here[i] for i in there], s[there])
+        mapping = [order[i] for i in there]
+        return subspace.corr_from_structure(
+            structure, scmatrix=lattice.matrix, site_mapping=mapping
+        )
+
+    return functions
 
 
 def smol_order(subspace, lattice):

@@ -24,10 +24,11 @@ Tables = namedtuple(
 
 MOST_METALS = 3  # that one move changes
 
-# What a walk may do. value: the oxidation state of each digit of each site; charge: of the mobile
-# ion; n_metals: how many metals change by a state when one goes in; again: whether every metal has
-# two states; fewest, most: ions that charges can balance, told apart or not.
-Moves = namedtuple("Moves", "n_mobile value charge n_metals again fewest most")
+# What a walk may do. The states of all metals are equally far apart: an electron that goes from one
+# to another moves both by one digit, and so do n_metals of them when a mobile ion goes in. again:
+# whether every metal has two states; fewest, most: ions that charges can balance, told apart or
+# not.
+Moves = namedtuple("Moves", "n_mobile n_metals again fewest most")
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,14 +84,10 @@ class Interactions:
             When no number of metals balances a mobile ion, or electrons cannot go from any metal to
         any other.
         """
-        value = np.zeros((self.n_sites, int(self.tables.n_digits.max())), np.int64)
-        value[: self.n_mobile, 1] = 1
-        for i, states in enumerate(self.options, self.n_mobile):
-            value[i, : len(states)] = states
         mobile, possible = self.lattice.compound.mobile, self.lattice.compositions
         charge = self.lattice.fixed.get(mobile, 0)
         if not self.aware:
-            return Moves(self.n_mobile, value, charge, 0, True, possible[0], possible[-1])
+            return Moves(self.n_mobile, 0, True, possible[0], possible[-1])
         steps = {b - a for states in self.options for a, b in itertools.pairwise(states)}
         if not steps:
             raise InputError("every metal has one state only: there is no charge to order")
@@ -106,7 +103,7 @@ class Interactions:
                 f"electron(s), and the metals' states are {step} apart"
             )
         again = all(len(states) == 2 for states in self.options)
-        return Moves(self.n_mobile, value, charge, charge // step, again, possible[0], possible[-1])
+        return Moves(self.n_mobile, charge // step, again, possible[0], possible[-1])
 
     @property
     def n_sites(self):

@@ -148,7 +148,7 @@ def _ion_moves(chance, digits, n_mobile, sites, news):
 
 
 @njit(cache=True, forceinline=True)
-def _electron_moves(chance, n_digits, value, digits, n_mobile, again, sites, news):
+def _electron_moves(chance, n_digits, digits, n_mobile, again, sites, news):
     """An electron from one metal to another: one goes up a state and one goes down. `again`: where
     every metal has two states the number of possible moves stays the same, so a choice that cannot
     be made may be made again.
@@ -159,21 +159,19 @@ def _electron_moves(chance, n_digits, value, digits, n_mobile, again, sites, new
         up, down = digits[i] + 1, digits[j] - 1
         if i == j or up >= n_digits[i] or down < 0:
             continue
-        if value[i, up] - value[i, digits[i]] != value[j, digits[j]] - value[j, down]:
-            continue
         sites[0], sites[1], news[0], news[1] = i, j, up, down
         return 2
     return 0
 
 
 @njit(cache=True, forceinline=True)
-def _exchange_with_metal(chance, n_digits, value, digits, n_mobile, charge, n_metals, sites, news):
+def _exchange_with_metal(chance, n_digits, digits, n_mobile, n_metals, sites, news):
     """An ion goes in or out, and `n_metals` metals go down or up a state to balance it. Any choice
     of sites is as likely as any other; 0 where the one that was made cannot be done.
     """
     i, n = _pick(chance, n_mobile), len(digits) - n_mobile
     step = -1 if digits[i] == 0 else 1
-    sites[0], news[0], left = i, 1 - digits[i], charge
+    sites[0], news[0] = i, 1 - digits[i]
     for k in range(1, n_metals + 1):
         j = n_mobile + _pick(chance, n)
         new = digits[j] + step
@@ -182,13 +180,12 @@ def _exchange_with_metal(chance, n_digits, value, digits, n_mobile, charge, n_me
         for m in range(1, k):
             if sites[m] == j:
                 return 0
-        left -= abs(value[j, new] - value[j, digits[j]])
         sites[k], news[k] = j, new
-    return n_metals + 1 if left == 0 or n_metals == 0 else 0
+    return n_metals + 1
 
 
 @njit(cache=True, forceinline=True)
-def _ghost(chance, n_digits, value, digits, n_mobile, charge, n_metals, into, sites, news):
+def _ghost(chance, n_digits, digits, n_mobile, n_metals, into, sites, news):
     """As `_exchange_with_metal` in a given direction, chosen among what can be done: the number of
     sites and how likely the blind choice was to be one that can be done.
     """
@@ -204,7 +201,7 @@ def _ghost(chance, n_digits, value, digits, n_mobile, charge, n_metals, into, si
     i = _pick(chance, n_mobile)
     while digits[i] != (0 if into else 1):
         i = _pick(chance, n_mobile)
-    sites[0], news[0], left, weight = i, 1 - digits[i], charge, free / n_mobile
+    sites[0], news[0], weight = i, 1 - digits[i], free / n_mobile
     for k in range(1, n_metals + 1):
         fresh = False
         j = n_mobile
@@ -213,11 +210,9 @@ def _ghost(chance, n_digits, value, digits, n_mobile, charge, n_metals, into, si
             fresh = 0 <= digits[j] + step < n_digits[j]
             for m in range(1, k):
                 fresh = fresh and sites[m] != j
-        new = digits[j] + step
-        left -= abs(value[j, new] - value[j, digits[j]])
         weight *= (able - k + 1) / n
-        sites[k], news[k] = j, new
-    return (n_metals + 1, weight) if left == 0 or n_metals == 0 else (0, 0.0)
+        sites[k], news[k] = j, digits[j] + step
+    return n_metals + 1, weight
 
 
 @njit(cache=True, nogil=True)
@@ -249,7 +244,7 @@ def walk(tables, moves, digits, on, fields, beta, mu, shares, n_trials, chance):
     accepted : int
     """
     base, n_digits, alone, pair_first, pair_of, pair, more_first, more_of, more, near = tables
-    n_mobile, value, charge, n_metals, again, fewest, most = moves
+    n_mobile, n_metals, again, fewest, most = moves
     sites, news = np.zeros(MOST, np.int64), np.zeros(MOST, np.int64)
     filled = digits[:n_mobile].sum()
     energy = mean_energy = mean_mobile = 0.0
@@ -259,11 +254,9 @@ def walk(tables, moves, digits, on, fields, beta, mu, shares, n_trials, chance):
         if kind < shares[0]:
             n = _ion_moves(chance, digits, n_mobile, sites, news)
         elif kind < shares[0] + shares[1]:
-            n = _electron_moves(chance, n_digits, value, digits, n_mobile, again, sites, news)
+            n = _electron_moves(chance, n_digits, digits, n_mobile, again, sites, news)
         else:
-            n = _exchange_with_metal(
-                chance, n_digits, value, digits, n_mobile, charge, n_metals, sites, news
-            )
+            n = _exchange_with_metal(chance, n_digits, digits, n_mobile, n_metals, sites, news)
             shift = 1 - 2 * digits[sites[0]]
             if filled + ions + shift < fewest or filled + ions + shift > most:
                 n = 0
@@ -323,7 +316,7 @@ def tempered(
         Share of the exchanges of neighbours that were made.
     """
     base, n_digits, alone, pair_first, pair_of, pair, more_first, more_of, more, near = tables
-    n_mobile, value, charge, n_metals, _, _, _ = moves
+    n_mobile, n_metals, _, _, _ = moves
     n, low, width, n_bins = len(betas), edges[0], edges[1], int(edges[2])
     sites, news = np.zeros(MOST, np.int64), np.zeros(MOST, np.int64)
     into, out = np.zeros((n, n_bins)), np.zeros((n, n_bins))
@@ -351,16 +344,7 @@ def tempered(
                 for way in range(2):
                     for _ in range(n_ghosts):
                         m, weight = _ghost(
-                            chance,
-                            n_digits,
-                            value,
-                            digits[r],
-                            n_mobile,
-                            charge,
-                            n_metals,
-                            way == 0,
-                            sites,
-                            news,
+                            chance, n_digits, digits[r], n_mobile, n_metals, way == 0, sites, news
                         )
                         if m == 0:
                             continue
@@ -369,8 +353,7 @@ def tempered(
                             digits[r], on[r], fields[r], sites, news, m,
                         )  # fmt: skip
                         b = int(np.floor((cost - low) / width))
-                        if b < 0 or b >= n_bins:
-                            b = 0 if b < 0 else n_bins - 1
+                        b = min(max(b, 0), n_bins - 1)
                         if way == 0:
                             into[k, b] += weight
                         else:

@@ -15,11 +15,11 @@ from mlipkit.orderings.enumeration import ways
 from mlipkit.orderings.hosts import repeats
 from mlipkit.orderings.lattice import Lattice, lattice_of
 from mlipkit.statmech.configurations import (
-    DAMAGED,
     MOST_ATOMS,
-    a_file,
+    check_kind,
     crystal_content,
     crystal_from,
+    read_kept,
 )
 from mlipkit.statmech.expansion import checked_expansion, hull
 from mlipkit.statmech.sampling import chance_of, shares_of, supercell_of
@@ -304,12 +304,10 @@ def phase_diagram(
 
 def _mean_voltage(c):
     """V between the end members, as their energies say."""
-    rows = c.kept
-    low, high = rows[rows["x"] == rows["x"].min()], rows[rows["x"] == rows["x"].max()]
-    span = rows["x"].max() - rows["x"].min()
-    if c.compound.metal is None or not span:
+    (low, first), (high, last) = c.ends
+    if c.compound.metal is None or high == low:
         return math.nan
-    return float(c.compound.metal - (high["energy"].min() - low["energy"].min()) / span)
+    return c.compound.metal - (last - first) / (high - low)
 
 
 def _run(within, counts, betas, sweeps, electrons, seeds, downwards, bar, stop):
@@ -390,15 +388,11 @@ def _step(digits, moves, n_digits, state, rng):
     n = moves.n_mobile
     digits[rng.choice(np.flatnonzero(digits[:n] == state))] = 1 - state
     by = 1 if state else -1
-    left = moves.charge if moves.n_metals else 0
-    while left > 0:
+    for _ in range(moves.n_metals):
         at = n + rng.permutation(len(digits) - n)
         new = digits[at] + by
         able = [i for i, d in zip(at, new) if 0 <= d < n_digits[i]]
         digits[able[0]] += by
-        left -= abs(
-            int(moves.value[able[0], digits[able[0]]] - moves.value[able[0], digits[able[0]] - by])
-        )
 
 
 def bennett(into, out, beta):
@@ -536,46 +530,42 @@ def read_phases(path):
     InputError
         When the file is none.
     """
-    path = a_file(path, "read_phases: path")
-    try:
-        content = json.loads(path.read_text())
-        if content["mlipkit"] != "phases 1":
-            raise ValueError
-        host, compound, fixed = crystal_from(content)
-        if np.abs(content["supercell"]).max() > MOST_ATOMS:
-            raise ValueError
-        cells = abs(np.linalg.det(repeats(content["supercell"]).astype(float)))
-        if cells * len(host) > MOST_ATOMS:
-            raise ValueError
-        lattice = lattice_of(host, compound, content["supercell"], fixed)
-        arrays = [np.array(content[name], float) for name in ARRAYS]
-        x, t, free, energies, electronic = arrays
-        snapshots = np.array([[[int(d) for d in c] for c in row] for row in content["snapshots"]])
-        at = np.array(content["snapshot_at"], int)
-        aware, voltage = bool(content["aware"]), content["mean_voltage"]
-        n_sites = len(lattice.mobile) + aware * len(lattice.redox)
-        if (
-            x.ndim != 1
-            or t.ndim != 1
-            or free.shape[1:] != (len(t), len(x))
-            or energies.shape != free.shape
-            or electronic.shape != free.shape[1:]
-            or snapshots.shape != (len(t), len(at), n_sites)
-            or not np.isin(at, range(len(x))).all()
-            or not (np.isfinite(free).all() and np.isfinite(energies).all() and (t > 0).all())
-            or len(x) < 2
-            or not (np.diff(x) > 0).all()
-        ):
-            raise ValueError
-        ranks = [2] * len(lattice.mobile) + [len(o) for o in lattice.options] * aware
-        if snapshots.min(initial=0) < 0 or (snapshots >= ranks).any():
-            raise ValueError
-        voltage = math.nan if voltage is None else float(voltage)
-        return PhaseDiagram(lattice, *arrays, snapshots, at, aware, voltage)
-    except DAMAGED:
-        raise InputError(
-            f"{path} holds no phase diagram: mk.write_phases writes such a file"
-        ) from None
+    return read_kept(path, "phases", "phase diagram", _from_content)
+
+
+def _from_content(content):
+    check_kind(content, "phases")
+    host, compound, fixed = crystal_from(content)
+    if np.abs(content["supercell"]).max() > MOST_ATOMS:
+        raise ValueError
+    cells = abs(np.linalg.det(repeats(content["supercell"]).astype(float)))
+    if cells * len(host) > MOST_ATOMS:
+        raise ValueError
+    lattice = lattice_of(host, compound, content["supercell"], fixed)
+    arrays = [np.array(content[name], float) for name in ARRAYS]
+    x, t, free, energies, electronic = arrays
+    snapshots = np.array([[[int(d) for d in c] for c in row] for row in content["snapshots"]])
+    at = np.array(content["snapshot_at"], int)
+    aware, voltage = bool(content["aware"]), content["mean_voltage"]
+    n_sites = len(lattice.mobile) + aware * len(lattice.redox)
+    if (
+        x.ndim != 1
+        or t.ndim != 1
+        or free.shape[1:] != (len(t), len(x))
+        or energies.shape != free.shape
+        or electronic.shape != free.shape[1:]
+        or snapshots.shape != (len(t), len(at), n_sites)
+        or not np.isin(at, range(len(x))).all()
+        or not (np.isfinite(free).all() and np.isfinite(energies).all() and (t > 0).all())
+        or len(x) < 2
+        or not (np.diff(x) > 0).all()
+    ):
+        raise ValueError
+    ranks = [2] * len(lattice.mobile) + [len(o) for o in lattice.options] * aware
+    if snapshots.min(initial=0) < 0 or (snapshots >= ranks).any():
+        raise ValueError
+    voltage = math.nan if voltage is None else float(voltage)
+    return PhaseDiagram(lattice, *arrays, snapshots, at, aware, voltage)
 
 
 def checked_phases(given, where):

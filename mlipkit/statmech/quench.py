@@ -40,8 +40,6 @@ def without_electrons(expansion, seed=0, progress=True):
     if not expansion.aware:
         raise InputError(f"{where}: this expansion is over the ions alone already")
     c = expansion.configurations
-    x0, x1 = c.kept["x"].min(), c.kept["x"].max()
-    first, last = (c.kept.loc[c.kept["x"] == x, "energy"].min() for x in (x0, x1))
     rows = []
     names = c.table["supercell"].unique().tolist()
     for name in tqdm(names, desc=where, disable=not progress):
@@ -57,15 +55,14 @@ def without_electrons(expansion, seed=0, progress=True):
             n = int(cell[:n_mobile].sum())
             lowest = annealed(within, n, (seed, n, k), ions=False, start=cell)[0]
             x = n / lattice.n_units
-            share = (x - x0) / (x1 - x0)
-            energy = within.energy(lowest) / lattice.n_units
+            first, last = c.shares_of_ends(x)
             rows.append(
                 {
                     "supercell": name,
                     "ions": "".join(map(str, cell[:n_mobile])),
                     "states": "",
                     "x": x,
-                    "energy": energy + (1 - share) * first + share * last,
+                    "energy": within.energy(lowest) / lattice.n_units + first + last,
                     "kept": True,
                     "reason": "",
                 }

@@ -79,7 +79,7 @@ def monte_carlo(
         Trials per site.
     n_blocks : int
     seed : int
-    start : ase.Atoms or str, optional
+    start : str, optional
         ``"empty"`` or ``"full"`` (where `mu` is given); by default random.
     progress : bool
 
