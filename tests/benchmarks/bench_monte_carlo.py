@@ -61,8 +61,9 @@ def theirs(expansion, within, temperature, digits, n_trials):
     _, held = disordered(lattice, True)
     species = [next(iter(space)) for space in processor.allowed_species]
     sites = np.append(lattice.mobile, lattice.redox)
+    order = smol_order(expansion.subspace, lattice)
     for i, d in zip(sites, digits):
-        species[smol_order_of(expansion, lattice)[i]] = held[int(i)][d]
+        species[order[i]] = held[int(i)][d]
     start = np.array([processor.encode_occupancy(species)])
     sampler.run(200, start, thin_by=100, progress=False)
 
@@ -72,15 +73,6 @@ def theirs(expansion, within, temperature, digits, n_trials):
 
     seconds, _ = best(run)
     return n_trials / seconds
-
-
-ORDERS = {}
-
-
-def smol_order_of(expansion, lattice):
-    if lattice.name not in ORDERS:
-        ORDERS[lattice.name] = smol_order(expansion.subspace, lattice)
-    return ORDERS[lattice.name]
 
 
 def main():
