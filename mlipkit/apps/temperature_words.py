@@ -55,7 +55,7 @@ def _electrons(state):
     if not whole > LITTLE:
         return f"{at} there is next to no entropy"
     return (
-        f"{at} the electrons have {part / whole:.0%} of the entropy ({part:.2f} of {whole:.2f} k "
+        f"{at} the electrons have {min(part / whole, 1):.0%} of the entropy ({part:.2f} of {whole:.2f} k "
         "per formula unit)"
     )
 
