@@ -1,12 +1,17 @@
 """The temperature app without a browser: what is chosen, said and drawn, against the diagrams."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import traitlets
 from ase.units import kB
+from compounds import olivine
 
 import mlipkit as mk
+from mlipkit.apps.temperature_figure import regions
 from mlipkit.apps.temperature_state import TemperatureState
+from mlipkit.orderings.lattice import lattice_of
+from mlipkit.statmech.ideal import ideal_entropy
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +91,89 @@ def test_the_app_follows_its_state(diagrams):
     assert "900 K" in app.line.value and app.temperature.value == 900
     app.state.kind = "without"
     assert app.kind.value == "without" and "left out" in app.line.value
+
+
+def test_lines_are_the_numbers_of_the_diagram(diagrams):
+    app = mk.explore_temperature(diagrams, temperature=600)
+    traces = {trace.name: trace for trace in app.figure.data}
+    d, k = app.state.diagram, app.state.row
+    gaps = d.gaps(600)
+    assert np.allclose(traces["G"].y, 1e3 * d.free_energy[k])
+    ends = [x for x in traces["common tangents"].x if x is not None]
+    assert ends == pytest.approx([x for low, high, _ in gaps for x in (low, high)])
+    assert np.allclose(traces["V"].y, d.voltage(600)[1])
+    both = np.add(traces["S ions"].y, traces["S electrons"].y)
+    assert np.allclose(both, d.entropy[k] / kB)
+    middle = traces["ideal electrons"].y[len(d.x) // 2]
+    assert middle == pytest.approx(np.log(2)) and traces["ideal ions"].y[0] == 0
+    # where the regions end is marked, the end members aside; bars stay between these
+    marks, table = traces["ends"], d.boundaries
+    inner = [x for x in [*table["x_low"], *table["x_high"]] if 0 < x < 1]
+    assert list(marks.x) == pytest.approx(inner)
+    assert (np.subtract(marks.x, marks.error_x.arrayminus) >= 0).all()
+    assert app.figure.layout.shapes[0].y0 == 600
+
+
+def table_of(*rows):
+    columns = ["temperature", "x_low", "x_high", "error_low", "error_high"]
+    return pd.DataFrame([(*row, 0.0, 0.0) for row in rows], columns=columns)
+
+
+def test_regions_split_and_end_halfway(diagrams):
+    """A eutectoid: one region below, two above; they end before the hottest temperature."""
+    diagram = diagrams["cpainn"]["with electrons"]
+    cold, warm, hot = (float(v) for v in diagram.temperatures[:3])
+    state = TemperatureState(diagram)
+    state._tables[diagram] = table_of((cold, 0, 1), (warm, 0.1, 0.4), (warm, 0.6, 0.9))
+    areas, sides = regions(state, diagram)
+    half, above = (cold + warm) / 2, (warm + hot) / 2
+    corners = {point for area in areas for point in area}
+    assert [(0.05, half), (0.95, half)] in sides  # the eutectoid line
+    assert {(0.5, half), (0.25, above), (0.75, above)} <= corners
+    assert len(areas) == 5 and max(t for _, t in corners) == above
+
+
+def test_free_mixing_of_several_states():
+    """One metal of two states is the formula; a third state makes room for more."""
+    host = olivine("Li", "Mn")
+    lattice = lattice_of(host, mk.Compound("Li", {"Mn": (2, 3)}))
+    ions, electrons = ideal_entropy(lattice, [0, 0.25, 1])
+    quarter = -0.25 * np.log(0.25) - 0.75 * np.log(0.75)
+    assert ions == pytest.approx([0, quarter, 0]) and electrons == pytest.approx([0, quarter, 0])
+    # three states: more than two, and no more than ln 3 a metal
+    lattice = lattice_of(host, mk.Compound("Li", {"Mn": (2, 3, 4)}))
+    three = ideal_entropy(lattice, [0.25])[1][0]
+    assert quarter < three < np.log(3)
+
+
+def test_a_wrong_choice_gets_a_sentence(diagrams):
+    state = TemperatureState(diagrams)
+    for name, value in (
+        ("temperature", -1.0),
+        ("temperature", np.nan),
+        ("x", np.inf),
+        ("kind", "warm"),
+        ("architecture", "none such"),
+    ):
+        with pytest.raises(traitlets.TraitError) as said:
+            setattr(state, name, value)
+        assert len(str(said.value)) > 20
+    swapped = {"with electrons": diagrams["cpainn"]["without"]}
+    with pytest.raises(mk.InputError, match="counts no electrons"):
+        TemperatureState(swapped)
+
+
+def test_edits_on_each_others_heels_are_said_once_more(diagrams):
+    app = mk.explore_temperature(diagrams, temperature=600)
+    sent = []
+    app.figure._send_update_msg = lambda restyle_data, relayout_data, **more: sent.append(
+        (restyle_data, relayout_data)
+    )
+    app.figure._layout_edit_in_process = app.figure._trace_edit_in_process = True
+    app.state.temperature = 700
+    app.state.temperature = 800
+    assert len(app.figure._waiting_edit_callbacks) == 1
+    app.figure._waiting_edit_callbacks.pop()()
+    style, layout = sent[-1]
+    assert layout["shapes"][0]["y0"] == 800 and not app.unconfirmed
+    assert style["y"][-1] == list(app.figure.data[-1].y)

@@ -145,6 +145,7 @@ def _add_axes(figure, state):
             "anchor": f"x{n}",
             "title": {"text": titles[name], "standoff": 4},
         }
+    figure.layout.yaxis.nticks = 8
 
 
 def _shapes():
@@ -208,7 +209,6 @@ def _arrange_diagram(figure, traces, state):
     traces["points"].update(points(state))
     temperatures, x = state.temperatures, state.diagram.x
     figure.layout.yaxis.range = padded(temperatures)
-    figure.layout.yaxis.tickvals = None
     for n, _, _ in PLACES.values():
         pad = 0.03 * (x[-1] - x[0])
         figure.layout[f"xaxis{n}"].range = [float(x[0] - pad), float(x[-1] + pad)]

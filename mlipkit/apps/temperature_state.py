@@ -16,7 +16,7 @@ from mlipkit.statmech.shipped import COUNTED, load_phases
 KINDS = tuple(COUNTED)  # "with electrons" first
 ONE = ""  # the architecture of what has no name
 WHERE = "explore_temperature"
-LITTLE = 0.02  # k per formula unit: of less no share is told
+LITTLE = 0.05  # k per formula unit: of less no share is told
 
 
 class TemperatureState(t.HasTraits):

@@ -54,8 +54,9 @@ def _electrons(state):
     at = f"at x = {state.diagram.x[state.middle]:.2f}"
     if not whole > LITTLE:
         return f"{at} there is next to no entropy"
+    share = min(part / whole, 1)  # both have their noise
     return (
-        f"{at} the electrons have {part / whole:.0%} of the entropy ({part:.2f} of {whole:.2f} k "
+        f"{at} the electrons have {share:.0%} of the entropy ({part:.2f} of {whole:.2f} k "
         "per formula unit)"
     )
 

@@ -47,6 +47,7 @@ def test_notebook_runs_and_shows(open_notebook, name):
     views = [c for c in canvases if (c.bounding_box() or {}).get("height", 0) > 100]
     text = (ROOT / "notebooks" / name).read_text()
     calls = "mk.show(", "mk.explore(", "mk.upload(", "mk.play(", "mk.study("
+    calls = *calls, "mk.explore_temperature("
     assert len(views) == sum(text.count(call) for call in calls), "one 3D canvas per view"
     for view in views:
         view.scroll_into_view_if_needed()
