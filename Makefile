@@ -43,6 +43,7 @@ models: .venv/ready
 phases: .venv/ready
 	@set -f
 	$(BIN)/python data/make_phases.py phases $(PHASES)
+	$(BIN)/python data/make_phases.py sizes
 
 sample: .venv/ready
 	@set -f

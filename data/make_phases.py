@@ -3,6 +3,8 @@
 
     make_phases.py sample [RUNS]   relax arrangements of ions and charges (hours; resumable)
     make_phases.py phases [RUNS]   expansions and diagrams from what was sampled (minutes each)
+    make_phases.py sizes [RUNS]    the same expansion in a smaller and a larger cell (a quarter of
+                                   an hour each; by default of charge-aware cPaiNN in free cells)
 
 RUNS are patterns such as 'cpainn_*_free'. Writes data/phases, the manifest and the tables in
 docs/phases.md. Relaxations in flight lie in data/checkpoints/phases.
@@ -13,6 +15,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+from ase.units import kB
 
 import mlipkit as mk
 
@@ -25,6 +28,8 @@ PHASES = HERE / "phases"
 DOCS = "docs/phases.md"
 # random arrangements of a run (a charge-blind model tells ions only), and those added to them
 N, N_BLIND, MORE, ROUNDS = 450, 250, 50, 2
+SIZES = {"32": (2, 2, 2), "72": (2, 3, 3), "144": (3, 3, 4)}  # formula units: repeats of the cell
+SIZES_OF = "cpainn_aware_free"
 TEMPERATURES = (200, 300, 400, 500, 600, 700, 800, 900, 1050, 1200)
 ARCHITECTURES = ("cpainn", "mace", "chgnet")
 RUNS = {
@@ -79,6 +84,30 @@ def phases(run):
         print(written, diagram, flush=True)
 
 
+def sizes(run):
+    """What a cell of another size changes, as the table of docs/phases.md."""
+    expansion, rows = mk.fit_expansion(mk.read_configurations(PHASES / f"{run}.json")), []
+    for units, supercell in SIZES.items():
+        d = mk.phase_diagram(expansion, TEMPERATURES, supercell=supercell)
+        for t in (300, 600, 800):
+            k, half = d.at(t), len(d.x) // 2
+            gaps = d.gaps(t)
+            rows.append(
+                {
+                    "T (K)": f"{t}",
+                    "formula units": units,
+                    "two phases": "; ".join(f"{a:.2f}–{b:.2f}" for a, b, _ in gaps) or "one phase",
+                    "G at x = 0.5": f"{1e3 * d.free_energy[k, half]:.1f}",
+                    "± of two runs": f"{1e3 * d.error[k, half]:.1f}",
+                    "S ions": f"{d.entropy_ion[k, half] / kB:.2f}",
+                    "S electrons": f"{d.electronic[k, half] / kB:.2f}",
+                }
+            )
+        print(run, units, d, flush=True)
+    table = pd.DataFrame(rows).sort_values("T (K)", kind="stable").set_index("T (K)")
+    write_results("sizes", markdown("T (K)", table), DOCS)
+
+
 def tables():
     """docs/phases.md: the expansions, and the boundaries of all diagrams."""
     fits, rows = [], []
@@ -122,8 +151,8 @@ def tables():
 if __name__ == "__main__":
     stage, *patterns = sys.argv[1:] or ["phases"]
     for run in RUNS:
-        if any(fnmatch.fnmatch(run, p) for p in patterns or ["*"]):
-            {"sample": sample, "phases": phases}[stage](run)
+        if any(fnmatch.fnmatch(run, p) for p in patterns or [SIZES_OF if stage == "sizes" else "*"]):
+            {"sample": sample, "phases": phases, "sizes": sizes}[stage](run)
     if stage == "phases":
         write_manifest()
         tables()
