@@ -151,7 +151,9 @@ def tables():
 if __name__ == "__main__":
     stage, *patterns = sys.argv[1:] or ["phases"]
     for run in RUNS:
-        if any(fnmatch.fnmatch(run, p) for p in patterns or [SIZES_OF if stage == "sizes" else "*"]):
+        if any(
+            fnmatch.fnmatch(run, p) for p in patterns or [SIZES_OF if stage == "sizes" else "*"]
+        ):
             {"sample": sample, "phases": phases, "sizes": sizes}[stage](run)
     if stage == "phases":
         write_manifest()

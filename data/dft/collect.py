@@ -1,6 +1,6 @@
 #!/usr/bin/env python
-"""Gates between the campaign and the sets: frames/*.extxyz -> olivine.extxyz, free_cells.extxyz,
-hosts.extxyz, verdict.extxyz, kept_apart.extxyz, manifest.
+"""Gates between the campaign and the sets: frames/*.extxyz -> olivine.extxyz, olivine_li.extxyz,
+free_cells.extxyz, hosts.extxyz, verdict.extxyz, kept_apart.extxyz, manifest.
 
     python data/dft/collect.py       (in the project's environment; `make collect`)
 
@@ -45,29 +45,25 @@ DRIFT = 0.01
 UPHILL = 0.02  # eV per cell; the optimiser takes steps without line search
 
 
-def na_sites(atoms, x):
+def sites_of_ions(atoms, x, ion):
     """Which of the four 4a sites are occupied, from the positions."""
-    sites, na = (
-        host(x).get_scaled_positions()[:4],
-        atoms.get_scaled_positions()[atoms.symbols == "Na"],
-    )
-    distance = sites[None] - na[:, None]
+    sites = host(x, ion).get_scaled_positions()[:4]
+    ions = atoms.get_scaled_positions()[atoms.symbols == ion]
+    distance = sites[None] - ions[:, None]
     return tuple(sorted(np.abs(distance - np.round(distance)).sum(-1).argmin(axis=1).tolist()))
 
 
-def labelled(atoms, splits, table):
+def labelled(atoms, splits, table, ion):
     """The frame with oxidation states, names and split; and whether its moments are clear."""
     found = infer_oxidation_states(atoms)
     atoms.set_array("oxi_states", found.states)
     fe = atoms.symbols == "Fe"
-    na, fe3 = (
-        na_sites(atoms, atoms.info["x"]),
-        tuple(np.flatnonzero(found.states[fe] == 3).tolist()),
-    )
-    key = canonical(na, fe3)
-    ordering = tag_of(*key)
+    ions = sites_of_ions(atoms, atoms.info["x"], ion)
+    fe3 = tuple(np.flatnonzero(found.states[fe] == 3).tolist())
+    key = canonical(ions, fe3)
+    ordering = tag_of(*key, ion)
     atoms.info = {
-        "tag": tag_of(na, fe3),
+        "tag": tag_of(ions, fe3, ion),
         "ordering": ordering,
         "degeneracy": table[key],
         "x": float(atoms.info["x"]),
@@ -75,7 +71,8 @@ def labelled(atoms, splits, table):
         "kind": atoms.info["kind"],
         "step": int(atoms.info["step"]),
         "density": float(atoms.info["density"]),
-        "split": splits[ordering],
+        # an ordering of Li has the split of the same one of Na
+        "split": splits[tag_of(*key)],
     }
     return found.clear
 
@@ -146,15 +143,18 @@ def ordering_splits():
     }
 
 
-def collect():
-    """The set, the free cells, and the frames kept apart, all in the order of the campaign."""
+def collect(ion):
+    """The set of an ion, its free cells, and the frames kept apart, in the order of the campaign.
+
+    FePO4 is calculated once, and stands in every set.
+    """
     splits, table, runs, lowest, ends = ordering_splits(), arrangements(), [], {}, {}
     for job in jobs():
         path = HERE / "frames" / f"{job.name}.extxyz"
-        if job.kind in ("metal", "verdict") or not path.exists():
+        if job.kind in ("metal", "verdict") or not path.exists() or (job.ions and job.ion != ion):
             continue
         frames = read_frames(path)
-        clear = [labelled(atoms, splits, table) for atoms in frames]
+        clear = [labelled(atoms, splits, table, ion) for atoms in frames]
         final = frames[-1] if frames[-1].info["kind"] == "final" and clear[-1] else None
         end = (
             ends.get(job.tag)
@@ -195,13 +195,13 @@ def verdicts():
             atoms.set_array("oxi_states", np.zeros(len(atoms), int))
             clear = None
         else:
-            clear = labelled(atoms, splits, table)
+            clear = labelled(atoms, splits, table, job.ion)
         verdict = judgement(atoms.arrays["oxi_states"][fe], seeded, clear)
-        asked = tag_of(*canonical(job.na, job.fe3))
+        asked = tag_of(*canonical(job.ions, job.fe3))
         atoms.info = {
             "tag": job.tag,
             "ordering": asked,
-            "degeneracy": table[canonical(job.na, job.fe3)],
+            "degeneracy": table[canonical(job.ions, job.fe3)],
             "x": float(given["x"]),
             "job": job.name,
             "kind": "verdict",
@@ -223,7 +223,8 @@ def hosts(kept):
     splits, table = ordering_splits(), arrangements()
     labelled_there = {a.info["ordering"]: a for a in kept if a.info["kind"] == "undistorted"}
     found = []
-    for job in sorted((job for job in jobs() if job.kind == "relax"), key=lambda job: job.tag):
+    relaxed = [job for job in jobs() if job.kind == "relax" and job.ion == "Na"]
+    for job in sorted(relaxed, key=lambda job: job.tag):
         atoms = undistorted(job)
         if job.tag in labelled_there:
             there = labelled_there[job.tag]
@@ -237,8 +238,8 @@ def hosts(kept):
         atoms.info = {
             "tag": job.tag,
             "ordering": job.tag,
-            "degeneracy": table[job.na, job.fe3],
-            "x": len(job.na) / 4,
+            "degeneracy": table[job.ions, job.fe3],
+            "x": job.x,
             "job": f"{job.tag}.back",
             "kind": "undistorted",
             "step": 1,
@@ -297,9 +298,12 @@ def write_manifest():
 
 
 if __name__ == "__main__":
-    kept, free, apart = collect()
+    kept, free, apart = collect("Na")
+    lithium, _, apart_li = collect("Li")
+    apart += [atoms for atoms in apart_li if "Li" in atoms.symbols]
     judged = verdicts()  # may refuse; then nothing has been written
     write_frames(HERE / "olivine.extxyz", kept)
+    write_frames(HERE / "olivine_li.extxyz", lithium)
     write_frames(HERE / "free_cells.extxyz", free)
     write_frames(HERE / "hosts.extxyz", hosts(kept))
     if apart:
@@ -307,7 +311,8 @@ if __name__ == "__main__":
     write_frames(HERE / "verdict.extxyz", judged)
     write_manifest()
     print(
-        f"{len(kept)} frames in the set, {len(free)} free cells, kept apart: "
+        f"{len(kept)} frames in the set, {len(lithium)} in that of Li, {len(free)} free cells, "
+        "kept apart: "
         f"{dict(Counter(a.info['reason'] for a in apart)) or 'none'}"
     )
     print("by composition:", dict(sorted(Counter(a.info["x"] for a in kept).items())))

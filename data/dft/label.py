@@ -94,7 +94,7 @@ def calculator(job, atoms, txt, before=None):
     moments = np.zeros(len(atoms))
     moments[fe] = [4.0 if q == 2 else 5.0 for q in job.oxi_states]
     atoms.set_initial_magnetic_moments(moments)
-    electrons = sum({"Na": 7, "Fe": 8, "P": 5, "O": 6}[s] for s in atoms.symbols)
+    electrons = sum({"Li": 1, "Na": 7, "Fe": 8, "P": 5, "O": 6}[s] for s in atoms.symbols)
     known = before is not None and "sixth_d" in before.arrays
     vectors = (
         before.arrays["sixth_d"][fe] if known else np.tile(np.eye(5)[job.orbital], (len(fe), 1))
@@ -158,7 +158,7 @@ def labelled(job, atoms, density, **info):
     frame.set_array("sixth_d", sixth[:, 1:])
     frame.info = {
         "job": job.name,
-        "x": len(job.na) / 4,
+        "x": job.x,
         "seeded": "".join(map(str, job.oxi_states)),
         "density": density,
         **info,
@@ -356,7 +356,7 @@ def verdict(job, txt):
             None,
             {
                 "job": job.name,
-                "x": len(job.na) / 4,
+                "x": job.x,
                 "seeded": "".join(map(str, job.oxi_states)),
                 "kind": "verdict",
                 "step": 0,
@@ -367,15 +367,17 @@ def verdict(job, txt):
 
 
 def metal(job, txt):
-    """bcc Na: convergence over k-points at one lattice constant, then energy against volume on the
-    densest mesh.
+    """The bcc metal: convergence over k-points at one lattice constant, then energy against volume
+    on the densest mesh.
     """
     from ase.build import bulk
     from gpaw import GPAW, PW
 
-    points = [(k, 4.20) for k in (8, 12, 16)] + [(16, a) for a in (4.10, 4.15, 4.25, 4.30)]
+    near = {"Na": 4.20, "Li": 3.44}[job.ion]
+    beside = [round(near + step, 2) for step in (-0.10, -0.05, 0.05, 0.10)]
+    points = [(k, near) for k in (8, 12, 16)] + [(16, a) for a in beside]
     for step, (k, a) in list(enumerate(points))[len(frames_of(job.name)) :]:
-        begun, atoms = time.time(), bulk("Na", "bcc", a=a)
+        begun, atoms = time.time(), bulk(job.ion, "bcc", a=a)
         atoms.calc = GPAW(
             mode=PW(CUTOFF),
             xc="PBE",

@@ -1,9 +1,10 @@
-"""The cells of the campaign: olivine NaxFePO4, 28 atoms, Pnma, every Na arrangement and charge
-ordering.
+"""The cells of the campaign: olivine NaxFePO4 and LixFePO4, 28 atoms, Pnma, every arrangement of
+ions and charge ordering.
 
 Needs ASE, NumPy and spglib only; `label.py` holds the DFT.
 
-A tag reads x050_na01_fe23: Na on the 4a sites 0 and 1, Fe3+ on the 4c sites 2 and 3 (of four each).
+A tag reads x050_na01_fe23: Na on the 4a sites 0 and 1, Fe3+ on the 4c sites 2 and 3 (of four each);
+x050_li01_fe23 the same with Li.
 """
 
 import functools
@@ -17,22 +18,33 @@ from ase.spacegroup import crystal
 
 # End members relaxed with pretrained CHGNet 0.3.0: cell lengths (Å) and Wyckoff positions, taken
 # linear in x in between
-FEPO4, NAFEPO4 = np.array([9.971, 5.850, 4.888]), np.array([10.398, 6.437, 5.007])
+FEPO4 = np.array([9.971, 5.850, 4.888])
+FULL = {"Na": np.array([10.398, 6.437, 5.007]), "Li": np.array([10.448, 6.078, 4.760])}
 SITES_FEPO4 = {
-    "Na": (0, 0, 0),
+    "ion": (0, 0, 0),
     "Fe": (0.2734, 0.25, 0.9582),
     "P": (0.0942, 0.25, 0.4052),
     "O1": (0.1211, 0.25, 0.7123),
     "O2": (0.4438, 0.25, 0.1537),
     "O3": (0.1677, 0.0447, 0.2566),
 }
-SITES_NAFEPO4 = {
-    "Na": (0, 0, 0),
-    "Fe": (0.2855, 0.25, 0.9932),
-    "P": (0.1096, 0.25, 0.4454),
-    "O1": (0.1177, 0.25, 0.7534),
-    "O2": (0.4664, 0.25, 0.1494),
-    "O3": (0.1767, 0.0577, 0.3135),
+SITES_FULL = {
+    "Na": {
+        "ion": (0, 0, 0),
+        "Fe": (0.2855, 0.25, 0.9932),
+        "P": (0.1096, 0.25, 0.4454),
+        "O1": (0.1177, 0.25, 0.7534),
+        "O2": (0.4664, 0.25, 0.1494),
+        "O3": (0.1767, 0.0577, 0.3135),
+    },
+    "Li": {
+        "ion": (0, 0, 0),
+        "Fe": (0.2805, 0.25, 0.9753),
+        "P": (0.0935, 0.25, 0.4169),
+        "O1": (0.0977, 0.25, 0.7396),
+        "O2": (0.4552, 0.25, 0.2043),
+        "O3": (0.1633, 0.0467, 0.2812),
+    },
 }
 STARTS = Path(__file__).parent / "starts"
 # Å: Fe-O shortened around Fe3+, lengthened around Fe2+, so that the charge localises where asked
@@ -74,36 +86,42 @@ class Job:
 
     name: str
     kind: str
-    na: tuple = ()
+    ions: tuple = ()
     fe3: tuple = ()
     orbital: int = 2
     degeneracy: int = 1
+    ion: str = "Na"
 
     @property
     def tag(self):
-        return tag_of(self.na, self.fe3)
+        return tag_of(self.ions, self.fe3, self.ion)
+
+    @property
+    def x(self):
+        return len(self.ions) / 4
 
     @property
     def oxi_states(self):
         return [3 if i in self.fe3 else 2 for i in range(4)]
 
 
-def tag_of(na, fe3):
-    return f"x{25 * len(na):03d}_na{''.join(map(str, na)) or '-'}_fe{''.join(map(str, fe3)) or '-'}"
+def tag_of(ions, fe3, ion="Na"):
+    on, iron = ("".join(map(str, sites)) or "-" for sites in (ions, fe3))
+    return f"x{25 * len(ions):03d}_{ion.lower()}{on}_fe{iron}"
 
 
-def host(x):
-    """The fully sodiated cell with the lattice of composition x; atoms in order Na, Fe, P, O."""
-    lengths = FEPO4 + x * (NAFEPO4 - FEPO4)
+def host(x, ion="Na"):
+    """The filled cell with the lattice of composition x; atoms in order ion, Fe, P, O."""
+    lengths = FEPO4 + x * (FULL[ion] - FEPO4)
     sites = [
         tuple((1 - x) * np.array(a) + x * np.array(b))
-        for a, b in zip(SITES_FEPO4.values(), SITES_NAFEPO4.values())
+        for a, b in zip(SITES_FEPO4.values(), SITES_FULL[ion].values())
     ]
     atoms = crystal(
-        ["Na", "Fe", "P", "O", "O", "O"], sites, spacegroup=62, cellpar=[*lengths, 90, 90, 90]
+        [ion, "Fe", "P", "O", "O", "O"], sites, spacegroup=62, cellpar=[*lengths, 90, 90, 90]
     )
     atoms = atoms[
-        np.argsort([["Na", "Fe", "P", "O"].index(s) for s in atoms.symbols], kind="stable")
+        np.argsort([[ion, "Fe", "P", "O"].index(s) for s in atoms.symbols], kind="stable")
     ]
     atoms.info.clear()
     for name in set(atoms.arrays) - {"numbers", "positions"}:
@@ -126,23 +144,23 @@ def permutations():
     return result
 
 
-def canonical(na, fe3):
-    """The first of all (na_sites, fe3_sites) that the host's symmetry makes of this one."""
+def canonical(ions, fe3):
+    """The first of all (sites of ions, of Fe3+) that the host's symmetry makes of this one."""
     return min(
-        (tuple(sorted(int(p[i]) for i in na)), tuple(sorted(int(p[4 + i]) - 4 for i in fe3)))
+        (tuple(sorted(int(p[i]) for i in ions)), tuple(sorted(int(p[4 + i]) - 4 for i in fe3)))
         for p in permutations()
     )
 
 
 def arrangements():
-    """The symmetry-distinct (na_sites, fe3_sites) of neutral cells with their degeneracies, by
-    composition.
+    """The symmetry-distinct (sites of ions, sites of Fe3+) of neutral cells with their
+    degeneracies, by composition.
     """
     count = {}
-    for n_na in range(5):
-        for na in itertools.combinations(range(4), n_na):
-            for fe3 in itertools.combinations(range(4), 4 - n_na):
-                key = canonical(na, fe3)
+    for n_ions in range(5):
+        for ions in itertools.combinations(range(4), n_ions):
+            for fe3 in itertools.combinations(range(4), 4 - n_ions):
+                key = canonical(ions, fe3)
                 count[key] = count.get(key, 0) + 1
     return dict(sorted(count.items(), key=lambda item: (len(item[0][0]), item[0])))
 
@@ -152,15 +170,15 @@ def jobs():
     table = arrangements()
     relax = [Job(tag_of(*key), "relax", *key, degeneracy=g) for key, g in table.items()]
     of = {job.tag: job for job in relax}
-    repeat = [Job(f"{t}.repeat", "repeat", of[t].na, of[t].fe3) for t in REPEATED]
+    repeat = [Job(f"{t}.repeat", "repeat", of[t].ions, of[t].fe3) for t in REPEATED]
     orbital = [
-        Job(f"{ORBITALS_OF}.{name}", "orbital", of[ORBITALS_OF].na, of[ORBITALS_OF].fe3, i)
+        Job(f"{ORBITALS_OF}.{name}", "orbital", of[ORBITALS_OF].ions, of[ORBITALS_OF].fe3, i)
         for i, name in enumerate(D_ORBITALS)
         if i != 2
     ]
-    cell = [Job(f"{t}.cell", "cell", of[t].na, of[t].fe3) for t in FREE_CELLS]
-    back = [Job(f"{job.tag}.back", "back", job.na, job.fe3) for job in relax]
-    displaced = [Job(f"{job.tag}.displaced", "displaced", job.na, job.fe3) for job in relax]
+    cell = [Job(f"{t}.cell", "cell", of[t].ions, of[t].fe3) for t in FREE_CELLS]
+    back = [Job(f"{job.tag}.back", "back", job.ions, job.fe3) for job in relax]
+    displaced = [Job(f"{job.tag}.displaced", "displaced", job.ions, job.fe3) for job in relax]
     return [
         *relax,
         Job("na_bcc", "metal"),
@@ -170,7 +188,25 @@ def jobs():
         *back,
         *displaced,
         *verdicts(),
+        *lithium(table),
     ]
+
+
+def lithium(table):
+    """The same of LixFePO4: relaxations, bcc Li, displaced copies. FePO4 is that of the sodium
+    set.
+    """
+    keys = [key for key in table if key[0]]
+    relax = [
+        Job(tag_of(*key, "Li"), "relax", *key, degeneracy=table[key], ion="Li") for key in keys
+    ]
+    displaced = [
+        Job(f"{job.tag}.displaced", "displaced", job.ions, job.fe3, ion="Li") for job in relax
+    ]
+    # the end member and the lowest orderings of sodium first: what a hull needs
+    first = ["x100_li0123_fe-", "x050_li01_fe02", "x050_li03_fe02", "x050_li02_fe13"]
+    relax.sort(key=lambda job: first.index(job.tag) if job.tag in first else len(first))
+    return [relax[0], Job("li_bcc", "metal", ion="Li"), *relax[1:], *displaced]
 
 
 def verdicts():
@@ -180,26 +216,40 @@ def verdicts():
     found = []
     for model in VERDICT_ON:
         for path in sorted(STARTS.glob(f"*.{model}.extxyz")):
-            _, na, fe3 = path.name.split(".")[0].split("_")
-            na, fe3 = (tuple(int(c) for c in sites[2:] if c != "-") for sites in (na, fe3))
-            found.append(Job(f"{tag_of(na, fe3)}.{model}", "verdict", na, fe3))
+            _, ions, fe3 = path.name.split(".")[0].split("_")
+            ions, fe3 = (tuple(int(c) for c in sites[2:] if c != "-") for sites in (ions, fe3))
+            found.append(Job(f"{tag_of(ions, fe3)}.{model}", "verdict", ions, fe3))
     return found
 
 
 def start(job):
     """Start geometry of a relaxation: that of `starts.py` if there is one, else the host, breathing
-    around each Fe.
+    around each Fe; of a Li ordering, distorted as the relaxed Na ordering is.
 
     A repeat is rattled by 0.03 Å besides; a free cell must have been given.
     """
     given = STARTS / f"{job.name}.extxyz"
     if job.kind == "cell" and not given.exists():
         raise SystemExit(f"{job.name}: run starts.py {job.name} first; it makes the cell")
-    return read(given) if given.exists() else breathing(job)
+    if given.exists():
+        return read(given)
+    return breathing(job) if job.ion == "Na" else transferred(job)
+
+
+def transferred(job):
+    """The host of a Li ordering, distorted as DFT's relaxed cell of the same Na ordering is: its
+    cages are closed around the right irons.
+    """
+    relaxed = read(STARTS.parent / "frames" / f"{tag_of(job.ions, job.fe3)}.extxyz", -1)
+    model = undistorted(Job(job.name, job.kind, job.ions, job.fe3))
+    atoms = undistorted(job)
+    moved = relaxed.get_scaled_positions() - model.get_scaled_positions()
+    atoms.set_scaled_positions(atoms.get_scaled_positions() + moved - np.round(moved))
+    return atoms
 
 
 def breathing(job):
-    atoms = host(len(job.na) / 4)
+    atoms = host(job.x, job.ion)
     fe, p, o = (np.flatnonzero(atoms.symbols == s) for s in ("Fe", "P", "O"))
     move = np.zeros((len(atoms), 3))
     for i, q in zip(fe, job.oxi_states):
@@ -215,16 +265,16 @@ def breathing(job):
                 move[j] -= (move[j] @ v) * v / d**2
     if 0 < len(job.fe3) < 4:
         atoms.positions += move
-    del atoms[[i for i in range(4) if i not in job.na]]
+    del atoms[[i for i in range(4) if i not in job.ions]]
     if job.kind == "repeat":
         atoms.rattle(0.03, seed=1)
     return atoms
 
 
 def undistorted(job):
-    """The host without the Na that is not there: only the labels tell one Fe from another."""
-    atoms = host(len(job.na) / 4)
-    del atoms[[i for i in range(4) if i not in job.na]]
+    """The host without the ions that are not there: only the labels tell one Fe from another."""
+    atoms = host(job.x, job.ion)
+    del atoms[[i for i in range(4) if i not in job.ions]]
     return atoms
 
 
