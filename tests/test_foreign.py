@@ -123,14 +123,25 @@ CALLS = {
 }
 
 
-@pytest.mark.parametrize("model", ["chgnet", None, EMT, [EMT()], 3, Atoms("Cu")], ids=repr)
+NO_MODEL = {
+    "name": "chgnet",
+    "none": None,
+    "class": EMT,
+    "list": [EMT()],
+    "3": 3,
+    "Cu": Atoms("Cu"),
+}
+NO_MODELS = {"bare": EMT(), "list": [EMT()], "empty": {}, "3": {3: EMT()}, "": {"": EMT()}}
+
+
+@pytest.mark.parametrize("model", NO_MODEL.values(), ids=NO_MODEL)
 @pytest.mark.parametrize("call", CALLS)
 def test_what_is_no_model_is_told(call, model):
     with pytest.raises(mk.InputError, match="takes a model, such as mk.load_model"):
         CALLS[call](model)
 
 
-@pytest.mark.parametrize("models", [EMT(), [EMT()], {}, {3: EMT()}, {"": EMT()}, None], ids=repr)
+@pytest.mark.parametrize("models", [*NO_MODELS.values(), None], ids=[*NO_MODELS, "none"])
 def test_models_want_names(models):
     with pytest.raises(mk.InputError, match="by name|name of a model is a text"):
         mk.predict([bulk("Cu")], models)

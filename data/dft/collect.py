@@ -53,7 +53,7 @@ def sites_of_ions(atoms, x, ion):
     return tuple(sorted(np.abs(distance - np.round(distance)).sum(-1).argmin(axis=1).tolist()))
 
 
-def labelled(atoms, splits, table, ion):
+def labelled(atoms, splits, table, ion="Na"):
     """The frame with oxidation states, names and split; and whether its moments are clear."""
     found = infer_oxidation_states(atoms)
     atoms.set_array("oxi_states", found.states)
