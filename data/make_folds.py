@@ -1,0 +1,127 @@
+#!/usr/bin/env python
+"""Every ordering held out once: six models, one protocol, the same folds: `make folds`.
+
+    make_folds.py run [RUNS]   trainings that data/models/folds does not have yet (hours; resumable)
+    make_folds.py table        docs/results.md, from what is there
+
+Two kinds of folds. By *arrangement*: all orderings of one arrangement of ions leave together (five
+folds, the hard test). By *ordering*: every ordering leaves once, others of its arrangement stay
+(four folds, the kind of the shipped split). RUNS are patterns such as 'arrangement*_mace_*'.
+Weights are not kept, predictions are. Training in flight lies in data/checkpoints/folds.
+"""
+
+import fnmatch
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import mlipkit as mk
+from mlipkit.analysis.errors import bootstrap, frame_errors, order_scores
+from mlipkit.files import write_atomically
+from mlipkit.frames.labels import along_relaxations, well_converged
+from mlipkit.models.training import train
+from mlipkit.orderings.names import arrangement
+from mlipkit.relaxation.geometries import geometry_table, with_predictions
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE / "dft")]
+from make_models import FINE_TUNING, FMAX, PRETRAINING, markdown, nudged_starts, pretrained_network
+from make_models import rows as predicted
+from make_models import write_results
+
+FOLDS = HERE / "models" / "folds"
+MODELS = [(name, aware) for name in ("cpainn", "mace", "chgnet") for aware in (True, False)]
+KINDS = {"arrangement": 5, "ordering": 4}
+
+
+def held_out(orderings):
+    """{kind: the orderings that each fold holds out}, of those that share their arrangement."""
+    groups = {}
+    for ordering in sorted(orderings):
+        groups.setdefault(arrangement(ordering), []).append(ordering)
+    groups = [group for group in groups.values() if len(group) > 1]
+    # dealt out in turn, so no fold has two of an arrangement (none has more orderings than folds)
+    dealt, n = sum(groups, []), KINDS["ordering"]
+    return {"arrangement": groups, "ordering": [dealt[k::n] for k in range(n)]}
+
+
+def with_splits(frames, kind, folds, k):
+    """Copies of the frames: test, what fold `k` holds out; validation, the first ordering of each
+    of the next two folds (by arrangement), or the first two of the next (by ordering).
+    """
+    following = [folds[(k + i) % len(folds)] for i in (1, 2)]
+    by_arrangement = kind == "arrangement"
+    apart = {group[0] for group in following} if by_arrangement else set(following[0][:2])
+    found = []
+    for atoms in frames:
+        copy = atoms.copy()
+        copy.calc, ordering = atoms.calc, atoms.info["ordering"]
+        copy.info["split"] = (
+            "test" if ordering in folds[k] else "validation" if ordering in apart else "train"
+        )
+        found.append(copy)
+    return found
+
+
+def runs():
+    """(name, kind, fold, architecture, aware) of all trainings."""
+    for name, aware in MODELS:
+        for kind, n in KINDS.items():
+            for k in range(n):
+                model = f"{name}_{'aware' if aware else 'blind'}"
+                yield f"{kind}{k}_{model}", kind, k, name, aware
+
+
+def run(title, kind, k, name, aware, frames):
+    """Train without a fold and write what the model says of it."""
+    path = FOLDS / f"{title}.csv"
+    if path.exists():
+        return
+    ends = mk.end_points(frames)
+    folds = held_out({a.info["ordering"] for a in ends})[kind]
+    split = with_splits(frames, kind, folds, k)
+    potential, history = train(
+        name,
+        split,
+        aware,
+        seed=0,
+        **FINE_TUNING[name],
+        start=pretrained_network(name, aware) if name in PRETRAINING else None,
+        folder=HERE / "checkpoints" / "folds" / title,
+    )
+    test = [a for a in well_converged(split) if a.info["split"] == "test"]
+    parts = [predicted(title, potential, test).assign(geometry="frame")]
+    # an ordering is compared with the others of its arrangement, a formation energy with the ends
+    touched = {arrangement(ordering) for ordering in folds[k]}
+    asked = [i for i, a in enumerate(ends) if arrangement(a.info["ordering"]) in touched]
+    asked += [i for i, a in enumerate(ends) if a.info["x"] in (0, 1)]
+    hosts, starts = nudged_starts(ends)
+    host = next(a for a in ends if a.info["x"] == 1)
+    relaxed = mk.relax_many(
+        [starts[i] for i in asked], potential, processes=1, fmax=FMAX, steps=150, optimizer="FIRE"
+    )
+    of = [ends[i] for i in asked]
+    places = {
+        "dft": with_predictions(of, potential),
+        "host": with_predictions([hosts[i] for i in asked], potential),
+        "relaxed": [r.atoms for r in relaxed],
+    }
+    for geometry, structures in places.items():
+        table = geometry_table(of, structures, host).drop(columns="clear")
+        parts.append(table.assign(geometry=geometry))
+    table = pd.concat(parts).drop(columns="model").round(5)
+    best = min(history, key=lambda h: h["validation"])["epoch"]
+    FOLDS.mkdir(exist_ok=True)
+    write_atomically(path, table.assign(best_epoch=best).to_csv(index=False))
+    print(title, "best epoch", best, flush=True)
+
+
+if __name__ == "__main__":
+    stage, *patterns = sys.argv[1:] or ["run"]
+    if stage == "run":
+        frames = mk.load_dft()
+        for title, *how in runs():
+            if any(fnmatch.fnmatch(title, p) for p in patterns or ["*"]):
+                run(title, *how, frames)
