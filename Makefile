@@ -47,7 +47,7 @@ phases: .venv/ready
 
 sample: .venv/ready
 	@set -f
-	nice -n 19 $(BIN)/python data/make_phases.py sample $(PHASES)
+	CORES=$(CORES) nice -n 19 $(BIN)/python data/make_phases.py sample $(PHASES)
 
 results: .venv/ready
 	@$(BIN)/python data/make_results.py

@@ -11,6 +11,7 @@ docs/phases.md. Relaxations in flight lie in data/checkpoints/phases.
 """
 
 import fnmatch
+import os
 import sys
 from pathlib import Path
 
@@ -47,7 +48,8 @@ def sample(run):
     name, aware, cell = RUNS[run]
     ends = mk.end_points(mk.load_dft())
     model = mk.load_model(name, charge_aware=aware)
-    how = {"folder": HERE / "checkpoints" / "phases" / run, "processes": 1, "steps": 200}
+    cores = int(os.environ.get("CORES", "1"))
+    how = {"folder": HERE / "checkpoints" / "phases" / run, "processes": cores, "steps": 200}
     path = PHASES / f"{run}.json"
     drawn = mk.sample_configurations(
         mk.find_host(ends),

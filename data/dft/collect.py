@@ -303,7 +303,8 @@ if __name__ == "__main__":
     apart += [atoms for atoms in apart_li if "Li" in atoms.symbols]
     judged = verdicts()  # may refuse; then nothing has been written
     write_frames(HERE / "olivine.extxyz", kept)
-    write_frames(HERE / "olivine_li.extxyz", lithium)
+    if any("Li" in atoms.symbols for atoms in lithium):
+        write_frames(HERE / "olivine_li.extxyz", lithium)
     write_frames(HERE / "free_cells.extxyz", free)
     write_frames(HERE / "hosts.extxyz", hosts(kept))
     if apart:
