@@ -127,6 +127,42 @@ def chromium_path():
     )
 
 
+# nothing on the page has moved for ten frames, no structure is loading, the kernel is idle
+STILL = """() => new Promise((done, failed) => {
+    const seen = [], began = performance.now();
+    const look = () => {
+        const stage = window.nglStage, loading = stage ? stage.tasks.count : 0;
+        const session = window.jupyterapp?.shell.currentWidget?.sessionContext?.session;
+        const busy = session?.kernel?.status === 'busy';
+        const boxes = [...document.querySelectorAll('canvas, .js-plotly-plot')].map(e => {
+            const r = e.getBoundingClientRect();
+            return [r.left, r.top, r.width, r.height];
+        });
+        seen.push(JSON.stringify([boxes, loading, busy]));
+        const last = seen.slice(-10);
+        const still = last.length === 10 && last.every(s => s === last[0]);
+        if (still && !loading && !busy) done();
+        else if (performance.now() > began + 90000)
+            failed(new Error(`still moving after 90 s: ${last.slice(-2)}, ${busy}, ${loading}`));
+        else requestAnimationFrame(look);
+    };
+    look();
+})"""
+
+
+def still(page):
+    """Wait until nothing on the page moves any more."""
+    page.evaluate(STILL)
+
+
+def eventually(page, check, seconds=60):
+    """What `check` says once it is true; asked again and again, and the last time what it is."""
+    end = time.monotonic() + seconds
+    while not (said := check()) and time.monotonic() < end:
+        page.wait_for_timeout(50)
+    return said
+
+
 class Notebook:
     """A notebook open in JupyterLab in a page of headless Chromium."""
 

@@ -7,8 +7,8 @@ import re
 
 import pytest
 from compounds import frames_of, magnetite, olivine
-from lab import ROOT, SCREENSHOTS, voila
-from test_browser import click_button, open_explorer, pixels, share_of
+from lab import ROOT, SCREENSHOTS, eventually, still, voila
+from test_browser import click_button, drawn, open_explorer, pixels, share_of
 
 import mlipkit as mk
 from mlipkit.pictures.plots import VALENCE
@@ -16,35 +16,17 @@ from mlipkit.pictures.plots import VALENCE
 pytestmark = pytest.mark.browser
 
 
-STILL = """() => new Promise(done => {
-    const stage = window.nglStage, seen = [];
-    const look = () => {
-        const boxes = [...document.querySelectorAll('canvas, .js-plotly-plot')].map(e => {
-            const r = e.getBoundingClientRect();
-            return [r.left, r.top, r.width, r.height];
-        });
-        seen.push(JSON.stringify([boxes, stage ? stage.tasks.count : 0]));
-        const last = seen.slice(-10);
-        const still = last.length === 10 && last.every(s => s === last[0]);
-        if (still && !(stage && stage.tasks.count)) done();
-        else requestAnimationFrame(look);
-    };
-    look();
-})"""
-
-
 def click_at(page, where, argument=None):
     """Click at the point that the JavaScript `where` gives, once nothing moves any more: a line of
     words that grows pushes a picture away from under the mouse.
     """
-    page.evaluate(STILL)
+    still(page)
     page.mouse.move(*page.evaluate(where, argument))
-    page.wait_for_timeout(500)
-    page.evaluate(STILL)
+    still(page)  # what the mouse is over is told in words, and they may need a line more
     x, y = page.evaluate(where, argument)
     page.mouse.move(x, y)
+    still(page)
     page.mouse.click(x, y)
-    page.wait_for_timeout(2000)
 
 
 def click_point(page, app, trace, point):
@@ -92,7 +74,7 @@ def test_clicks_swap_charges_and_a_click_on_a_level_chooses(open_notebook):
         "window.nglStage && window.nglStage.getComponentsByName('octahedra').list.length === 1"
     )
     page.wait_for_selector(".mlipkit-explorer [aria-pressed=true]:has-text('swaps (two)')")
-    page.wait_for_timeout(1500)
+    assert notebook.python("print(app.click.value)") == "swap"
     ends = {a.info["ordering"]: a for a in mk.end_points(mk.load_dft())}
     states = ends["x050_na01_fe02"].arrays["oxi_states"]
     # these two are in front of what else is there; the octahedra around must not hide them
@@ -131,13 +113,14 @@ def test_clicks_swap_charges_and_a_click_on_a_level_chooses(open_notebook):
     assert notebook.python("print(app.state.flips)") == "()"
 
     click_point(page, ".mlipkit-explorer", "t.xaxis === 'x2'", "t.text[k] === 'x050_na01_fe03'")
-    assert notebook.python(
-        "print(app.state.ordering)"
-    ) == "x050_na01_fe03" and "x050_na01_fe03" in page.inner_text(".mlipkit-explorer")
+    chosen = lambda: notebook.python("print(app.state.ordering)")
+    assert eventually(page, lambda: chosen() == "x050_na01_fe03"), chosen()
+    assert "x050_na01_fe03" in page.inner_text(".mlipkit-explorer")
     # a point that no other is near: blind models put the two orderings of x = 0.25 on top of each
     # other
     click_point(page, ".mlipkit-explorer", "t.xaxis === 'x'", "t.text[k] === 'x050_na02_fe01'")
-    assert notebook.python("print(app.state.ordering)") == "x050_na02_fe01"
+    assert eventually(page, lambda: chosen() == "x050_na02_fe01"), chosen()
+    still(page)
     explorer.screenshot(path=str(SCREENSHOTS / "explorer_ladder.png"))
     assert notebook.errors() == [] and notebook.console == []
 
@@ -147,19 +130,23 @@ def test_a_relaxation_plays_and_the_timeline_answers(open_notebook):
     page = notebook.page
     notebook.run()
     player = page.wait_for_selector(".mlipkit-player")
-    page.wait_for_timeout(4000)
+    canvas = page.wait_for_selector(".mlipkit-player canvas")
+    assert eventually(page, lambda: drawn(pixels(canvas)))
+    still(page)
     step = lambda: int(notebook.python("print(player.state.step)"))
     page.click(".mlipkit-player .widget-play button:visible >> nth=0")
     page.wait_for_function(
         "document.querySelector('.mlipkit-player').innerText.includes('step 25 of 25')",
         timeout=60_000,
     )
-    page.wait_for_timeout(2500)
-    assert step() == 25
+    assert eventually(page, lambda: step() == 25)
     page.mouse.move(5, 5)
+    still(page)
     last = pixels(page.query_selector(".mlipkit-player canvas"))
     click_point(page, ".mlipkit-player", "t.name === 'Fe 3'", "k === 7")
-    assert step() == 7
+    assert eventually(page, lambda: step() == 7)
+    page.wait_for_selector(".mlipkit-player :text('step 7 of 25')")
+    still(page)
     line = page.evaluate(
         "() => document.querySelector('.mlipkit-player .js-plotly-plot').layout.shapes[0].x0"
     )
@@ -190,7 +177,9 @@ def test_the_explorer_is_served_as_a_page(browser, tmp_path):
             "document.querySelector('.mlipkit-explorer .js-plotly-plot')?.data?.length > 0",
             timeout=60_000,
         )
-        page.wait_for_timeout(4000)
+        canvas = page.query_selector(".mlipkit-explorer canvas")
+        assert eventually(page, lambda: drawn(pixels(canvas)))
+        still(page)
         assert not page.query_selector_all(
             ".jupyter-widgets-error-widget"
         ) and "Traceback" not in page.inner_text("body")
@@ -200,8 +189,8 @@ def test_the_explorer_is_served_as_a_page(browser, tmp_path):
         shown = "() => document.querySelector('.mlipkit-explorer .js-plotly-plot').data.filter(t => t.visible !== false && t.name).map(t => t.name)"
         assert set(page.evaluate(shown)) == {"DFT", "CHGNet, charge-blind"}
         page.click(".mlipkit-explorer button:has-text('charge-aware')")
-        page.wait_for_timeout(2500)
-        assert set(page.evaluate(shown)) == {"DFT", "CHGNet, charge-aware"}
+        aware = {"DFT", "CHGNet, charge-aware"}
+        assert eventually(page, lambda: set(page.evaluate(shown)) == aware)
         page.close()
 
 
@@ -245,8 +234,10 @@ def test_the_explorer_of_own_frames(open_notebook, lab_folder, name, host, compo
     page.wait_for_selector(".mlipkit-explorer canvas")
     plot = "document.querySelector('.mlipkit-explorer .js-plotly-plot')"
     page.wait_for_function(f"{plot}?.data?.length > 0")
-    page.wait_for_timeout(3000)
-    image = pixels(page.query_selector(".mlipkit-explorer canvas"))
+    canvas = page.query_selector(".mlipkit-explorer canvas")
+    assert eventually(page, lambda: drawn(pixels(canvas)))
+    still(page)
+    image = pixels(canvas)
     assert share_of(image, VALENCE[2]) > 0.002 and share_of(image, VALENCE[3]) > 0.002
     # the mouse over an atom says what it is
     notebook.python("app.structure._execute_js_code('window.nglStage = this.stage', keep=False)")
@@ -274,7 +265,8 @@ def test_the_explorer_of_own_frames(open_notebook, lab_folder, name, host, compo
     for atom in (first, second):
         page.focus(f".mlipkit-ions tr[data-atom='{atom}']")
         page.keyboard.press("Enter")
-        page.wait_for_timeout(1000)
+        still(page)
+    eventually(page, lambda: len(eval(notebook.python("print(app.state.flips)"))) == 2)
     flips = dict(eval(notebook.python("print(app.state.flips)")))
     assert set(flips) == {int(first), int(second)}
     assert notebook.python("print(app.state.imbalance)") == "0"
@@ -289,8 +281,8 @@ def test_the_explorer_of_own_frames(open_notebook, lab_folder, name, host, compo
         "t.mode.includes('text')",
         f"t.text[k] === '{other}' && t.y[k] !== null",
     )
-    here = notebook.python("print(app.state.ordering, [v for _, v in app.here.options])")
-    assert other in here
+    where = "print(app.state.ordering, [v for _, v in app.here.options])"
+    assert eventually(page, lambda: other in notebook.python(where))
     assert (notebook.python("print('hull' in app.axes)") == "True") == bool(compound.mobile)
     bar = page.evaluate(
         "[...document.querySelectorAll('.mlipkit-explorer .modebar-btn')].map(b => b.dataset.title)"
@@ -330,7 +322,7 @@ def test_the_explorer_of_own_frames(open_notebook, lab_folder, name, host, compo
                 return s.right <= r.right + 1 && s.width > 0.5 * r.width && r.right <= innerWidth }}"""
             page.wait_for_function(fits)
             page.evaluate("document.querySelector('.mlipkit-explorer').scrollIntoView()")
-            page.wait_for_timeout(800)
+            still(page)
             page.screenshot(path=str(SCREENSHOTS / f"{name}_{theme}_{width}.png"))
         paper = page.evaluate(
             "getComputedStyle(document.querySelector('.mlipkit-explorer canvas')).backgroundColor"
@@ -343,7 +335,7 @@ def test_the_explorer_of_own_frames(open_notebook, lab_folder, name, host, compo
     # a toggle and the hull on one screen at 1100 x 750
     page.set_viewport_size({"width": 1100, "height": 750})
     page.evaluate("document.querySelector('.mlipkit-explorer').scrollIntoView()")
-    page.wait_for_timeout(1000)
+    still(page)
     seen = page.evaluate(
         f"""[document.querySelector('.mlipkit-explorer [aria-pressed=true]'), {plot}]
             .map(e => e.getBoundingClientRect()).every(r => r.top >= 0 && r.bottom <= innerHeight)"""

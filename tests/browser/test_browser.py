@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 import pytest
-from lab import PEAK, ROOT
+from lab import PEAK, ROOT, eventually, still
 from PIL import Image
 
 import mlipkit as mk
@@ -33,6 +33,11 @@ def share_of(image, colour, tolerance=70):
     return ((cosine > 0.97) & (norm > tolerance)).mean()
 
 
+def drawn(image):
+    """Whether a canvas is not blank."""
+    return (image < 245).any(axis=-1).mean() > 0.02 and image.std() > 10
+
+
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_notebook_runs_and_shows(open_notebook, name):
     notebook = open_notebook(name)
@@ -41,19 +46,25 @@ def test_notebook_runs_and_shows(open_notebook, name):
     # pytest -s shows it
     print(f"{name}: {seconds:.0f} s, peak memory {peak / 1e6:.2f} GB")
     assert seconds < 120 and peak < 1.5e6
-    notebook.page.wait_for_timeout(3000)
-    assert notebook.errors() == []
-    canvases = notebook.page.query_selector_all(".jp-OutputArea canvas")
-    views = [c for c in canvases if (c.bounding_box() or {}).get("height", 0) > 100]
     text = (ROOT / "notebooks" / name).read_text()
     calls = "mk.show(", "mk.explore(", "mk.upload(", "mk.play(", "mk.study("
     calls = *calls, "mk.explore_temperature("
-    assert len(views) == sum(text.count(call) for call in calls), "one 3D canvas per view"
+    expected = sum(text.count(call) for call in calls)
+
+    def shown():
+        canvases = notebook.page.query_selector_all(".jp-OutputArea canvas")
+        return [c for c in canvases if (c.bounding_box() or {}).get("height", 0) > 100]
+
+    eventually(notebook.page, lambda: len(shown()) == expected)
+    still(notebook.page)
+    assert notebook.errors() == []
+    views = shown()
+    assert len(views) == expected, "one 3D canvas per view"
     for view in views:
         view.scroll_into_view_if_needed()
-        notebook.page.wait_for_timeout(1500)
+        assert eventually(notebook.page, lambda view=view: drawn(pixels(view))), "a blank canvas"
+        still(notebook.page)
         image = pixels(view)
-        assert (image < 245).any(axis=-1).mean() > 0.02 and image.std() > 10, "a blank canvas"
         # grey where a model's moments tell no state
         unclear = view.evaluate(
             "c => (c.closest('.mlipkit-explorer')?.innerText || '').includes(', unclear')"
@@ -70,7 +81,7 @@ def test_notebook_runs_and_shows(open_notebook, name):
         box = area.bounding_box()
         if box and box["height"] > 200:
             area.scroll_into_view_if_needed()
-            notebook.page.wait_for_timeout(800)
+            still(notebook.page)
             notebook.shot(f"{name.split('.')[0]}_{k:02d}")
 
 
@@ -82,7 +93,13 @@ def open_explorer(open_notebook):
     notebook.run()
     explorer = page.wait_for_selector(".mlipkit-explorer")
     explorer.scroll_into_view_if_needed()
-    page.wait_for_timeout(4000)
+    page.wait_for_function(
+        "document.querySelector('.mlipkit-explorer .js-plotly-plot')?.data?.length > 0"
+    )
+    canvas = page.wait_for_selector(".mlipkit-explorer canvas")
+    assert eventually(page, lambda: drawn(pixels(canvas)))
+    explorer.scroll_into_view_if_needed()
+    still(page)
     return notebook, page, explorer
 
 
@@ -112,25 +129,27 @@ def test_explorer_answers_to_clicks(open_notebook):
                 ["aware", "blind"][k % 2],
             )
         )
-        page.wait_for_timeout(700)
+        still(page)
     print(
         f"toggle to redrawn plots: median {np.median(times):.0f} ms, of {[round(t) for t in times]}"
     )
     assert page.evaluate(TRACES) == [["DFT"] * 2 + ["CHGNet, charge-blind"] * 4]
     click_button(notebook, "charge-aware")
-    page.wait_for_timeout(1500)
-    assert page.evaluate(TRACES) == [["DFT"] * 2 + ["CHGNet, charge-aware"] * 4]
+    aware = [["DFT"] * 2 + ["CHGNet, charge-aware"] * 4]
+    assert eventually(page, lambda: page.evaluate(TRACES) == aware)
     page.select_option(
         ".mlipkit-explorer .widget-dropdown:has-text('architecture') select", label="MACE"
     )
-    page.wait_for_timeout(1500)
-    assert page.evaluate(TRACES) == [["DFT"] * 2 + ["MACE, charge-aware"] * 4]
+    mace = [["DFT"] * 2 + ["MACE, charge-aware"] * 4]
+    assert eventually(page, lambda: page.evaluate(TRACES) == mace)
 
     # a click on each Fe reaches Python with its ASE index
     notebook.python("app.structure._execute_js_code('window.nglStage = this.stage')")
     page.wait_for_function("window.nglStage")
     atoms = next(a for a in mk.end_points(mk.load_dft()) if a.info["ordering"] == "x050_na01_fe02")
-    right = 0
+    ask = "print((app.structure.picked.get('atom1') or {}).get('index'))"
+    right, picked = 0, "None"
+    still(page)
     for i in np.flatnonzero(atoms.symbols == "Fe"):
         x, y = page.evaluate(
             """(i) => { const s = window.nglStage, a = s.compList[0].structure.getAtomProxy(i);
@@ -139,13 +158,15 @@ def test_explorer_answers_to_clicks(open_notebook):
             int(i),
         )
         page.mouse.move(x, y)
-        page.wait_for_timeout(300)
+        still(page)
         page.mouse.click(x, y)
-        page.wait_for_timeout(1200)
-        picked = notebook.python("print((app.structure.picked.get('atom1') or {}).get('index'))")
+        # an atom in front of it answers in its place
+        before = picked
+        eventually(page, lambda b=before: notebook.python(ask) != b, seconds=20)
+        picked = notebook.python(ask)
         right += picked == str(i)
         if picked == str(i):
-            assert f"picked atom {i}" in page.inner_text(".mlipkit-explorer")
+            page.wait_for_selector(f".mlipkit-explorer :text('picked atom {i}')")
     assert right >= 3, "an atom in front may hide one Fe, no more"
 
     # a click on a point of the hull shows its structure (at x = 0 all models are at 0, so no other
@@ -154,11 +175,12 @@ def test_explorer_answers_to_clicks(open_notebook):
         const k = t.text.findIndex(n => n === 'x000_na-_fe0123'), a = g._fullLayout.xaxis, b = g._fullLayout.yaxis, r = g.getBoundingClientRect();
         return [r.left + a._offset + a.d2p(t.x[k]), r.top + b._offset + b.d2p(t.y[k])] }""")
     page.mouse.move(*target)
-    page.wait_for_timeout(500)
+    page.wait_for_selector(".mlipkit-explorer .hovertext")
     page.mouse.click(*target)
-    page.wait_for_timeout(2500)
-    assert notebook.python("print(app.state.ordering, app.state.x)") == "x000_na-_fe0123 0.0"
+    chosen = lambda: notebook.python("print(app.state.ordering, app.state.x)")
+    assert eventually(page, lambda: chosen() == "x000_na-_fe0123 0.0"), chosen()
     assert "x000_na-_fe0123" in page.inner_text(".mlipkit-explorer")
+    still(page)
     assert notebook.errors() == [] and notebook.console == []
     explorer.screenshot(path=str(ROOT / "screenshots" / "explorer_x000.png"))
 
@@ -195,16 +217,13 @@ def test_the_toggle_shows_the_papers_result(open_notebook):
         page.wait_for_function(
             f"window.nglStage.getComponentsByName('marks').list.length === {int(kind == 'blind')}"
         )
-        page.wait_for_timeout(1500)
-        drawn, levels = (
-            page.evaluate(DRAWN),
-            rows[rows["ordering"].str.startswith("x050_na01")]["energy"],
-        )
-        assert drawn["series"] == f"CHGNet, charge-{kind}" and drawn["window"] == pytest.approx(
-            250 * np.ptp(levels), abs=0.01
-        )
+        still(page)
+        seen = page.evaluate(DRAWN)
+        levels = rows[rows["ordering"].str.startswith("x050_na01")]["energy"]
+        assert seen["series"] == f"CHGNet, charge-{kind}"
+        assert seen["window"] == pytest.approx(250 * np.ptp(levels), abs=0.01)
         hull = mk.hull(ends, rows["energy"].tolist())
-        assert drawn["vertices"] == sorted(set(hull[hull["on_hull"]]["x"]))
+        assert seen["vertices"] == sorted(set(hull[hull["on_hull"]]["x"]))
         became = [
             n for n in ("asked 3+, became 2+", "asked 2+, became 3+") if n in explorer.inner_text()
         ]
@@ -232,7 +251,8 @@ def test_the_toggle_shows_the_papers_result(open_notebook):
         f".mlipkit-steps').innerText.trim().endsWith('{last}')",
         timeout=60_000,
     )
-    assert notebook.python("print(app.state.step)") == "None"
+    # the page plays ahead of the kernel
+    assert eventually(page, lambda: notebook.python("print(app.state.step)") == "None")
     assert notebook.errors() == [] and notebook.console == []
 
 
@@ -244,6 +264,19 @@ IN_BROWSER = """() => { const g = document.querySelector('.mlipkit-explorer .js-
 IN_PYTHON = """import json
 print(json.dumps({"visible": [t.visible is not False for t in app.figure.data], "range": [float(v) for v in app.figure.layout.yaxis.range],
                   "rings": [[float(s.xanchor), float(s.yanchor)] for s in app.figure.layout.shapes]}))"""
+
+
+def differences(notebook):
+    """What the browser shows otherwise than Python has it."""
+    there, here = notebook.page.evaluate(IN_BROWSER), json.loads(notebook.python(IN_PYTHON))
+    same = {
+        "visible": there["visible"] == there["full"] == here["visible"],
+        "drawn": set(there["drawn"]) == set(np.flatnonzero(here["visible"])),
+        "rings": there["rings"] == [pytest.approx(ring) for ring in here["rings"]],
+        "rings drawn": there["ring_count"] == len(here["rings"]),
+        "range": there["range"] == pytest.approx(here["range"]),
+    }
+    return {name: (there, here) for name, right in same.items() if not right}
 
 
 def test_fast_clicks_leave_nothing_behind(open_notebook):
@@ -275,17 +308,10 @@ def test_fast_clicks_leave_nothing_behind(open_notebook):
         page.wait_for_function(
             "window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'"
         )
-        for _ in range(10):  # on a busy machine the browser lags behind
-            page.wait_for_timeout(2000)
-            there, here = page.evaluate(IN_BROWSER), json.loads(notebook.python(IN_PYTHON))
-            if there["visible"] == here["visible"] and there["ring_count"] == len(here["rings"]):
-                break
-        assert there["visible"] == there["full"] == here["visible"], burst
-        assert set(there["drawn"]) == set(np.flatnonzero(here["visible"])), burst
-        assert np.array(there["rings"]) == pytest.approx(np.array(here["rings"])) and there[
-            "ring_count"
-        ] == len(here["rings"]), burst
-        assert there["range"] == pytest.approx(here["range"]), burst
+        # on a busy machine the browser lags behind
+        eventually(page, lambda: not differences(notebook))
+        still(page)
+        assert not (found := differences(notebook)), (burst, found)
     assert notebook.errors() == [] and notebook.console == []
 
 
@@ -301,9 +327,10 @@ def test_threshold_slider_moves_the_line(open_notebook):
     handle.focus()
     for _ in range(20):
         notebook.page.keyboard.press("ArrowLeft")
-    notebook.page.wait_for_timeout(2500)
+    still(notebook.page)
     moved = notebook.page.evaluate(line)
-    assert moved < 4 and f"{moved:.2f} µB" in app.inner_text() and app.inner_text() != before
+    assert eventually(notebook.page, lambda: f"{moved:.2f} µB" in app.inner_text())
+    assert moved < 4 and app.inner_text() != before
     assert notebook.errors() == [] and notebook.console == []
     app.screenshot(path=str(ROOT / "screenshots" / "threshold.png"))
 
@@ -316,12 +343,8 @@ def test_drop_down_of_architectures_changes_the_figure(open_notebook):
     shown = "() => [...new Set(document.querySelector('.mlipkit-by-architecture .js-plotly-plot').data.filter(t => t.visible).map(t => t.name))]"
     for label in ("CHGNet", "MACE", "cPaiNN"):
         notebook.page.select_option(".mlipkit-by-architecture select", label=label)
-        notebook.page.wait_for_timeout(1500)
-        assert notebook.page.evaluate(shown) == [
-            "DFT",
-            f"{label}, charge-blind",
-            f"{label}, charge-aware",
-        ]
+        expected = ["DFT", f"{label}, charge-blind", f"{label}, charge-aware"]
+        assert eventually(notebook.page, lambda e=expected: notebook.page.evaluate(shown) == e)
     assert notebook.errors() == [] and notebook.console == []
 
 
@@ -341,15 +364,15 @@ def test_a_file_dropped_in_is_read_and_shown(open_notebook, tmp_path):
         with page.expect_file_chooser() as chooser:
             app.query_selector("button").click()
         chooser.value.set_files(str(tmp_path / name))
-        page.wait_for_timeout(4000)
-        assert says in app.inner_text(), app.inner_text()
+        told = lambda says=says: says in app.inner_text()
+        assert eventually(page, told), app.inner_text()
         if name == "OUTCAR":
-            canvas = app.query_selector("canvas")
+            canvas = page.wait_for_selector(".mlipkit-upload canvas")
             canvas.scroll_into_view_if_needed()
-            page.wait_for_timeout(1500)
+            assert eventually(page, lambda c=canvas: drawn(pixels(c)))
+            still(page)
             image = pixels(canvas)
             assert share_of(image, VALENCE[2]) > 0.002 and share_of(image, VALENCE[3]) > 0.002
             app.screenshot(path=str(ROOT / "screenshots" / "upload.png"))
-    assert (
-        app.query_selector("canvas") is None and notebook.errors() == [] and notebook.console == []
-    )
+    page.wait_for_function("!document.querySelector('.mlipkit-upload canvas')")
+    assert notebook.errors() == [] and notebook.console == []

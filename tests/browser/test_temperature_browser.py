@@ -5,8 +5,7 @@ import json
 import nbformat
 import numpy as np
 import pytest
-from lab import SCREENSHOTS
-from test_apps_browser import STILL
+from lab import SCREENSHOTS, still
 from test_browser import pixels, share_of
 
 import mlipkit as mk
@@ -41,7 +40,7 @@ def app(open_notebook, lab_folder):
     page.wait_for_function(f"{PLOT}?.data?.length > 0 && {LINE} === 600")
     opened.python("app.structure._execute_js_code('window.nglStage = this.stage', keep=False)")
     page.wait_for_function("window.nglStage?.compList.some(c => c.structure)")
-    page.evaluate(STILL)
+    still(page)
     return opened, page
 
 
@@ -100,13 +99,13 @@ def test_slider_switch_and_clicks(app):
     press(page, "as a charge-blind potential sees it")
     page.wait_for_selector(".mlipkit-temperature :text('one energy for each arrangement')")
     wait_for_tangents(tangents(diagrams["charge-blind"], 900))
-    page.evaluate(STILL)
+    still(page)
     image = pixels(page.query_selector(".mlipkit-temperature canvas"))
     # it knows no states; and sodium is there
     assert share_of(image, VALENCE[2]) < 0.002 and image.std() > 10
     press(page, "with electrons")
     wait_for_tangents(tangents(aware, 900))
-    page.evaluate(STILL)
+    still(page)
     image = pixels(page.query_selector(".mlipkit-temperature canvas"))
     assert share_of(image, VALENCE[2]) > 0.002 and share_of(image, VALENCE[3]) > 0.002
     # a click into the phase diagram: that temperature, and the cell kept nearest to that x
@@ -128,7 +127,7 @@ def test_slider_switch_and_clicks(app):
     # the second slider: to the last composition, without an electron gone
     page.locator(".mlipkit-temperature .noUi-handle").nth(1).press("End")
     wait_for_atoms(page, aware.n_units)
-    page.evaluate(STILL)
+    still(page)
     image = pixels(page.query_selector(".mlipkit-temperature canvas"))
     assert share_of(image, VALENCE[2]) > 0.002 and share_of(image, VALENCE[3]) < 0.002
     # the other architecture: shaded is now its own
@@ -138,7 +137,7 @@ def test_slider_switch_and_clicks(app):
     times = []
     for label in ["cPaiNN", "MACE"] * 4:
         times.append(page.evaluate(TIMED, [".mlipkit-temperature button", label]))
-        page.evaluate(STILL)
+        still(page)
     # pytest -s shows it
     print(f"toggle to redrawn plots: median {np.median(times):.0f} ms of {np.round(times)}")
     assert notebook.errors() == [] and notebook.console == []
@@ -170,7 +169,7 @@ def test_both_themes_and_two_widths(app):
                 return s.right <= r.right + 1 && s.width > 0.5 * r.width && r.right <= innerWidth }}"""
             )
             page.evaluate("document.querySelector('.mlipkit-temperature').scrollIntoView()")
-            page.evaluate(STILL)
+            still(page)
             assert overlaps(page) == []
             SCREENSHOTS.mkdir(exist_ok=True)
             page.screenshot(path=str(SCREENSHOTS / f"temperature_{theme}_{width}.png"))
