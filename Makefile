@@ -3,6 +3,7 @@
 # make test   everything that CI checks         make collect  gates: campaign -> embedded set
 # make screenshot  the pictures in the README            make results  what each model finds, hulls, voltages
 # make models train (RUNS='*' all seeds), predict  make lock     pin the newest versions that pyproject.toml allows
+# make folds  every ordering held out once (FOLDS='arrangement*')
 # make phases expansions and phase diagrams (PHASES='cpainn_*'); make sample first relaxes what they are fitted to
 SHELL := /bin/bash
 .ONESHELL:
@@ -12,10 +13,11 @@ CORES ?= 1
 PORT ?= 8888
 RUNS ?= *_seed0
 PHASES ?= *
+FOLDS ?= *
 export OMP_WAIT_POLICY := passive
 BIN := .venv/bin
 
-.PHONY: lab app test screenshot lock collect models results phases sample dft dft-list lint clean
+.PHONY: lab app test screenshot lock collect models folds results phases sample dft dft-list lint clean
 .DEFAULT_GOAL := lab
 
 .venv/ready: requirements.lock pyproject.toml .ci/make-venv
@@ -39,6 +41,11 @@ models: .venv/ready
 	@set -f
 	nice -n 19 $(BIN)/python data/make_models.py train $(RUNS)
 	$(BIN)/python data/make_models.py predict
+
+folds: .venv/ready
+	@set -f
+	nice -n 19 $(BIN)/python data/make_folds.py run $(FOLDS)
+	$(BIN)/python data/make_folds.py table
 
 phases: .venv/ready
 	@set -f

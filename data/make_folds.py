@@ -19,6 +19,7 @@ import pandas as pd
 
 import mlipkit as mk
 from mlipkit.analysis.errors import bootstrap, frame_errors, order_scores
+from mlipkit.analysis.predictions import frame_key
 from mlipkit.files import write_atomically
 from mlipkit.frames.labels import along_relaxations, well_converged
 from mlipkit.models.training import train
@@ -118,6 +119,105 @@ def run(title, kind, k, name, aware, frames):
     print(title, "best epoch", best, flush=True)
 
 
+def read(kind, model):
+    """{fold: what it predicted}, if all of them are there."""
+    paths = {k: FOLDS / f"{kind}{k}_{model}.csv" for k in range(KINDS[kind])}
+    if not all(path.exists() for path in paths.values()):
+        return None
+    return {k: pd.read_csv(path) for k, path in paths.items()}
+
+
+def errors(found, frames):
+    """`frame_errors` of all held-out frames of relaxations, and the frame of each."""
+    table = pd.concat(found.values()).query("geometry == 'frame'").set_index("frame")
+    relaxing = [a for a in along_relaxations(frames) if frame_key(a) in table.index]
+    keys = [frame_key(a) for a in relaxing]
+    return frame_errors(relaxing, table.loc[keys].reset_index()).assign(frame=keys)
+
+
+def order(found, folds, geometry, labelled):
+    """Kendall tau over all pairs with a held-out ordering, each by the model that has not seen it,
+    and in how many arrangements the lowest is that of DFT.
+    """
+    pairs = right = arrangements = ground = 0
+    for k, table in found.items():
+        energies = table.query("geometry == @geometry").set_index("ordering")["energy"]
+        here = [a for a in labelled if a.info["ordering"] in energies.index]
+        score = order_scores(
+            here,
+            [energies[a.info["ordering"]] for a in here],
+            [a.info["ordering"] in folds[k] for a in here],
+        )
+        if score["pairs"]:
+            pairs += score["pairs"]
+            right += score["pairs"] * score["kendall_tau"]
+            arrangements += score["arrangements"]
+            ground += score["ground_states"]
+    return f"{right / pairs:.2f} ({pairs})", f"{ground}/{arrangements}"
+
+
+def kept(found, folds):
+    """Held-out orderings whose charges stay where they were put, after the model relaxed them."""
+    tables = [
+        table[(table["geometry"] == "relaxed") & table["ordering"].isin(folds[k])]
+        for k, table in found.items()
+    ]
+    stayed = pd.concat(tables)["kept"].astype(str) == "True"
+    return f"{stayed.sum()}/{len(stayed)}"
+
+
+def interval(values, orderings, digits):
+    low, high = bootstrap(values, orderings)
+    return f"{np.mean(values):.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def tables():
+    """docs/results.md: errors with intervals, differences of blind and aware, order, charges."""
+    frames = mk.load_dft()
+    ends = mk.end_points(frames)
+    there = [a for a in frames if a.info["kind"] == "undistorted"]
+    geometries = {"dft": ends, "host": there, "relaxed": ends}
+    folds = held_out({a.info["ordering"] for a in ends})
+    digits = {"energy": 2, "forces": 0, "magmoms": 3, "valence_right": 1}
+    lines = []
+    for kind in KINDS:
+        rows, differences, by_model = [], [], {}
+        for name, aware in MODELS:
+            model = f"{name}_{'aware' if aware else 'blind'}"
+            if (found := read(kind, model)) is None:
+                continue
+            by_model[model] = e = errors(found, frames)
+            row = {"model": model.replace("_", ", ")}
+            row |= {c: interval(e[c], e["ordering"], n) for c, n in digits.items()}
+            for geometry, labelled in geometries.items():
+                tau, ground = order(found, folds[kind], geometry, labelled)
+                row |= {f"τ, {geometry}": tau, f"lowest, {geometry}": ground}
+            rows.append(row | {"charges kept": kept(found, folds[kind])})
+        for name in dict.fromkeys(name for name, _ in MODELS):
+            pair = [by_model.get(f"{name}_{how}") for how in ("blind", "aware")]
+            if any(e is None for e in pair):
+                continue
+            both = pair[0].merge(pair[1], on=["frame", "ordering"], suffixes=("_b", "_a"))
+            row = {"blind less aware": name}
+            for c in ("energy", "forces", "magmoms"):
+                row[c] = interval(both[f"{c}_b"] - both[f"{c}_a"], both["ordering"], digits[c])
+            differences.append(row)
+        if rows:
+            n = by_model[next(iter(by_model))]
+            lines += [
+                f"**By {kind}**: {KINDS[kind]} folds, {len(n)} frames of relaxations of "
+                f"{n['ordering'].nunique()} orderings.",
+                "",
+                *markdown("model", pd.DataFrame(rows).set_index("model")),
+                "",
+            ]
+        if differences:
+            table = pd.DataFrame(differences).set_index("blind less aware")
+            lines += [*markdown("blind less aware", table), ""]
+    if lines:
+        write_results("folds", lines[:-1])
+
+
 if __name__ == "__main__":
     stage, *patterns = sys.argv[1:] or ["run"]
     if stage == "run":
@@ -125,3 +225,5 @@ if __name__ == "__main__":
         for title, *how in runs():
             if any(fnmatch.fnmatch(title, p) for p in patterns or ["*"]):
                 run(title, *how, frames)
+    else:
+        tables()
