@@ -28,9 +28,16 @@ from mlipkit.relaxation.geometries import geometry_table, with_predictions
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE / "dft")]
-from make_models import FINE_TUNING, FMAX, PRETRAINING, markdown, nudged_starts, pretrained_network
+from make_models import (
+    FINE_TUNING,
+    FMAX,
+    PRETRAINING,
+    markdown,
+    nudged_starts,
+    pretrained_network,
+    write_results,
+)
 from make_models import rows as predicted
-from make_models import write_results
 
 FOLDS = HERE / "models" / "folds"
 MODELS = [(name, aware) for name in ("cpainn", "mace", "chgnet") for aware in (True, False)]
@@ -44,7 +51,7 @@ def held_out(orderings):
         groups.setdefault(arrangement(ordering), []).append(ordering)
     groups = [group for group in groups.values() if len(group) > 1]
     # dealt out in turn, so no fold has two of an arrangement (none has more orderings than folds)
-    dealt, n = sum(groups, []), KINDS["ordering"]
+    dealt, n = [ordering for group in groups for ordering in group], KINDS["ordering"]
     return {"arrangement": groups, "ordering": [dealt[k::n] for k in range(n)]}
 
 
@@ -128,11 +135,12 @@ def read(kind, model):
 
 
 def errors(found, frames):
-    """`frame_errors` of all held-out frames of relaxations, and the frame of each."""
+    """`frame_errors` of all held-out frames of relaxations, in their order."""
     table = pd.concat(found.values()).query("geometry == 'frame'").set_index("frame")
+    # an end point has the geometry of the frame before it, and labels that are converged further
+    table = table[~table.index.duplicated()]
     relaxing = [a for a in along_relaxations(frames) if frame_key(a) in table.index]
-    keys = [frame_key(a) for a in relaxing]
-    return frame_errors(relaxing, table.loc[keys].reset_index()).assign(frame=keys)
+    return frame_errors(relaxing, table.loc[[frame_key(a) for a in relaxing]].reset_index())
 
 
 def order(found, folds, geometry, labelled):
@@ -197,10 +205,9 @@ def tables():
             pair = [by_model.get(f"{name}_{how}") for how in ("blind", "aware")]
             if any(e is None for e in pair):
                 continue
-            both = pair[0].merge(pair[1], on=["frame", "ordering"], suffixes=("_b", "_a"))
             row = {"blind less aware": name}
             for c in ("energy", "forces", "magmoms"):
-                row[c] = interval(both[f"{c}_b"] - both[f"{c}_a"], both["ordering"], digits[c])
+                row[c] = interval(pair[0][c] - pair[1][c], pair[0]["ordering"], digits[c])
             differences.append(row)
         if rows:
             n = by_model[next(iter(by_model))]
