@@ -32,7 +32,9 @@ app: .venv/ready
 test: .venv/ready
 	@$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest $(TESTS)
+	if [ -n "$(TESTS)" ]; then exec $(BIN)/python -m pytest $(TESTS); fi
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not browser and not alone"
+	$(BIN)/python -m pytest -m "browser or alone"
 
 collect: .venv/ready
 	@$(BIN)/python data/dft/collect.py

@@ -23,6 +23,7 @@ def test_stored_without_outputs_and_in_short_cells(path):
             assert len(cell["source"]) <= 12, "".join(cell["source"])
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_runs_top_to_bottom(path, request):
     """Where the browser tests run too, they run each notebook, with the same limits."""
