@@ -3,6 +3,7 @@
 # make test   everything that CI checks         make collect  gates: campaign -> embedded set
 # make screenshot  the pictures in the README            make results  what each model finds, hulls, voltages
 # make models train (RUNS='*' all seeds), predict  make lock     pin the newest versions that pyproject.toml allows
+# make workshop exercises into the notebooks, solutions; FRESH=06 writes a student's copy of one as new
 # make phases expansions and phase diagrams (PHASES='cpainn_*'); make sample first relaxes what they are fitted to
 SHELL := /bin/bash
 .ONESHELL:
@@ -15,7 +16,7 @@ PHASES ?= *
 export OMP_WAIT_POLICY := passive
 BIN := .venv/bin
 
-.PHONY: lab app test screenshot lock collect models results phases sample dft dft-list lint clean
+.PHONY: lab app workshop test screenshot lock collect models results phases sample dft dft-list lint clean
 .DEFAULT_GOAL := lab
 
 .venv/ready: requirements.lock pyproject.toml .ci/make-venv
@@ -26,6 +27,9 @@ lab: .venv/ready
 
 app: .venv/ready
 	@$(BIN)/voila --port=$(PORT) $(APP_ARGS) notebooks/app/explorer.ipynb
+
+workshop: .venv/ready
+	@PYTHONPATH=. $(BIN)/python workshop/make.py $(if $(FRESH),fresh $(FRESH) notebooks/$(FRESH)_fresh.ipynb)
 
 test: .venv/ready
 	@$(BIN)/ruff check .
