@@ -4,7 +4,7 @@ sentence that helps and does not hold the answer.
 
 import numbers
 import re
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Mapping, Set
 
 import numpy as np
 from ase import Atoms
@@ -14,6 +14,8 @@ from mlipkit.charges.compounds import compound_of
 from mlipkit.charges.oxidation import infer_oxidation_states
 from mlipkit.files import InputError
 from mlipkit.orderings.names import arrangement, ordering_label
+
+LARGEST = 1e100  # numbers are compared as floats
 
 # a factor between an answer and the right one that has a name: what is said of it
 SLIPS = {
@@ -42,14 +44,14 @@ def unanswered(answer):
 
 def _plain(value):
     """A number or text of NumPy, or a table of one, as that of Python."""
-    single = getattr(value, "size", None) == 1 and hasattr(value, "item")
-    return value.item() if single else value
+    dimensions, shape = getattr(value, "ndim", None), getattr(value, "shape", None)
+    single = dimensions == 0 or (dimensions == 1 and shape[0] == 1)
+    return value.item() if single and hasattr(value, "item") else value
 
 
 def _is_number(value):
-    return (
-        isinstance(value, numbers.Real) and not isinstance(value, bool) and bool(np.isfinite(value))
-    )
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return real and -LARGEST < value < LARGEST  # neither NaN nor infinite either
 
 
 def _asks(what, answer):
@@ -136,10 +138,13 @@ def _named(exercise, given):
         numbers_ = [int(c, 36) for c in found[2] if c != "-"] if found else []
         if not len(sites) or any(n >= len(sites) for n in numbers_):
             raise InputError("no such site")
-        if found[1].capitalize() == compound.mobile:
+        element = found[1].capitalize()
+        if element == compound.mobile:
             kept[np.delete(sites, numbers_)] = False
-        else:
+        elif element in compound.redox:
             states[sites], states[sites[numbers_]] = 2, 3
+        else:
+            raise InputError("neither moves nor changes its charge")
     atoms = host.copy()
     atoms.set_array("oxi_states", states)
     name = ordering_label(atoms[kept], host)
@@ -180,19 +185,14 @@ def several(exercise, answer):
     """A set, in any order, of what is in ``known``."""
     check = exercise.check
     given = answer.tolist() if hasattr(answer, "tolist") else answer
-    if isinstance(given, (str, Mapping)) or not isinstance(given, Iterable):
+    plural = isinstance(given, (list, tuple, Set))  # the keys of a dict are a Set
+    given = [_plain(part) for part in given] if plural else [answer]
+    if not plural or not all(isinstance(part, (str, numbers.Real)) for part in given):
         return _asks(f"a set of {check['of']}, such as {{..., ...}}", answer)
-    given, right = {_plain(part) for part in given}, set(exercise.expected)
-    if check.get("orderings"):
-        try:
-            given = {_named(exercise, part) for part in given}
-        except (InputError, AttributeError):
-            return f"not all of these name an ordering; each is {ORDERING}"
-    else:
-        known = exercise.evaluate(check["known"], "known")
-        strange = [part for part in given if part not in known]
-        if strange:
-            return f"{shown(strange[0])} is none of {', '.join(map(str, known))}"
+    given, right = set(given), set(exercise.expected)
+    known = exercise.evaluate(check["known"], "known")
+    if strange := [part for part in given if part not in known]:
+        return f"{shown(strange[0])} is none of {', '.join(map(str, known))}"
     if given == right:
         return None
     if said := _mistaken(exercise, lambda wrong: set(wrong) == given):
@@ -205,11 +205,12 @@ def several(exercise, answer):
 def table(exercise, answer):
     """Numbers with names: a dict, or a Series."""
     check, right = exercise.check, exercise.expected
-    given = answer.to_dict() if hasattr(answer, "to_dict") else answer
+    given = answer.squeeze() if getattr(answer, "ndim", None) == 2 else answer
+    given = given.to_dict() if hasattr(given, "to_dict") else given
     rows = ", ".join(f"{key!r}: ..." for key in right)
-    if not isinstance(given, Mapping):
+    if not isinstance(given, Mapping) or not all(key in given for key in right):
         return _asks(f"a dict, {{{rows}}}, of numbers ({check['unit']})", answer)
-    if missing := [key for key in right if given.get(key) in (None, ...)]:
+    if missing := [key for key in right if given[key] is None or given[key] is ...]:
         return f"not answered yet: {', '.join(map(str, missing))}"
     values = {key: _plain(given[key]) for key in right}
     if wrong := [key for key, value in values.items() if not _is_number(value)]:
