@@ -162,6 +162,20 @@ def test_orderings_count_up_to_symmetry(ends):
     assert name in right and len(right) == structure.info["degeneracy"]
 
 
+@pytest.mark.parametrize(
+    "answer, says",
+    [
+        ("x050_na01_fe0", "do not balance"),
+        ("x025_na01_fe01", "disagree"),
+        ("x050_na05_fe01", "there is no na05"),
+        ("x050_p01_fe01", "there is no p01"),
+        ("fe02", "begin with x"),
+    ],
+)
+def test_a_name_of_no_ordering_is_told_why(answer, says):
+    assert re.search(says, verdict(EXERCISES["01.1"], answer))
+
+
 def test_a_name_that_is_asked_for_as_listed():
     exercise = EXERCISES["02.4"]
     assert "another name" in verdict(exercise, exercise.expected)

@@ -113,6 +113,30 @@ def choice(exercise, answer):
     return said.get(given) or f"{shown(value)} is none of {', '.join(map(repr, options))}"
 
 
+def _structure(name, host):
+    """The host decorated as a name says; `InputError` where it says nothing of this host."""
+    head, *parts = name.strip().lower().split("_")
+    if not parts or not re.fullmatch(r"x\d{3}", head):
+        raise InputError("it does not begin with x and three digits")
+    compound, kept = compound_of([host]), np.ones(len(host), bool)
+    atoms = host.copy()
+    states = atoms.arrays["oxi_states"]
+    for part in parts:
+        found = re.fullmatch(r"([a-z]{1,2})(-|[0-9a-z]+)", part)
+        element = found[1].capitalize() if found else part
+        at = np.flatnonzero(host.symbols == element) if found else []
+        sites = [int(c, 36) for c in found[2] if c != "-"] if found else []
+        if element not in (compound.mobile, *compound.redox) or any(n >= len(at) for n in sites):
+            raise InputError(f"there is no {part}")
+        if element == compound.mobile:
+            kept[np.delete(at, sites)] = False
+        else:
+            states[at], states[at[sites]] = 2, 3
+    if states[kept].sum() != host.arrays["oxi_states"].sum():
+        raise InputError("its charges do not balance")
+    return atoms[kept]
+
+
 def _named(exercise, given):
     """The name of an ordering, given by a name that symmetry allows or by a structure.
 
@@ -121,34 +145,12 @@ def _named(exercise, given):
     InputError
         When it is none.
     """
-    host = exercise.host
-    if isinstance(given, Atoms):
-        atoms = given.copy()
-        if "oxi_states" not in atoms.arrays:
-            atoms.set_array("oxi_states", infer_oxidation_states(given).states)
-        return ordering_label(atoms, host)
-    head, *parts = given.strip().lower().split("_")
-    compound, kept = compound_of([host]), np.ones(len(host), bool)
-    states = host.arrays["oxi_states"].copy()
-    if not parts or not re.fullmatch(r"x\d{3}", head):
-        raise InputError("no such name")
-    for part in parts:
-        found = re.fullmatch(r"([a-z]{1,2})(-|[0-9a-z]+)", part)
-        sites = np.flatnonzero(host.symbols == found[1].capitalize()) if found else []
-        numbers_ = [int(c, 36) for c in found[2] if c != "-"] if found else []
-        if not len(sites) or any(n >= len(sites) for n in numbers_):
-            raise InputError("no such site")
-        element = found[1].capitalize()
-        if element == compound.mobile:
-            kept[np.delete(sites, numbers_)] = False
-        elif element in compound.redox:
-            states[sites], states[sites[numbers_]] = 2, 3
-        else:
-            raise InputError("neither moves nor changes its charge")
-    atoms = host.copy()
-    atoms.set_array("oxi_states", states)
-    name = ordering_label(atoms[kept], host)
-    if name.split("_")[0] != head:
+    text = isinstance(given, str)
+    atoms = _structure(given, exercise.host) if text else given.copy()
+    if "oxi_states" not in atoms.arrays:
+        atoms.set_array("oxi_states", infer_oxidation_states(given).states)
+    name = ordering_label(atoms, exercise.host)
+    if text and name.split("_")[0] != given.strip().lower().split("_")[0]:
         raise InputError("x and the sites of the mobile ion disagree")
     return name
 
@@ -166,8 +168,8 @@ def ordering(exercise, answer):
         return _asks(ORDERING, answer)
     try:
         name = _named(exercise, given)
-    except InputError:
-        return f"{shown(answer)} names no ordering of this crystal; the answer is {ORDERING}"
+    except InputError as error:
+        return f"{shown(answer)} is no ordering of this crystal ({error}); the answer is {ORDERING}"
     right = _named(exercise, exercise.expected)
     if name == right:
         other = exercise.check.get("listed") and given != name
