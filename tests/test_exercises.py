@@ -189,7 +189,7 @@ def test_numbers_that_stand_elsewhere_too(ends):
     assert expected["01.2"] == pytest.approx(292, abs=0.5)
     assert (expected["02.1"], expected["02.2"]) == (5, {3, 5})
     assert expected["03.1"] == "x050_na01_fe03"
-    assert expected["06.1"] == {"cpainn"}
+    assert expected["06.1"] == {"cpainn", "mace"}
     assert expected["07.3"] == pytest.approx(4 * 26, abs=4)
     assert expected["07.4"] == pytest.approx(0.0861733 * 300 * 0.45, rel=0.01)
     assert expected["09.2"] == pytest.approx({300: 17.9, 900: 53.8}, rel=0.01)
