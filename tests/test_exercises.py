@@ -258,3 +258,44 @@ def test_the_student_finds_hint_check_and_the_way_on_but_no_answer(notebook):
     for c in cells(ROOT / "notebooks" / "solutions" / f"{notebook}.ipynb"):
         if c["cell_type"] == "code":
             assert not c["outputs"] and len(c["source"]) <= 12
+
+
+WORKSHOP = (ROOT / "docs" / "workshop.md").read_text()
+
+
+def test_the_plans_name_exercises_and_notebooks_that_there_are():
+    assert set(re.findall(r"`(\d\d_\w+)`", WORKSHOP)) == set(NOTEBOOKS)
+    assert set(re.findall(r"(?<![\d.])(?:0\d|10)\.\d(?![\d.])", WORKSHOP)) - {*EXERCISES} == set()
+    for number, count in re.findall(r"\| `(\d\d)_\w+` \|[^|]+\|[^|]+\| (\d) \|", WORKSHOP):
+        assert int(count) == len(sources()[number]["exercises"])
+
+
+def test_the_glossary_has_the_numbers_of_the_package(ends):
+    moments = {2: [], 3: []}
+    for atoms in ends:
+        iron = atoms.symbols == "Fe"
+        for state, moment in zip(
+            atoms.arrays["oxi_states"][iron], atoms.get_magnetic_moments()[iron]
+        ):
+            moments[int(state)].append(moment)
+    assert "{:.2f} µB on Fe<sup>2+</sup> and {:.2f} µB".format(*map(np.mean, moments.values())) in (
+        WORKSHOP
+    )
+    half = 1e3 * mk.hull(ends).query("x == 0.5")["formation_energy"]
+    assert f"from −{-half.min():.1f} to {half.max():.0f} meV" in WORKSHOP
+    (atoms,) = (a for a in ends if a.info["ordering"] == "x050_na01_fe02")
+    bonds = {}
+    for i in np.flatnonzero(atoms.symbols == "Fe"):
+        oxygen = np.flatnonzero(atoms.symbols == "O")
+        nearest = np.sort(atoms.get_distances(i, oxygen, mic=True))[:6]
+        bonds.setdefault(int(atoms.arrays["oxi_states"][i]), []).append(nearest.mean())
+    assert f"{np.mean(bonds[2]):.2f} Å long on average around Fe<sup>2+</sup>" in WORKSHOP
+    assert f"{np.mean(bonds[3]):.2f} Å around Fe<sup>3+</sup>" in WORKSHOP
+    mixing = EXERCISES["09.2"].expected
+    assert f"{mixing[300]:.1f} meV at 300 K and {mixing[900]:.1f} meV at 900 K" in WORKSHOP
+    table = mk.entropy_table(ends, temperatures=(300,))["entropy_electronic"]
+    most, found = EXERCISES["07.4"].expected, 3e5 * table.loc[(0.5, 300)]
+    assert f"{most:.1f} meV at 300 K; with the energies of DFT it is {found:.1f}" in WORKSHOP
+    kept = EXERCISES["00.1"].expected
+    assert f"of {kept['charge-aware']} of 14 mixed orderings, the blind one of 4" in WORKSHOP
+    assert kept["charge-blind"] == 4
