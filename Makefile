@@ -4,6 +4,7 @@
 # make screenshot  the pictures in the README            make results  what each model finds, hulls, voltages
 # make models train (RUNS='*' all seeds), predict  make lock     pin the newest versions that pyproject.toml allows
 # make folds  every ordering held out once (FOLDS='arrangement*')
+# make workshop exercises into the notebooks, solutions; FRESH=06 writes a student's copy of one as new
 # make phases expansions and phase diagrams (PHASES='cpainn_*'); make sample first relaxes what they are fitted to
 SHELL := /bin/bash
 .ONESHELL:
@@ -17,7 +18,7 @@ FOLDS ?= *
 export OMP_WAIT_POLICY := passive
 BIN := .venv/bin
 
-.PHONY: lab app test screenshot lock collect models folds results phases sample dft dft-list lint clean
+.PHONY: lab app workshop test screenshot lock collect models folds results phases sample dft dft-list lint clean
 .DEFAULT_GOAL := lab
 
 .venv/ready: requirements.lock pyproject.toml .ci/make-venv
@@ -28,6 +29,9 @@ lab: .venv/ready
 
 app: .venv/ready
 	@$(BIN)/voila --port=$(PORT) $(APP_ARGS) notebooks/app/explorer.ipynb
+
+workshop: .venv/ready
+	@PYTHONPATH=. $(BIN)/python workshop/make.py $(if $(FRESH),fresh $(FRESH) notebooks/$(FRESH)_fresh.ipynb)
 
 test: .venv/ready
 	@$(BIN)/ruff check .

@@ -9,6 +9,7 @@ from mlipkit import (
     analysis,
     apps,
     charges,
+    exercises,
     files,
     frames,
     models,
@@ -19,7 +20,18 @@ from mlipkit import (
 )
 
 # data flows one way: a room imports only from those left of it, and all from `files`
-_ROOMS = frames, charges, orderings, models, pictures, analysis, statmech, relaxation, apps
+_ROOMS = (
+    frames,
+    charges,
+    orderings,
+    models,
+    pictures,
+    analysis,
+    statmech,
+    relaxation,
+    apps,
+    exercises,
+)
 _ROOM_OF = {"InputError": files, **{name: room for room in _ROOMS for name in room.__all__}}
 __all__ = list(_ROOM_OF)
 __version__ = "0.1.0"

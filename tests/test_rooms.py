@@ -1,4 +1,4 @@
-"""The house: data flows one way through nine rooms, and a room imports only from those left of it."""
+"""The house: data flows one way through ten rooms, and a room imports only from those left of it."""
 
 import ast
 import json
@@ -45,6 +45,7 @@ def test_the_rooms_are_those_of_the_house():
         "statmech",
         "relaxation",
         "apps",
+        "exercises",
     ]
     assert sorted(
         path.name for path in PACKAGE.iterdir() if path.is_dir() and (path / "__init__.py").exists()
@@ -120,3 +121,11 @@ def test_no_compound_is_built_in(module):
     tree = ast.parse((PACKAGE / module).read_text())
     named = [n for n in _outside_of_constants(tree) if NAMES_A_COMPOUND.search(n.value)]
     assert not [(node.lineno, node.value) for node in named]
+
+
+def test_the_room_of_exercises_knows_no_exercise():
+    for path in (PACKAGE / "exercises").glob("*.py"):
+        tree = ast.parse(path.read_text())
+        known = re.compile(r"\b\d\d\.\d\b|\bx\d{3}_")  # 06.2, x050_na01_fe02
+        said = [node.value for node in _outside_of_constants(tree)]
+        assert not [text for text in said if known.search(text)]

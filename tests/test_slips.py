@@ -329,6 +329,7 @@ def bases(made):
         "TemperatureState": {"diagrams": {"cpainn": {"with electrons": made.phases}}},
         "explore_threshold": {"frames": few, "threshold": 4.0},
         "play": {"relaxation": relaxations[0]},
+        "check": {"id": "02.1", "answer": 5},
         "study": {
             "frames": few,
             "folder": "study",
