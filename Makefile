@@ -3,6 +3,7 @@
 # make test   everything that CI checks         make collect  gates: campaign -> embedded set
 # make screenshot  the pictures in the README            make results  what each model finds, hulls, voltages
 # make models train (RUNS='*' all seeds), predict  make lock     pin the newest versions that pyproject.toml allows
+# make book   the notebooks and their outputs as a site (site/html; needs npm)
 # make phases expansions and phase diagrams (PHASES='cpainn_*'); make sample first relaxes what they are fitted to
 SHELL := /bin/bash
 .ONESHELL:
@@ -12,10 +13,11 @@ CORES ?= 1
 PORT ?= 8888
 RUNS ?= *_seed0
 PHASES ?= *
+SITE ?= site
 export OMP_WAIT_POLICY := passive
 BIN := .venv/bin
 
-.PHONY: lab app test screenshot lock collect models results phases sample dft dft-list lint clean
+.PHONY: lab app book test screenshot lock collect models results phases sample dft dft-list lint clean
 .DEFAULT_GOAL := lab
 
 .venv/ready: requirements.lock pyproject.toml .ci/make-venv
@@ -26,6 +28,10 @@ lab: .venv/ready
 
 app: .venv/ready
 	@$(BIN)/voila --port=$(PORT) $(APP_ARGS) notebooks/app/explorer.ipynb
+
+book: .venv/ready
+	@OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -q -W --keep-going -c docs/book -d $(SITE)/doctrees . $(SITE)/html
+	echo "mlipkit: the book is in $(SITE)/html ($$(du -sm $(SITE)/html | cut -f1) MB): open $(SITE)/html/index.html"
 
 test: .venv/ready
 	@$(BIN)/ruff check .
@@ -58,7 +64,7 @@ screenshot:
 
 lock:
 	@rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/pip install -q torch==2.13.0 && .venv-lock/bin/pip install -q .[test]
+	.venv-lock/bin/pip install -q torch==2.13.0 && .venv-lock/bin/pip install -q .[test,book]
 	{ echo "# made by 'make lock'; pip install -r requirements.lock"; .venv-lock/bin/pip freeze --all --exclude mlipkit --exclude pip \
 	  | sed 's/+cpu$$//'; } > requirements.lock
 	rm -rf .venv-lock
@@ -73,4 +79,4 @@ dft-list: .venv-gpaw/ready
 	@.venv-gpaw/bin/python data/dft/campaign.py list
 
 clean:
-	@rm -rf .venv .venv-gpaw dist screenshots
+	@rm -rf .venv .venv-gpaw dist screenshots site

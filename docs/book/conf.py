@@ -5,6 +5,7 @@ The pages are those of the repository, where they lie: Sphinx's source folder is
 
 import hashlib
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -44,6 +45,9 @@ include_patterns = [
     *(f"notebooks/{name}.ipynb" for name in notebooks),
 ]
 exclude_patterns = [".*", "site", "mlipkit", "tests", "data/dft/frames", "data/dft/log"]
+# the page is a stub for as long as there is none
+exclude_patterns += ["docs/book/believed.md"] * (ROOT / "docs/believed.md").exists()
+suppress_warnings = ["toc.empty_glob"]
 
 nb_execution_mode = "cache"
 nb_execution_cache_path = str(BUILD / f"outputs-{fingerprint()}")
@@ -56,6 +60,7 @@ myst_heading_anchors = 3
 myst_update_mathjax = False
 html_math_renderer = "mathml"
 rst_prolog = ".. |moment| replace:: \\|moment\\|\n.. |Moments| replace:: \\|Moments\\|\n"
+autodoc_default_options = {"members": True}
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 napoleon_google_docstring = False
@@ -71,6 +76,8 @@ html_copy_source = False
 html_theme_options = {"top_of_page_buttons": []}
 pygments_style, pygments_dark_style = "friendly", "github-dark-high-contrast"
 
+for outdated in set(BUILD.glob("outputs-*")) - {Path(nb_execution_cache_path)}:
+    shutil.rmtree(outdated)
 offline.gather(BUILD / "static" / "runtime", BUILD / "npm")
 offline.write_reference(Path(__file__).parent / "api", mk)
 

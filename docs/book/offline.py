@@ -90,13 +90,16 @@ def write_reference(folder, mk):
     for number, room in enumerate(mk._ROOMS, start=1):
         title = room.__name__.removeprefix("mlipkit.")
         lines = [title, "=" * len(title), "", inspect.getdoc(room), ""]
+        lines += [".. autoexception:: mlipkit.InputError", ""] * (number == 1)
         for name in room.__all__:
-            kind = {True: "autoclass", False: "autofunction"}[inspect.isclass(getattr(room, name))]
-            if inspect.ismodule(getattr(room, name)):
-                lines += [f".. automodule:: mlipkit.{title}.{name}", "   :members:", ""]
+            thing, path = getattr(room, name), f"mlipkit.{name}"
+            if inspect.ismodule(thing):
+                lines += [f".. automodule:: {thing.__name__}", ""]
             else:
-                lines += [f".. {kind}:: mlipkit.{name}", ""]
-                lines[-1:] = ["   :members:", ""] if kind == "autoclass" else [""]
+                lines += [
+                    f".. auto{'class' if inspect.isclass(thing) else 'function'}:: {path}",
+                    "",
+                ]
         page, text = folder / f"{number}_{title}.rst", "\n".join(lines)
         if not page.exists() or page.read_text() != text:  # else Sphinx would read it again
             page.write_text(text)
