@@ -47,7 +47,6 @@ include_patterns = [
 exclude_patterns = [".*", "site", "mlipkit", "tests", "data/dft/frames", "data/dft/log"]
 # the page is a stub for as long as there is none
 exclude_patterns += ["docs/book/believed.md"] * (ROOT / "docs/believed.md").exists()
-suppress_warnings = ["toc.empty_glob"]
 
 nb_execution_mode = "cache"
 nb_execution_cache_path = str(BUILD / f"outputs-{fingerprint()}")
