@@ -19,15 +19,10 @@ NBEXTENSIONS = Path(sys.prefix) / "share/jupyter/nbextensions"
 # from the npm registry: what no wheel brings
 NPM = {"requirejs@2.3.7": "require.js", "@jupyter-widgets/html-manager@1.0.15": "embed-amd.js"}
 ICONS = "@jupyter-widgets", "@jupyter-widgets/html-manager/dist"
-WIDGET_SCRIPTS = (
-    "runtime/plotly-widget.js",
-    "runtime/require.js",
-    "widgets.js",
-    "runtime/embed-amd.js",
-)
+WIDGET_SCRIPTS = "runtime/plotly-widget.js", "runtime/require.js", "widgets.js"
 FROM_CDN = re.compile(r"<script(?:[^>]*src=.https?:|[^>]*>\s*import .https?:).*?</script>", re.S)
-PLOTLY_WIDGET = """const script = new Blob([window.plotlyWidget], {type: "text/javascript"});
-const { default: widget } = await import(URL.createObjectURL(script)); export default widget"""
+TYPE = "{type: 'text/javascript'}"
+PLOTLY_WIDGET = "const {default: widget} = await window.plotlyWidget; export default widget"
 CONTROLS = {
     f"{name}Model"
     for name in (
@@ -70,9 +65,10 @@ def gather(folder, downloads):
         shutil.copy(picture, folder)
     scripts = Path(plotly.__file__).parent / "package_data"
     shutil.copy(scripts / "plotly.min.js", folder)
-    # as a script that sets a name: a page opened as a file may not import modules beside it
-    widget = json.dumps((scripts / "widgetbundle.js").read_text())
-    (folder / "plotly-widget.js").write_text(f"window.plotlyWidget = {widget}")
+    # a page opened as a file may not import modules that lie beside it
+    blob = f"new Blob([{json.dumps((scripts / 'widgetbundle.js').read_text())}], {TYPE})"
+    widget = f"window.plotlyWidget = import(URL.createObjectURL({blob}))"
+    (folder / "plotly-widget.js").write_text(widget)
 
 
 def _download(package, folder):
@@ -119,13 +115,16 @@ def clean_outputs(app, doctree):
             view = json.loads(re.search(r">(.*)</script>", text, re.S)[1])["model_id"]
             models = _models(whole["state"], view)
             kept |= models
-            if any(_is_control(model) for model in models.values()):
+            # a crystal has buttons too, hidden ones
+            if any(map(_is_control, _models(whole["state"], view, within="NGLModel").values())):
                 text = NEEDS_KERNEL + _named("An app, as it looks when it is opened", text)
             else:
                 text = _named("A crystal in 3D: drag to turn it, scroll to zoom", text)
-        elif "plotly-graph-div" in text or "plot.ly" in text:
+        elif "plotly-graph-div" in text:
             titles = dict.fromkeys(re.findall(r'"title":\{"text":"(.*?)"', text))
             text = _named(f"Figure: {'; '.join(titles)}", FROM_CDN.sub("", text))
+        elif "PlotlyConfig" in text:  # nothing but the address of plotly.js
+            text = ""
         else:
             continue
         raw.children[:] = [nodes.Text(text)]
@@ -139,16 +138,17 @@ def _named(name, html):
     return f'<div role="group" aria-label="{escape(plain)}">{html}</div>'
 
 
-def _models(state, view):
-    """A widget and those it is made of. Controls cannot answer and say so; what plotly's figures
-    bring along, 5 MB each, is read once from the site.
+def _models(state, view, within=None):
+    """A widget and those it is made of, but for the parts of one kind. Controls cannot answer and
+    say so; what plotly's figures bring along, 5 MB each, is read once from the site.
     """
     todo, found = [view], {}
     while todo:
         name = todo.pop()
         if name in state and name not in found:
             found[name] = model = state[name]
-            todo += re.findall(r"IPY_MODEL_(\w+)", json.dumps(model))
+            if model["model_name"] != within:
+                todo += re.findall(r"IPY_MODEL_(\w+)", json.dumps(model))
             if _is_control(model):
                 model["state"]["disabled"] = True
             if len(model["state"].get("_esm", "")) > 1e6:
