@@ -64,6 +64,7 @@ def site():
     return place / "html"
 
 
+@pytest.mark.browser
 def test_nothing_comes_from_elsewhere(site):
     """Links to follow are fine; what a page loads must lie in the site, and be there."""
     for page in site.rglob("*.html"):
@@ -75,6 +76,7 @@ def test_nothing_comes_from_elsewhere(site):
         assert "cdn" not in text.lower() or page.name in ("about.html", "search.html"), page
 
 
+@pytest.mark.browser
 def test_every_public_name_has_its_entry(site):
     reference = "".join(page.read_text() for page in site.glob("docs/book/api/*.html"))
     described = set(re.findall(r'id="mlipkit\.(\w+)"', reference))

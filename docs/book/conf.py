@@ -58,6 +58,7 @@ myst_enable_extensions = ["dollarmath", "attrs_block", "colon_fence"]
 myst_heading_anchors = 3
 myst_update_mathjax = False
 html_math_renderer = "mathml"
+default_role = "py:obj"
 rst_prolog = ".. |moment| replace:: \\|moment\\|\n.. |Moments| replace:: \\|Moments\\|\n"
 autodoc_default_options = {"members": True}
 autodoc_typehints = "none"
