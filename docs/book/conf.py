@@ -25,10 +25,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 def fingerprint():
     """Outputs in the cache are good for as long as neither the package nor its data change."""
-    files = [*ROOT.glob("mlipkit/**/*.py"), *ROOT.glob("data/**/*")]
     known = hashlib.sha256()
-    for path in sorted(p for p in files if p.is_file() and "log" not in p.parts):
-        known.update(path.read_bytes() if path.suffix == ".py" else b"%d" % path.stat().st_size)
+    for what in ("mlipkit/**/*.py", "data/manifest.json", "data/models/*", "data/phases/*"):
+        for path in sorted(p for p in ROOT.glob(what) if p.is_file()):
+            known.update(path.read_bytes())
     return known.hexdigest()[:12]
 
 
