@@ -5,6 +5,7 @@
 # make models train (RUNS='*' all seeds), predict  make lock     pin the newest versions that pyproject.toml allows
 # make folds  every ordering held out once (FOLDS='arrangement*')
 # make workshop exercises into the notebooks, solutions; FRESH=06 writes a student's copy of one as new
+# make book   the notebooks and their outputs as a site (site/html; needs npm)
 # make phases expansions and phase diagrams (PHASES='cpainn_*'); make sample first relaxes what they are fitted to
 SHELL := /bin/bash
 .ONESHELL:
@@ -15,10 +16,11 @@ PORT ?= 8888
 RUNS ?= *_seed0
 PHASES ?= *
 FOLDS ?= *
+SITE ?= site
 export OMP_WAIT_POLICY := passive
 BIN := .venv/bin
 
-.PHONY: lab app workshop test screenshot lock collect models folds results phases sample dft dft-list lint clean
+.PHONY: lab app workshop book test screenshot lock collect models folds results phases sample dft dft-list lint clean
 .DEFAULT_GOAL := lab
 
 .venv/ready: requirements.lock pyproject.toml .ci/make-venv
@@ -32,6 +34,10 @@ app: .venv/ready
 
 workshop: .venv/ready
 	@PYTHONPATH=. $(BIN)/python workshop/make.py $(if $(FRESH),fresh $(FRESH) notebooks/$(FRESH)_fresh.ipynb)
+
+book: .venv/ready
+	@OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -q -W --keep-going -c docs/book -d $(SITE)/doctrees . $(SITE)/html
+	echo "mlipkit: the book is in $(SITE)/html ($$(du -sm $(SITE)/html | cut -f1) MB): open $(SITE)/html/index.html"
 
 test: .venv/ready
 	@$(BIN)/ruff check .
@@ -71,7 +77,7 @@ screenshot:
 
 lock:
 	@rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/pip install -q torch==2.13.0 && .venv-lock/bin/pip install -q .[test]
+	.venv-lock/bin/pip install -q torch==2.13.0 && .venv-lock/bin/pip install -q .[test,book]
 	{ echo "# made by 'make lock'; pip install -r requirements.lock"; .venv-lock/bin/pip freeze --all --exclude mlipkit --exclude pip \
 	  | sed 's/+cpu$$//'; } > requirements.lock
 	rm -rf .venv-lock
@@ -86,4 +92,4 @@ dft-list: .venv-gpaw/ready
 	@.venv-gpaw/bin/python data/dft/campaign.py list
 
 clean:
-	@rm -rf .venv .venv-gpaw dist screenshots
+	@rm -rf .venv .venv-gpaw dist screenshots site

@@ -29,7 +29,8 @@ def lock():
 
 def test_lock_satisfies_pyproject(lock):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    for line in project["dependencies"] + project["optional-dependencies"]["test"]:
+    extras = project["optional-dependencies"]
+    for line in project["dependencies"] + extras["test"] + extras["book"]:
         r = Requirement(line)
         assert r.specifier.contains(lock[canonicalize_name(r.name)]), line
 

@@ -1,5 +1,7 @@
 """A loss curve that grows while a model trains."""
 
+from copy import deepcopy
+
 import plotly.graph_objects as go
 
 from mlipkit.pictures import plots
@@ -22,3 +24,5 @@ class LiveCurve(go.FigureWidget):
                     [h["epoch"] + 1 for h in history],
                     [h[trace.name] for h in history],
                 )
+        # changes go to the page as messages; a notebook run without one keeps what stands here
+        self._widget_data = deepcopy(self._data)
