@@ -104,6 +104,8 @@ def test_the_live_curve_grows():
         history.append({"epoch": epoch, "train": 1.0 / (epoch + 1), "validation": 2.0})
         curve(history)
     assert [list(t.y) for t in curve.data] == [[1.0, 0.5, 1 / 3], [2.0] * 3]
+    kept = curve.get_state()["_widget_data"]  # what a page of the book is made from
+    assert [list(t["y"]) for t in kept] == [[1.0, 0.5, 1 / 3], [2.0] * 3]
 
 
 @pytest.fixture(scope="module")

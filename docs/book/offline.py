@@ -118,8 +118,10 @@ def clean_outputs(app, doctree):
             # a crystal has buttons too, hidden ones
             if any(map(_is_control, _models(whole["state"], view, within="NGLModel").values())):
                 text = NEEDS_KERNEL + _named("An app, as it looks when it is opened", text)
-            else:
+            elif any(model["model_name"] == "NGLModel" for model in models.values()):
                 text = _named("A crystal in 3D: drag to turn it, scroll to zoom", text)
+            else:
+                text = _named("Output of the cell", text)
         elif "plotly-graph-div" in text:
             titles = dict.fromkeys(re.findall(r'"title":\{"text":"(.*?)"', text))
             text = _named(f"Figure: {'; '.join(titles)}", FROM_CDN.sub("", text))
