@@ -39,11 +39,11 @@ def cell(kind, tag, source):
     return made | ({"execution_count": None, "outputs": []} if kind == "code" else {})
 
 
-def question(exercise):
+def question(exercise, level="###"):
     """Text of an exercise, with the hint folded."""
     number = exercise.id.partition(".")[2]
     hint = f"<details><summary>Hint</summary>\n\n{exercise.hint.strip()}\n\n</details>"
-    title = f"### Exercise {number}\n\n*{exercise.goal.strip()}*"
+    title = f"{level} Exercise {number}\n\n*{exercise.goal.strip()}*"
     return f"{title}\n\n{exercise.text.strip()}\n\n{hint}"
 
 
@@ -66,7 +66,7 @@ def solution_cells(source):
     yield cell("markdown", number, SOLUTIONS.format(name=source["notebook"]))
     yield cell("code", f"{number}-import", "import mlipkit as mk")
     for e in source["exercises"]:
-        yield cell("markdown", f"{e.id}-text", question(e))
+        yield cell("markdown", f"{e.id}-text", question(e, "##"))
         yield cell("code", e.id, with_check(e.solution, e))
 
 

@@ -26,8 +26,8 @@ SLIPS = {
     "percent": "that looks like percent; it is asked for as {unit}",
     "V": "that looks like V; it is asked for in {unit}",
     "mV": "that looks like mV; it is asked for in {unit}",
-    "half": "that is half of what is asked for: is something counted once that counts twice?",
-    "double": "that is twice what is asked for: is something counted twice that counts once?",
+    "half": "that is about half of what is asked for: is a factor of 2 left out?",
+    "double": "that is about twice what is asked for: is a factor of 1/2 left out?",
 }
 
 
@@ -64,6 +64,8 @@ def _tolerance(check, right):
 
 def _slip(check, value, right):
     """The slip that has been made with a number, in words, or None."""
+    if abs(right) <= 2 * _tolerance(check, right):
+        return None  # any small number is some multiple of nothing
     for slip, factor in check.get("slips", {}).items():
         if abs(value - factor * right) <= abs(factor) * _tolerance(check, right):
             return SLIPS[slip].format(unit=check["unit"])
@@ -173,7 +175,9 @@ def ordering(exercise, answer):
     right = _named(exercise, exercise.expected)
     if name == right:
         other = exercise.check.get("listed") and given != name
-        return "the same ordering, by another name than that in the table" if other else None
+        if other and isinstance(given, Atoms):
+            return "the right ordering; give its name, as a text"
+        return "the same ordering, by another name than that in the list" if other else None
     if said := _mistaken(exercise, lambda wrong: _named(exercise, wrong) == name):
         return said
     if name.split("_")[0] != right.split("_")[0]:
@@ -191,10 +195,15 @@ def several(exercise, answer):
     given = [_plain(part) for part in given] if plural else [answer]
     if not plural or not all(isinstance(part, (str, numbers.Real)) for part in given):
         return _asks(f"a set of {check['of']}, such as {{..., ...}}", answer)
+    if given and all(isinstance(part, bool) for part in given):
+        return (
+            "that is a mask, one True or False for each; np.flatnonzero(mask) says which are True"
+        )
     given, right = set(given), set(exercise.expected)
     known = exercise.evaluate(check["known"], "known")
     if strange := [part for part in given if part not in known]:
-        return f"{shown(strange[0])} is none of {', '.join(map(str, known))}"
+        among = ", ".join(map(str, known)) if len(known) < 12 else f"{known[0]} to {known[-1]}"
+        return f"{shown(strange[0])} is none of {among}; the answer is a set of {check['of']}"
     if given == right:
         return None
     if said := _mistaken(exercise, lambda wrong: set(wrong) == given):
@@ -221,6 +230,9 @@ def table(exercise, answer):
     off = [key for key in right if sizes[key]]
     if not off:
         return None
+    swapped = dict(zip(right, reversed(right.values())))
+    if len(right) == 2 and all(_size(check, values[key], swapped[key]) is None for key in right):
+        return "the numbers are right, but the other way round"
     slips = {key: _slip(check, values[key], right[key]) for key in off}
     same = lambda wrong: all(_size(check, values[key], wrong[key]) is None for key in right)
     if not any(slips.values()) and (said := _mistaken(exercise, same)):
