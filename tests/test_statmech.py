@@ -814,3 +814,10 @@ def test_a_cell_that_is_not_what_was_asked_for_is_marked(sampled):
     moved = start.copy()
     moved.positions[irons[0]] += (1.8, 0.9, 1.2)
     assert judged(right, moved) == "an atom left its site"
+    for stretch, says in (((1.04, 0.97, 1), ""), ((1, 1, 1.06), "the cell lost its shape")):
+        strained = start.copy()
+        strained.set_cell(start.cell.array * stretch, scale_atoms=True)
+        assert judged(right, strained) == says
+        # a cell that has only turned has kept its shape
+        strained.rotate(20, (1, 2, 3), rotate_cell=True)
+        assert judged(right, strained) == says

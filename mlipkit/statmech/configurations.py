@@ -40,8 +40,8 @@ class Configurations:
         mobile-ion site) and ``states`` (the oxidation state of each redox site; empty for a
         charge-blind model, to which all are one), in the order of the atoms of
         ``mk.supercell(host, ...)``; ``x``, ``energy`` (eV per formula unit), ``kept`` and
-        ``reason``: a cell whose charges moved, whose atoms left their sites or that did not
-        converge is no energy of the arrangement asked for.
+        ``reason``: a cell whose charges moved, whose atoms left their sites, that stretched by more
+        than 5 % or that did not converge is no energy of the arrangement asked for.
     host : ase.Atoms
     compound : Compound
     fixed : dict

@@ -167,8 +167,8 @@ def fit_expansion(configurations, cutoffs=None, folds=FOLDS, seed=0):
     ----------
     configurations : Configurations
         As `sample_configurations` or `read_configurations` give them. Cells whose charges moved,
-        whose atoms left their sites or that did not converge are left out, and counted in what it
-        prints.
+        whose atoms left their sites, that stretched or that did not converge are left out, and
+        counted in what it prints.
     cutoffs : dict, optional
         Largest distance (Å) in clusters of two sites, of three, ...; by default
         ``{2: 7.0, 3: 5.0}``.
