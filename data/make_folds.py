@@ -41,6 +41,12 @@ from make_models import rows as predicted
 
 FOLDS = HERE / "models" / "folds"
 MODELS = [(name, aware) for name in ("cpainn", "mace", "chgnet") for aware in (True, False)]
+UNITS = {
+    "energy": "energy, meV/atom",
+    "forces": "forces, meV/Å",
+    "magmoms": "moments, µB",
+    "valence_right": "valence right, %",
+}
 KINDS = {"arrangement": 5, "ordering": 4}
 
 
@@ -215,11 +221,11 @@ def tables():
                 f"**By {kind}**: {KINDS[kind]} folds, {len(n)} frames of relaxations of "
                 f"{n['ordering'].nunique()} orderings.",
                 "",
-                *markdown("model", pd.DataFrame(rows).set_index("model")),
+                *markdown("model", pd.DataFrame(rows).set_index("model").rename(columns=UNITS)),
                 "",
             ]
         if differences:
-            table = pd.DataFrame(differences).set_index("blind less aware")
+            table = pd.DataFrame(differences).set_index("blind less aware").rename(columns=UNITS)
             lines += [*markdown("blind less aware", table), ""]
     if lines:
         write_results("folds", lines[:-1])
