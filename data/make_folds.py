@@ -40,7 +40,12 @@ from make_models import (
 from make_models import rows as predicted
 
 FOLDS = HERE / "models" / "folds"
-MODELS = [(name, aware) for name in ("cpainn", "mace", "chgnet") for aware in (True, False)]
+ARCHITECTURES = ("cpainn", "mace", "chgnet")
+MODELS = {
+    f"{name}_{'aware' if aware else 'blind'}": (name, aware)
+    for name in ARCHITECTURES
+    for aware in (True, False)
+}
 UNITS = {
     "energy": "energy, meV/atom",
     "forces": "forces, meV/Å",
@@ -81,11 +86,10 @@ def with_splits(frames, kind, folds, k):
 
 def runs():
     """(name, kind, fold, architecture, aware) of all trainings."""
-    for name, aware in MODELS:
+    for model, how in MODELS.items():
         for kind, n in KINDS.items():
             for k in range(n):
-                model = f"{name}_{'aware' if aware else 'blind'}"
-                yield f"{kind}{k}_{model}", kind, k, name, aware
+                yield f"{kind}{k}_{model}", kind, k, *how
 
 
 def run(title, kind, k, name, aware, frames):
@@ -109,21 +113,18 @@ def run(title, kind, k, name, aware, frames):
     parts = [predicted(title, potential, test).assign(geometry="frame")]
     # an ordering is compared with the others of its arrangement, a formation energy with the ends
     touched = {arrangement(ordering) for ordering in folds[k]}
-    asked = [i for i, a in enumerate(ends) if arrangement(a.info["ordering"]) in touched]
-    asked += [i for i, a in enumerate(ends) if a.info["x"] in (0, 1)]
-    hosts, starts = nudged_starts(ends)
-    host = next(a for a in ends if a.info["x"] == 1)
-    relaxed = mk.relax_many(
-        [starts[i] for i in asked], potential, processes=1, fmax=FMAX, steps=150, optimizer="FIRE"
-    )
-    of = [ends[i] for i in asked]
+    asked = [a for a in ends if arrangement(a.info["ordering"]) in touched]
+    asked += [a for a in ends if a.info["x"] in (0, 1)]
+    hosts, starts = nudged_starts(asked)
+    host = next(a for a in asked if a.info["x"] == 1)
+    relaxed = mk.relax_many(starts, potential, processes=1, fmax=FMAX, steps=150, optimizer="FIRE")
     places = {
-        "dft": with_predictions(of, potential),
-        "host": with_predictions([hosts[i] for i in asked], potential),
+        "dft": with_predictions(asked, potential),
+        "host": with_predictions(hosts, potential),
         "relaxed": [r.atoms for r in relaxed],
     }
     for geometry, structures in places.items():
-        table = geometry_table(of, structures, host).drop(columns="clear")
+        table = geometry_table(asked, structures, host).drop(columns="clear")
         parts.append(table.assign(geometry=geometry))
     table = pd.concat(parts).drop(columns="model").round(5)
     best = min(history, key=lambda h: h["validation"])["epoch"]
@@ -196,8 +197,7 @@ def tables():
     lines = []
     for kind in KINDS:
         rows, differences, by_model = [], [], {}
-        for name, aware in MODELS:
-            model = f"{name}_{'aware' if aware else 'blind'}"
+        for model in MODELS:
             if (found := read(kind, model)) is None:
                 continue
             by_model[model] = e = errors(found, frames)
@@ -207,7 +207,7 @@ def tables():
                 tau, ground = order(found, folds[kind], geometry, labelled)
                 row |= {f"τ, {geometry}": tau, f"lowest, {geometry}": ground}
             rows.append(row | {"charges kept": kept(found, folds[kind])})
-        for name in dict.fromkeys(name for name, _ in MODELS):
+        for name in ARCHITECTURES:
             pair = [by_model.get(f"{name}_{how}") for how in ("blind", "aware")]
             if any(e is None for e in pair):
                 continue
