@@ -163,6 +163,37 @@ def eventually(page, check, seconds=60):
     return said
 
 
+def in_both_themes_and_widths(page, app, name):
+    """Show an app in JupyterLab's two themes at two widths, with a screenshot of each; pauses at
+    each, and checks that it fits the window and that crystal and plots follow the theme.
+    """
+    plot = f"document.querySelector('{app} .js-plotly-plot')"
+    fits = f"""() => {{ const r = document.querySelector('{app}').getBoundingClientRect();
+        const s = {plot}.querySelector('.main-svg').getBoundingClientRect();
+        return s.right <= r.right + 1 && s.width > 0.5 * r.width && r.right <= innerWidth }}"""
+    SCREENSHOTS.mkdir(exist_ok=True)
+    for theme in ("Light", "Dark"):
+        page.evaluate(
+            "t => window.jupyterapp.commands.execute('apputils:change-theme', {theme: t})",
+            f"JupyterLab {theme}",
+        )
+        for width, height in ((1100, 750), (1920, 1080)):
+            page.set_viewport_size({"width": width, "height": height})
+            page.wait_for_function(fits)
+            page.evaluate(f"document.querySelector('{app}').scrollIntoView()")
+            still(page)
+            page.screenshot(path=str(SCREENSHOTS / f"{name}_{theme}_{width}.png"))
+            yield
+        paper = page.evaluate(
+            f"getComputedStyle(document.querySelector('{app} canvas')).backgroundColor"
+        )
+        ink = page.evaluate(f"getComputedStyle({plot}.querySelector('.xtick text')).fill")
+        dark = [
+            sum(map(int, c[4:-1].split(",")[:3])) < 300 for c in (paper, ink.replace("a(", "("))
+        ]
+        assert dark == [theme == "Dark", theme == "Light"], (paper, ink)
+
+
 class Notebook:
     """A notebook open in JupyterLab in a page of headless Chromium."""
 

@@ -6,12 +6,11 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 from compounds import frames_of, olivine
-from lab import FLAGS, ROOT, SCREENSHOTS, chromium_path
+from lab import FLAGS, ROOT, SCREENSHOTS, chromium_path, eventually
 from make_vasp import write_outcar
 from PIL import Image
 
@@ -137,11 +136,12 @@ def _is_alive(page, name):
     if name.endswith("00_tour"):
         canvas = page.locator("canvas").first
         canvas.scroll_into_view_if_needed()
-        _until(lambda: _pixels(canvas).std() > 10, "the canvas stays blank")
+        assert eventually(page, lambda: _pixels(canvas).std() > 10), "the canvas stays blank"
         # the crystal alone gets no note; the explorer's buttons do not look alive
         assert page.get_by_text("Buttons, menus and sliders need a kernel").count() == 1
         assert page.get_by_role("button", name="charge-aware").is_disabled()
-        _until(lambda: np.array_equal(_pixels(canvas), _pixels(canvas)), "it never comes to rest")
+        at_rest = lambda: np.array_equal(_pixels(canvas), _pixels(canvas))
+        assert eventually(page, at_rest), "it never comes to rest"
         before, box = _pixels(canvas), canvas.bounding_box()
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
         page.mouse.move(x, y)
@@ -149,15 +149,9 @@ def _is_alive(page, name):
         page.mouse.move(x + 120, y + 40, steps=5)
         page.mouse.up()
         page.mouse.move(1, 1)  # away, so that no atom's name is in the picture
-        _until(lambda: np.abs(_pixels(canvas) - before).max() > 50, "dragged, and nothing turned")
+        turned = lambda: np.abs(_pixels(canvas) - before).max() > 50
+        assert eventually(page, turned), "dragged, and nothing turned"
 
 
 def _pixels(element):
     return np.asarray(Image.open(io.BytesIO(element.screenshot())).convert("L")).astype(int)
-
-
-def _until(true, otherwise, seconds=60):
-    """What WebGL has drawn shows in a screenshot only, so it is looked at again and again."""
-    until = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < until, otherwise

@@ -100,9 +100,7 @@ def sources():
 
 def find(id):
     """The exercise with an id; `InputError` with the ids that there are."""
-    notebooks = sources()
-    if not isinstance(id, str):
-        id = str(id)
+    notebooks, id = sources(), str(id)
     notebook = id.partition(".")[0]
     if notebook not in notebooks:
         raise InputError(

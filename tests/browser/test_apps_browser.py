@@ -7,7 +7,7 @@ import re
 
 import pytest
 from compounds import frames_of, magnetite, olivine
-from lab import ROOT, SCREENSHOTS, eventually, still, voila
+from lab import ROOT, SCREENSHOTS, eventually, in_both_themes_and_widths, still, voila
 from test_browser import click_button, drawn, open_explorer, pixels, share_of
 
 import mlipkit as mk
@@ -310,28 +310,8 @@ def test_the_explorer_of_own_frames(open_notebook, lab_folder, name, host, compo
         "document.querySelector('.mlipkit-3d canvas').getBoundingClientRect().width < innerWidth / 2 + 200"
     )
     # the page fits its window, in both themes
-    for theme in ("Light", "Dark"):
-        page.evaluate(
-            "t => window.jupyterapp.commands.execute('apputils:change-theme', {theme: t})",
-            f"JupyterLab {theme}",
-        )
-        for width, height in ((1100, 750), (1920, 1080)):
-            page.set_viewport_size({"width": width, "height": height})
-            fits = f"""() => {{ const e = document.querySelector('.mlipkit-explorer'), r = e.getBoundingClientRect();
-                const s = {plot}.querySelector('.main-svg').getBoundingClientRect();
-                return s.right <= r.right + 1 && s.width > 0.5 * r.width && r.right <= innerWidth }}"""
-            page.wait_for_function(fits)
-            page.evaluate("document.querySelector('.mlipkit-explorer').scrollIntoView()")
-            still(page)
-            page.screenshot(path=str(SCREENSHOTS / f"{name}_{theme}_{width}.png"))
-        paper = page.evaluate(
-            "getComputedStyle(document.querySelector('.mlipkit-explorer canvas')).backgroundColor"
-        )
-        ink = page.evaluate(f"getComputedStyle({plot}.querySelector('.xtick text')).fill")
-        dark = [
-            sum(map(int, c[4:-1].split(",")[:3])) < 300 for c in (paper, ink.replace("a(", "("))
-        ]
-        assert dark == [theme == "Dark", theme == "Light"], (paper, ink)
+    for _ in in_both_themes_and_widths(page, ".mlipkit-explorer", name):
+        pass
     # a toggle and the hull on one screen at 1100 x 750
     page.set_viewport_size({"width": 1100, "height": 750})
     page.evaluate("document.querySelector('.mlipkit-explorer').scrollIntoView()")

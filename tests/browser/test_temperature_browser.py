@@ -5,7 +5,7 @@ import json
 import nbformat
 import numpy as np
 import pytest
-from lab import SCREENSHOTS, still
+from lab import in_both_themes_and_widths, still
 from test_browser import pixels, share_of
 
 import mlipkit as mk
@@ -156,32 +156,8 @@ def overlaps(page):
 
 def test_both_themes_and_two_widths(app):
     notebook, page = app
-    for theme in ("Light", "Dark"):
-        page.evaluate(
-            "t => window.jupyterapp.commands.execute('apputils:change-theme', {theme: t})",
-            f"JupyterLab {theme}",
-        )
-        for width, height in ((1100, 750), (1920, 1080)):
-            page.set_viewport_size({"width": width, "height": height})
-            page.wait_for_function(
-                f"""() => {{ const r = document.querySelector('.mlipkit-temperature').getBoundingClientRect();
-                const s = {PLOT}.querySelector('.main-svg').getBoundingClientRect();
-                return s.right <= r.right + 1 && s.width > 0.5 * r.width && r.right <= innerWidth }}"""
-            )
-            page.evaluate("document.querySelector('.mlipkit-temperature').scrollIntoView()")
-            still(page)
-            assert overlaps(page) == []
-            SCREENSHOTS.mkdir(exist_ok=True)
-            page.screenshot(path=str(SCREENSHOTS / f"temperature_{theme}_{width}.png"))
-            # the switch, the slider and all plots on one screen
-            fits = f"{PLOT}.getBoundingClientRect().bottom <= innerHeight"
-            assert page.evaluate(fits)
-        paper = page.evaluate(
-            "getComputedStyle(document.querySelector('.mlipkit-temperature canvas')).backgroundColor"
-        )
-        ink = page.evaluate(f"getComputedStyle({PLOT}.querySelector('.xtick text')).fill")
-        dark = [
-            sum(map(int, c[4:-1].split(",")[:3])) < 300 for c in (paper, ink.replace("a(", "("))
-        ]
-        assert dark == [theme == "Dark", theme == "Light"], (paper, ink)
+    for _ in in_both_themes_and_widths(page, ".mlipkit-temperature", "temperature"):
+        assert overlaps(page) == []
+        # the switch, the slider and all plots on one screen
+        assert page.evaluate(f"{PLOT}.getBoundingClientRect().bottom <= innerHeight")
     assert notebook.errors() == [] and notebook.console == []
