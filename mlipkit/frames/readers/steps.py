@@ -4,6 +4,7 @@ steps that are complete.
 
 import contextlib
 import re
+import sys
 import warnings
 from itertools import islice
 
@@ -20,7 +21,8 @@ LINE, LINES = 100_000, 1_000_000
 def whole_lines(path):
     """The lines of a text file without one that is cut off, whose last number may lack digits."""
     with open_text(path, line=LINE) as file:
-        lines = list(islice(file, None if unlimited() else LINES + 1))
+        # equal lines are one string in memory: outputs repeat their titles, rules and blanks
+        lines = [sys.intern(line) for line in islice(file, None if unlimited() else LINES + 1)]
     if len(lines) > LINES and not unlimited():
         raise InputError(
             f"{path}: holds more than {LINES:,} lines, which are all taken into memory; say "
