@@ -30,6 +30,8 @@ DOCS = "docs/phases.md"
 # random arrangements of a run (a charge-blind model tells ions only; CHGNet takes six times as long
 # as the others), and those added to them
 N, N_BLIND, MORE, ROUNDS = {"cpainn": 450, "mace": 450, "chgnet": 320}, 250, 50, 2
+# then a few at a time in cells doubled along two axes, until no ground state is invented there
+DOUBLED, FEW, MOST_ROUNDS = [(2, 2, 1), (2, 1, 2), (1, 2, 2)], 6, 8
 SIZES = {"32": (2, 2, 2), "72": (2, 3, 3), "144": (3, 3, 4)}  # formula units: repeats of the cell
 SIZES_OF = "cpainn_aware_free"
 TEMPERATURES = (200, 300, 400, 500, 600, 700, 800, 900, 1050, 1200)
@@ -51,6 +53,7 @@ def sample(run):
     model = mk.load_model(name, charge_aware=aware)
     cores = int(os.environ.get("CORES", "1"))
     how = {"folder": HERE / "checkpoints" / "phases" / run, "processes": cores, "steps": 200}
+    doubled = {**how, "folder": HERE / "checkpoints" / "phases" / f"{run}_doubled", "steps": 500}
     path = PHASES / f"{run}.json"
     drawn = mk.sample_configurations(
         mk.find_host(ends),
@@ -63,6 +66,8 @@ def sample(run):
     )
     drawn = mk.extend_configurations(drawn, model, MORE, ROUNDS, ends, **how)
     PHASES.mkdir(exist_ok=True)
+    mk.write_configurations(path, drawn)
+    drawn = mk.extend_configurations(drawn, model, FEW, MOST_ROUNDS, ends, DOUBLED, **doubled)
     mk.write_configurations(path, drawn)
     print(run, drawn, flush=True)
 

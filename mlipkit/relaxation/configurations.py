@@ -107,6 +107,7 @@ def extend_configurations(
     n=50,
     rounds=3,
     ends=None,
+    supercells=None,
     cutoffs=None,
     seed=0,
     folder=None,
@@ -134,6 +135,10 @@ def extend_configurations(
     rounds : int
     ends
         As for `sample_configurations`, the same as there.
+    supercells : list, optional
+        Further repeats of the host to walk in, beside those of `configurations`. An expansion may
+        invent a ground state that fits into none of the cells that it was fitted to: then its
+        diagrams differ with the shape of the cell.
     cutoffs : dict, optional
         As for `fit_expansion`.
     seed : int
@@ -157,6 +162,8 @@ def extend_configurations(
     rounds = arguments.number(rounds, f"{where}: rounds", least=1, whole=True)
     seed = arguments.number(seed, f"{where}: seed", least=0, whole=True)
     ends = None if ends is None else as_frames(ends, f"{where}: ends")
+    whole = c.lattice("1x1x1")
+    more = [] if supercells is None else _lattices(whole, supercells, where)
     processes = checked_processes(processes, where)
     if model.charge_aware != c.aware:
         kinds = ("charge-blind", "charge-aware")
@@ -166,11 +173,10 @@ def extend_configurations(
         )
     options = settings_of({**options, "cell": c.cell}, where)
     how = {"folder": folder, "processes": processes, "client": client, "progress": progress}
-    whole = c.lattice("1x1x1")
     geometries = relaxed_ends(whole, ends, model, how, options)
     for turn in range(rounds):
         expansion = fit_expansion(c, cutoffs)
-        wanted, known = _wanted(expansion, n, seed + turn)
+        wanted, known = _wanted(expansion, n, seed + turn, more)
         if not wanted:
             break
         new = relaxed_configurations(whole, geometries, wanted, model, how, options)
@@ -181,14 +187,14 @@ def extend_configurations(
     return c
 
 
-def _wanted(expansion, n, seed):
+def _wanted(expansion, n, seed, more):
     """Arrangements ``(lattice, filled, states)`` to compute next, and whether all on the hull of
     the expansion were computed.
     """
     c = expansion.configurations
     features, drawn = [], []
-    for name in c.table["supercell"].unique():
-        lattice = c.lattice(name)
+    sampled = {name: c.lattice(name) for name in c.table["supercell"].unique()}
+    for lattice in {**sampled, **{name_of(m.matrix): m for m in more}}.values():
         within = expansion.interactions(lattice.matrix)
         functions = correlations_in(expansion.subspace, lattice, c.aware)
         for count in lattice.compositions:
@@ -318,15 +324,15 @@ def _end(whole, which):
     return whole, *whole.random(n, np.random.default_rng(0))
 
 
-def _lattices(whole, supercells):
+def _lattices(whole, supercells, where=WHERE):
     if supercells is None:
         largest = max(1, MOST_ATOMS // len(whole.atoms))
         along = [(m, 1, 1) for m in (1, 2, 3)] + [(1, m, 1) for m in (2, 3)]
         supercells = [s for s in along + [(1, 1, m) for m in (2, 3)] if max(s) <= largest]
-    supercells = arguments.entries(supercells, f"{WHERE}: supercells", "[(1, 1, 1), (1, 2, 1)]")
+    supercells = arguments.entries(supercells, f"{where}: supercells", "[(1, 1, 1), (1, 2, 1)]")
     if not supercells:
-        raise InputError(f"{WHERE}: supercells is empty; give one or more, such as [(1, 1, 1)]")
-    return [lattice_of(whole.host, whole.compound, s, whole.fixed, WHERE) for s in supercells]
+        raise InputError(f"{where}: supercells is empty; give one or more, such as [(1, 1, 1)]")
+    return [lattice_of(whole.host, whole.compound, s, whole.fixed, where) for s in supercells]
 
 
 def _drawn(lattices, n, seed, model):
