@@ -54,17 +54,6 @@ BACK = (0.5, 1.0)  # how far a relaxed cell is moved back onto the undistorted h
 D_ORBITALS = ("xy", "yz", "3z2-r2", "xz", "x2-y2")  # GPAW's order
 # relaxed again from a second start
 REPEATED = ("x025_na0_fe013", "x050_na01_fe01", "x075_na012_fe0")
-FREE_CELLS = (
-    "x000_na-_fe0123",
-    "x100_na0123_fe-",
-    "x050_na03_fe02",
-    "x050_na01_fe02",
-    "x050_na02_fe13",
-    "x025_na0_fe013",
-    # the lowest ordering of every Na arrangement, in the cell that a charge-aware model
-    # gives it
-    "x075_na012_fe1",
-)
 # whose structures DFT judges
 VERDICT_ON = (
     "chgnet_aware",
@@ -176,7 +165,7 @@ def jobs():
         for i, name in enumerate(D_ORBITALS)
         if i != 2
     ]
-    cell = [Job(f"{t}.cell", "cell", of[t].ions, of[t].fe3) for t in FREE_CELLS]
+    cell = [Job(f"{job.tag}.cell", "cell", job.ions, job.fe3) for job in relax]
     back = [Job(f"{job.tag}.back", "back", job.ions, job.fe3) for job in relax]
     displaced = [Job(f"{job.tag}.displaced", "displaced", job.ions, job.fe3) for job in relax]
     return [
