@@ -284,6 +284,7 @@ def bases(made):
             "n": 1,
             "rounds": 1,
             "ends": ends,
+            "supercells": [1],
             "cutoffs": {2: 4.0},
             "seed": 0,
             "folder": None,

@@ -19,7 +19,7 @@ from mlipkit.orderings.hosts import permutations
 from mlipkit.orderings.lattice import lattice_of
 from mlipkit.relaxation import configurations as relaxed
 from mlipkit.statmech import kernel
-from mlipkit.statmech.configurations import COLUMNS, name_of
+from mlipkit.statmech.configurations import COLUMNS, Configurations, name_of
 from mlipkit.statmech.expansion import disordered, smol_order, subspace_of
 from mlipkit.statmech.interactions import Moves, _tables
 from mlipkit.statmech.phases import BIN, N_BINS, bennett, heated
@@ -780,6 +780,38 @@ def test_a_longer_list_begins_with_the_shorter_one(sampled):
     again = relaxed._drawn(relaxed._lattices(c.lattice("1x1x1"), None), 90, 3, model)[:40]
     assert all((a[1] == b[1]).all() and (a[2] == b[2]).all() for a, b in zip(drawn, again))
     assert len({(name_of(a[0].matrix), *a[1], *a[2]) for a in drawn}) == 40
+
+
+def test_an_extension_adds_what_was_not_there(sampled):
+    _, model, given, _ = sampled
+    whole = mk.load_configurations(cells="fixed")
+    single = whole.table[whole.table["supercell"] == "1x1x1"].reset_index(drop=True)
+    c = Configurations(single, whole.host, whole.compound, whole.fixed, whole.cell)
+    how = {**given, "folder": None, "fmax": 0.3, "supercells": [(1, 2, 1)]}
+    more = mk.extend_configurations(c, model, n=3, rounds=1, **how)
+    assert more.table[: len(c.table)].equals(c.table) and len(more.table) == len(c.table) + 3
+    arrangements = more.table[["supercell", "ions", "states"]]
+    new = arrangements[len(c.table) :]
+    assert not arrangements.duplicated(keep=False)[len(c.table) :].any()
+    assert "1x2x1" in set(new["supercell"])
+
+
+def test_a_ground_state_invented_in_a_doubled_cell_is_met():
+    # fitted to cells along one axis, cPaiNN's expansion has an order at x = 0.5 that doubles a and
+    # b; the potential has it 25 meV per formula unit higher
+    whole = mk.load_configurations()
+    doubled = whole.table["supercell"].isin(["2x2x1", "2x1x2", "1x2x2"])
+    assert doubled.any()
+    before = Configurations(
+        whole.table[~doubled], whole.host, whole.compound, whole.fixed, whole.cell
+    )
+    more = relaxed._lattices(whole.lattice("1x1x1"), [(2, 2, 1)])
+    expansion = mk.fit_expansion(before)
+    assert relaxed._wanted(expansion, 2, 0, [])[1]
+    wanted, known = relaxed._wanted(expansion, 2, 0, more)
+    lattice, filled, _ = wanted[0]
+    assert name_of(lattice.matrix) == "2x2x1" and filled.mean() == 0.5 and not known
+    assert relaxed._wanted(mk.fit_expansion(whole), 2, 0, more)[1]
 
 
 def test_a_charge_blind_model_has_no_states(sampled):
