@@ -1,0 +1,185 @@
+#!/usr/bin/env python
+"""Is what the label teaches the ion's or the compound's? Models of NaxFePO4 on LixFePO4.
+
+    make_transfer.py run [RUNS]   trainings that data/models/transfer does not have (resumable)
+    make_transfer.py table        docs/results.md, from what is there
+
+Zero shot, with 1, 4 and 16 frames of Li, with all of them, and with all of both; blind and aware
+with the same frames, start, seed and steps. The split is that of the sodium set: an ordering that
+is held out there is held out here. RUNS are patterns such as 'cpainn_*_16'.
+"""
+
+import copy
+import fnmatch
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from ase.data import atomic_numbers
+
+import mlipkit as mk
+from mlipkit.analysis.errors import frame_errors, order_scores
+from mlipkit.analysis.predictions import frame_key
+from mlipkit.analysis.thermo import formation_energies
+from mlipkit.files import write_atomically
+from mlipkit.frames.labels import along_relaxations, well_converged
+from mlipkit.models.registry import adapter
+from mlipkit.models.training import train
+from mlipkit.relaxation.geometries import geometry_table
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE / "dft")]
+from make_folds import ARCHITECTURES, interval
+from make_models import FINE_TUNING, FMAX, markdown, nudged_starts, write_results
+from make_models import rows as predicted
+
+TRANSFER, LITHIUM = HERE / "models" / "transfer", HERE / "dft" / "olivine_li.extxyz"
+SHARES = ("0", "1", "4", "16", "all", "both")
+STEPS = 800  # of a fine-tuning on some frames of Li, four frames each
+HOWS = {"blind": False, "aware": True}
+
+
+def grown(potential, new, like):
+    """A copy of a potential that knows one more element, which is to it as another one.
+
+    cPaiNN's tables have room for every element; MACE's layers have one block of weights for each,
+    and e3nn divides by the root of their number. CHGNet has seen all elements.
+    """
+    if potential.architecture == "chgnet":
+        return potential
+    z, of = atomic_numbers[new], atomic_numbers[like]
+    elements = sorted([*potential.elements, new], key=atomic_numbers.get)
+    if potential.architecture == "cpainn":
+        found = copy.deepcopy(potential)
+        with torch.no_grad():
+            for table in (found.network.embedding.weight, found.network.references):
+                table[z] = table[of]
+        found.elements = elements
+        return found
+    args = {**potential.network.model_args, "elements": elements}
+    network, old = adapter("mace").build(args), potential.network.state_dict()
+    at = [potential.elements.index(like if e == new else e) for e in elements]
+    n, channels = len(potential.elements), args["channels"]
+    root = np.sqrt(len(elements) / n)
+    for name, weights in network.state_dict().items():
+        known = old[name]
+        if name.endswith("atomic_numbers"):
+            continue
+        if "node_embedding.linear.weight" in name:
+            known = known.view(n, channels)[at].reshape(-1) * root
+        elif "skip_tp.weight" in name:
+            known = known.view(-1, channels, n, channels)[:, :, at].reshape(-1) * root
+        elif name.endswith("atomic_energies"):
+            known = known[..., at]
+        elif "symmetric_contractions" in name and known.shape[:1] == (n,):
+            known = known[at]
+        weights.copy_(known)
+    network.model_args = args
+    return type(potential)(network, potential.proxies, elements, potential.states)
+
+
+def runs():
+    """(name, architecture, aware, share) of all."""
+    for name in ARCHITECTURES:
+        for how, aware in HOWS.items():
+            for share in SHARES:
+                yield f"{name}_{how}_{share}", name, aware, share
+
+
+def parts_of(lithium, sodium, share):
+    """Training and validation frames of a share. Few frames come without others to validate on, as
+    in life: the last epoch counts, by validating on the same.
+    """
+    by = {s: [a for a in lithium if a.info["split"] == s] for s in ("train", "validation")}
+    if share == "both":
+        # FePO4 is one calculation in both sets
+        known = [a for a in sodium if a.info["split"] in by and a.info["x"] > 0]
+        return by["train"] + by["validation"] + known
+    if share == "all":
+        return by["train"] + by["validation"]
+    ends = mk.end_points(by["train"])
+    full = next(a for a in ends if a.info["x"] == 1)
+    pool = [a for a in by["train"] if a.info["x"] > 0 and a is not full]
+    drawn = np.random.default_rng(0).permutation(len(pool))[: int(share) - 1]
+    chosen = [full, *(pool[k] for k in drawn)]
+    again = [a.copy() for a in chosen]
+    for copied, atoms in zip(again, chosen):
+        copied.calc, copied.info = atoms.calc, {**atoms.info, "split": "validation"}
+    return chosen + again
+
+
+def run(title, name, aware, share, lithium, sodium):
+    """Train on a share of Li and write what the model says of the held-out orderings."""
+    path = TRANSFER / f"{title}.csv"
+    if path.exists():
+        return
+    potential = grown(mk.load_model(name, charge_aware=aware), "Li", "Na")
+    if share != "0":
+        frames, how = parts_of(lithium, sodium, share), dict(FINE_TUNING[name])
+        if share.isdigit():
+            how["epochs"] = STEPS * 4 // max(4, int(share))
+        folder = HERE / "checkpoints" / "transfer" / title
+        potential, _ = train(name, frames, aware, seed=0, **how, start=potential, folder=folder)
+    test = [a for a in lithium if a.info["split"] == "test"]
+    ends = mk.end_points(lithium)
+    held = [a for a in ends if a.info["split"] == "test"]
+    table = [predicted(title, potential, test).assign(geometry="frame")]
+    table += [predicted(title, potential, ends).assign(geometry="dft")]
+    host = next(a for a in ends if a.info["x"] == 1)
+    asked = [a for a in ends if a.info["x"] in (0, 1)] + held
+    relaxed = mk.relax_many(
+        nudged_starts(asked)[1], potential, processes=1, fmax=FMAX, steps=150, optimizer="FIRE"
+    )
+    found = geometry_table(asked, [r.atoms for r in relaxed], host).drop(columns="clear")
+    table += [found.assign(geometry="relaxed")]
+    TRANSFER.mkdir(exist_ok=True)
+    content = pd.concat(table).drop(columns="model").round(5).to_csv(index=False)
+    write_atomically(path, content)
+    print(title, flush=True)
+
+
+def figures(table, lithium):
+    """A row of the table: errors on held-out orderings of Li."""
+    parts = {g: t.set_index("frame") for g, t in table.groupby("geometry")}
+    test = [a for a in along_relaxations(lithium) if a.info["split"] == "test"]
+    of_test = parts["frame"][~parts["frame"].index.duplicated()]
+    errors = frame_errors(test, of_test.loc[[frame_key(a) for a in test]].reset_index())
+    ends = mk.end_points(lithium)
+    energies = parts["dft"].loc[[frame_key(a) for a in ends], "energy"].to_numpy()
+    held = np.array([a.info["split"] == "test" for a in ends])
+    off = formation_energies(ends, energies) - formation_energies(ends)
+    score = order_scores(ends, energies, held)
+    stayed = parts["relaxed"].query("ordering.str.contains('-') == False")["kept"].astype(str)
+    return {
+        "formation energies, meV/f.u.": f"{1e3 * np.abs(off[held]).mean():.1f}",
+        "forces, meV/Å": interval(errors["forces"], errors["ordering"], 0),
+        "moments, µB": interval(errors["magmoms"], errors["ordering"], 3),
+        "τ (pairs)": f"{score['kendall_tau']:.2f} ({score['pairs']})",
+        "charges kept": f"{(stayed == 'True').sum()}/{len(stayed)}",
+    }
+
+
+def tables():
+    lithium, found = well_converged(mk.read_frames(LITHIUM, progress=False)), {}
+    for title, name, _, share in runs():
+        path = TRANSFER / f"{title}.csv"
+        if path.exists():
+            words = {"0": "none", "both": "all, and all of Na"}.get(share, share)
+            how = title.split("_")[1]
+            found[f"{name}, {how}, {words}"] = figures(pd.read_csv(path), lithium)
+    table = pd.DataFrame.from_dict(found, orient="index")
+    write_results("transfer", markdown("model, frames of Li", table))
+
+
+if __name__ == "__main__":
+    stage, *patterns = sys.argv[1:] or ["run"]
+    if stage == "run":
+        lithium = well_converged(mk.read_frames(LITHIUM, progress=False))
+        sodium = well_converged(mk.load_dft())
+        for title, *how in runs():
+            if any(fnmatch.fnmatch(title, p) for p in patterns or ["*"]):
+                run(title, *how, lithium, sodium)
+    else:
+        tables()
