@@ -70,6 +70,8 @@ sample: .venv/ready
 
 results: .venv/ready
 	@$(BIN)/python data/make_results.py
+	$(BIN)/python data/make_folds.py table
+	$(BIN)/python data/make_believed.py
 
 screenshot:
 	@$(MAKE) test TESTS="tests/browser -k explorer -s"

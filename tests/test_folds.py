@@ -75,3 +75,35 @@ def test_an_interval_holds_the_mean_and_is_by_orderings():
     values, orderings = [1.0, 1.0, 3.0, 3.0], ["a", "a", "b", "b"]
     assert make_folds.interval(values, orderings, 1) == "2.0 [1.0, 3.0]"
     assert mk.bootstrap(values, orderings) == (1.0, 3.0)
+
+
+def test_what_can_be_believed_is_what_the_files_say(frames):
+    import make_believed
+
+    page = (make_folds.HERE.parent / make_believed.DOCS).read_text()
+    assert "\n".join(make_believed.table(frames)) in page
+
+
+def test_claims_are_judged_by_their_figures(frames, ends, tmp_path, monkeypatch):
+    import make_believed
+
+    monkeypatch.setattr(make_folds, "FOLDS", tmp_path)
+    written(tmp_path, "arrangement", "mace_aware", frames, ends)
+    assert make_believed.from_folds("mace", frames) == {}
+    written(tmp_path, "arrangement", "mace_blind", frames, ends, off=0.003)
+    claims = make_believed.from_folds("mace", frames)
+    # as good as DFT, both of them: nothing is lost without the label but 3 meV/atom everywhere
+    assert claims["charges"] == ("blind 100 [100, 100]; aware 100 [100, 100]", False)
+    assert claims["order"] == ("blind 1.00 [1.00, 1.00]; aware 1.00 [1.00, 1.00]", False)
+    assert claims["hull"] == (
+        "blind 1 of DFT's 1, 0 others; aware 1 of DFT's 1, 0 others",
+        False,
+    )
+    gained, held = claims["energy"]
+    assert held and float(gained.split()[0]) == pytest.approx(3.0, abs=0.05)
+    assert not claims["forces"][1] and not claims["valence"][1]
+    # upside down
+    written(tmp_path, "arrangement", "mace_blind", frames, ends, sign=-1.0)
+    claims = make_believed.from_folds("mace", frames)
+    assert claims["order"][1] and claims["order"][0].startswith("blind -1.00")
+    assert claims["hull"][1]

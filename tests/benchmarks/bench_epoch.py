@@ -1,6 +1,6 @@
 """Where an epoch's time goes, and what the size of a batch does to it: CPU ms per frame, one thread.
 
-    python tests/benchmarks/bench_epoch.py
+python tests/benchmarks/bench_epoch.py
 """
 
 import os
