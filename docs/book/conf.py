@@ -44,8 +44,6 @@ include_patterns = [
     "notebooks/solutions/*.ipynb",
 ]
 exclude_patterns = [".*", "site", "mlipkit", "tests", "data/dft/frames", "data/dft/log"]
-# the page is a stub for as long as there is none
-exclude_patterns += ["docs/book/believed.md"] * (ROOT / "docs/believed.md").exists()
 
 nb_execution_mode = "cache"
 nb_execution_cache_path = str(BUILD / f"outputs-{fingerprint()}")
