@@ -192,7 +192,8 @@ def test_ladder_starts_at_the_lowest_of_each_method(ends):
     figure = plots.ladder(
         ends, {"mine": [-e for e in energies], "flat": [0.0] * len(ends)}, "x050_na01"
     )
-    levels = {t.name: dict(zip(t.x, t.y)) for t in figure.data}
+    assert {t.name for t in figure.data} == {f"Fe3+ on 0 and {k}" for k in (1, 2, 3)}
+    levels = {t.text[0]: dict(zip(t.x, t.y)) for t in figure.data}
     assert set(levels) == {"x050_na01_fe01", "x050_na01_fe02", "x050_na01_fe03"}
     dft = {a.info["ordering"]: a.get_potential_energy() for a in ends}
     low = min(dft[n] for n in levels)

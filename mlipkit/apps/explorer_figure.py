@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from mlipkit.orderings.names import arrangement, described
 from mlipkit.pictures import plots
-from mlipkit.pictures.figures import CLOSE_UP, LEVELS
+from mlipkit.pictures.figures import CLOSE_UP, LEVELS, MODEBAR
 
 HEIGHT = 340  # px
 MOVED = "#D6278B"
@@ -45,7 +45,7 @@ def panels(state, geometry):
     figure = plots.beside(*parts.values(), widths=[w / sum(widths) for w in widths], spacing=0.085)
     figure.update_traces(meta=geometry)
     figure.update_layout(height=HEIGHT, autosize=True, updatemenus=[])
-    figure.update_layout(margin={"l": 60, "r": 8, "t": 34, "b": 46})
+    figure.update_layout(margin={"l": 60, "r": MODEBAR, "t": 34, "b": 46})
     # else plotly measures the labels and lays everything out twice
     small = {"size": 13}
     figure.update_xaxes(automargin=False, title_standoff=6, title_font=small)
@@ -79,8 +79,8 @@ def _ladders(state, geometry):
             mode="lines+markers+text",
             texttemplate="%{customdata}",
             textposition="middle right",
-            textfont={"size": 11},
-            line={"color": "#777777", "width": 1, "dash": "dot"},
+            textfont={"size": 13},
+            line={"color": "#777777", "width": 2, "dash": "dot"},
             marker={"size": 11, "color": colours, "symbol": symbols},
             hovertemplate="%{text}<br>%{y:.1f} meV/f.u.<extra></extra>",
         )
@@ -139,8 +139,10 @@ def arrange(figure, axes, of_geometry, state, close_up=False):
         low = np.concatenate(vertices).min(initial=0.0)
         near = [1.25 * low - 0.005, CLOSE_UP]
         figure.layout[f"yaxis{n}"].range = near if close_up else around
-        rings += [plots.ring(s.x, e, axes=n) for e in here.values()]
-        moved += _moved(s.x, model, flip, n)
+        points = {t.name: t.x for t in of_geometry.data if t.xaxis == f"x{n}" and t.text}
+        x = {name: points[plots.title(name)][s.index] for name in shown}  # moved aside, or not
+        rings += [plots.ring(x[name], e, axes=n) for name, e in here.items()]
+        moved += _moved(x[shown[-1]], model, flip, n)
     at, n = place(s), axes["ladder"]
     ends = [e for level in levels.values() for e in level.values()] or [0.0]
     if np.isfinite(height):

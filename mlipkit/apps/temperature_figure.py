@@ -8,10 +8,18 @@ from ase.units import kB
 
 from mlipkit.apps.temperature_state import title
 from mlipkit.apps.temperature_words import at_point
-from mlipkit.pictures.figures import ARCHITECTURES, INK, LAYOUT, LEVELS, padded, ring
+from mlipkit.pictures.figures import (
+    ARCHITECTURES,
+    INK,
+    LAYOUT,
+    LEVELS,
+    MODEBAR,
+    padded,
+    ring,
+)
 
 HEIGHT = 500  # px
-IONS, ELECTRONS = "#A6611A", "#56B4E9"
+IONS, ELECTRONS = "#937D10", "#B27AFF"
 INNER = 0.04  # of all x at each end: there a voltage runs away, and is not what the axis shows
 # axes of each plot, and where they are
 PLACES = {
@@ -61,7 +69,7 @@ def figure_of(state):
         height=HEIGHT,
         autosize=True,
         hovermode="closest",
-        margin={"l": 66, "r": 8, "t": 26, "b": 44},
+        margin={"l": 66, "r": MODEBAR, "t": 26, "b": 44},
         legend={"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "itemclick": False},
         legend2={"orientation": "h", "x": 0.57, "y": 0.385, "yanchor": "bottom"},
         shapes=_shapes(),
@@ -90,7 +98,7 @@ def _add_curves(figure):
         **at["free"],
         name="common tangents",
         mode="lines+markers",
-        line={"color": INK, "width": 1.5, "dash": "dash"},
+        line={"color": INK, "width": 2, "dash": "dash"},
         marker={"size": 9, "symbol": "circle-open", "line": {"width": 2}},
         hoverinfo="skip",
         showlegend=False,
@@ -99,7 +107,7 @@ def _add_curves(figure):
     figure.add_scatter(**at["voltage"], name="V", mode="lines", hovertemplate=say, showlegend=False)
     say = "x = %{x:.2f}: %{y:.2f} k of %{meta}<extra></extra>"
     for name, colour in (("ions", IONS), ("electrons", ELECTRONS)):
-        for kind, dash, width in (("S", "solid", 2.5), ("ideal", "dot", 1.5)):
+        for kind, dash, width in (("S", "solid", 2.5), ("ideal", "dot", 2)):
             figure.add_scatter(
                 **at["entropy"],
                 name=f"{kind} {name}",
@@ -113,7 +121,7 @@ def _add_curves(figure):
     for name, style in (
         ("ions", {"color": IONS, "width": 2.5}),
         ("electrons", {"color": ELECTRONS, "width": 2.5}),
-        ("free mixing", {"color": INK, "width": 1.5, "dash": "dot"}),
+        ("free mixing", {"color": INK, "width": 2, "dash": "dot"}),
     ):
         nothing = {"x": [None], "y": [None], "mode": "lines"}
         figure.add_scatter(**at["entropy"], **nothing, name=name, line=style, legend="legend2")
@@ -195,7 +203,7 @@ def _arrange_diagram(figure, traces, state):
         diagram = state.diagrams[architecture].get(state.kind)
         sides = regions(state, diagram)[1] if diagram is not None else []
         trace.update(**_xy(sides), opacity=1 if here else 0.55)
-        trace.line.update(width=2.5 if here else 1.5, dash="solid" if here else "dash")
+        trace.line.update(width=2.5 if here else 2, dash="solid" if here else "dash")
     colour = colour_of(state, chosen)
     areas = regions(state, state.diagram)[0]
     red, green, blue = (int(colour[k : k + 2], 16) for k in (1, 3, 5))

@@ -1,8 +1,8 @@
 """What all figures share: colours, symbols and layout; and what can be done to any figure: choose
 series, join two, export.
 
-Colours are those of Okabe and Ito, which colour-blind people can tell apart; every series has a
-symbol and a dash pattern of its own too, which are told apart in grey.
+Colours of one set are told apart by colour-blind people too (a test measures it); every series has
+a symbol and a dash pattern of its own, which are told apart in grey.
 """
 
 from pathlib import Path
@@ -21,26 +21,27 @@ SERIES = {
     "DFT": ("#757575", "circle"),
     "pretrained": ("#CC79A7", "square"),
     "blind": ("#D55E00", "x"),
-    "aware": ("#009E73", "diamond"),
+    "aware": ("#00A870", "diamond"),
 }
 TITLES = {"chgnet": "CHGNet", "cpainn": "cPaiNN", "mace": "MACE"}
 KINDS = {"pretrained": "as published", "blind": "charge-blind", "aware": "charge-aware"}
-# blue, orange and green are kept for oxidation states
-ARCHITECTURES = {"chgnet": "#8458B3", "cpainn": "#D6278B", "mace": "#8A8A8A"}
+# blue and orange are kept for oxidation states, here and below
+ARCHITECTURES = {"chgnet": "#8458B3", "cpainn": "#D6278B", "mace": "#937D10"}
 LEVELS = (
     ("#8458B3", "circle"),
     ("#D6278B", "square"),
-    ("#8A8A8A", "diamond"),
-    ("#A6611A", "triangle-up"),
-    ("#B39DDB", "x"),
-    ("#6D8299", "star"),
+    ("#937D10", "diamond"),
+    ("#6A00FF", "triangle-up"),
+    ("#F28888", "x"),
+    ("#913030", "star"),
 )
 DASHES = {"DFT": "solid", "pretrained": "longdash", "blind": "dot", "aware": "dash"}
 CLOSE_UP = 0.04  # eV per formula unit above the end members: what a close-up of a hull shows
 # a series of any other name
-OTHERS = (("#56B4E9", "triangle-up"), ("#8C510A", "square"), ("#762A83", "star"))
+OTHERS = (("#913030", "triangle-up"), ("#B27AFF", "square"), ("#6A00FF", "star"))
 
 INK, CLEAR = "#757575", "rgba(0,0,0,0)"  # read on a white page and on a black one
+MODEBAR = 40  # px to the right of a figure
 
 
 def _template():
@@ -54,10 +55,17 @@ def _template():
 
 LAYOUT = {
     "template": _template(),
-    # nothing that sends a chart to somebody's cloud
-    "modebar": {"remove": ["sendChartToCloud", "lasso2d", "select2d"]},
-    "font": {"family": "Arial, sans-serif", "size": 13},
-    "margin": {"l": 70, "r": 16, "t": 40, "b": 56},
+    # upright in a margin of its own, where it covers neither legend nor buttons; nothing that
+    # sends a chart to somebody's cloud
+    "modebar": {
+        "remove": ["sendChartToCloud", "lasso2d", "select2d"],
+        "orientation": "v",
+        "bgcolor": CLEAR,
+        "color": INK,
+        "activecolor": LEVELS[1][0],
+    },
+    "font": {"family": "Arial, sans-serif", "size": 14},
+    "margin": {"l": 70, "r": MODEBAR, "t": 40, "b": 56},
     "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
 }
 
@@ -78,7 +86,7 @@ def joined(architecture, kind):
 def title(name):
     """The name of a model as people write it: ``CHGNet, charge-blind`` for ``chgnet_blind``."""
     architecture, kind = parted(name)
-    said = KINDS.get(kind, kind)
+    said = KINDS.get(kind, kind.replace("_", " "))
     if not architecture:
         return said
     return TITLES.get(architecture, architecture) + (" " if kind == "pretrained" else ", ") + said
@@ -95,6 +103,52 @@ def series_style(name):
 def series_dash(name):
     """Dash pattern of the lines of a series."""
     return DASHES.get(parted(name)[1], "longdashdot")
+
+
+def series_size(name):
+    """Size of the symbols and width of the lines of a series: DFT, drawn first, looks out from
+    under a model that agrees with it.
+    """
+    return (13, 5) if name == "DFT" else (9, 2.5)
+
+
+def spread(x, y, near):
+    """x of points so that those nearer than `near` in y stand side by side, the lowest in place.
+
+    Parameters
+    ----------
+    x, y : array_like, shape (n,)
+        y may be NaN.
+    near : float
+
+    Returns
+    -------
+    numpy.ndarray, shape (n,)
+        No point comes nearer to another x than to its own.
+    """
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    places, rows = np.unique(x.round(6)), []
+    for place in places:
+        row = []
+        for i in np.flatnonzero(x.round(6) == place)[np.argsort(y[x.round(6) == place])]:
+            if not row or not y[i] - y[row[0]] < near:
+                row = []
+                rows.append(row)
+            row.append(i)
+    gaps = np.diff(places) if len(places) > 1 else np.ones(1)
+    longest = max(map(len, rows), default=1)
+    step = min(0.025 * gaps.sum(), 0.8 * gaps.min() / longest)
+    moved = x.copy()
+    for row in rows:
+        for k, i in enumerate(row):
+            moved[i] += (k + 1) // 2 * (-1) ** k * step
+    return moved
+
+
+def x_of(trace):
+    """x of the points of a trace, where they are spread as it was before."""
+    spread_out = trace.mode == "markers" and trace.customdata is not None
+    return trace.customdata if spread_out else trace.x
 
 
 def choose(figure, names):
@@ -191,6 +245,8 @@ def export(figure, path_stem):
     for k, trace in enumerate(figure.data):
         # a histogram has no y, one text may stand for all points
         columns = {c: getattr(trace, c, None) for c in ("x", "y", "text")}
+        if trace.type == "scatter":
+            columns["x"] = x_of(trace)
         columns = {
             c: pd.Series(v) for c, v in columns.items() if v is not None and not isinstance(v, str)
         }

@@ -2,6 +2,8 @@
 in `mlipkit.pictures.figures`.
 """
 
+import re
+
 import numpy as np
 import plotly.graph_objects as go
 from ase.units import kB
@@ -12,8 +14,10 @@ from mlipkit.charges.references import references_for
 from mlipkit.files import InputError
 from mlipkit.frames.labels import required_label
 from mlipkit.orderings.names import arrangement as of_ordering
+from mlipkit.orderings.names import described
 from mlipkit.pictures.figures import (  # noqa: F401 - mlipkit.pictures.plots gives them all
     ARCHITECTURES,
+    CLEAR,
     CLOSE_UP,
     INK,
     LAYOUT,
@@ -28,9 +32,15 @@ from mlipkit.pictures.figures import (  # noqa: F401 - mlipkit.pictures.plots gi
     parted,
     ring,
     series_dash,
+    series_size,
     series_style,
+    spread,
     title,
 )
+
+# of the range of energies: what stands nearer than this would be drawn on each other
+SIDE_BY_SIDE = 0.03
+GROUPS = {"x": "composition", "ordering": "charge ordering", "site": "site"}
 
 # Figures hold lists: a FigureWidget sends an array as a binary buffer, and one that JupyterLab
 # draws late (its cell was out of sight) then comes out empty.
@@ -99,7 +109,7 @@ def parity(
         x=ends,
         y=ends,
         mode="lines",
-        line={"color": "#999999", "dash": "dash"},
+        line={"color": INK, "dash": "dash", "width": 2},
         hoverinfo="skip",
         showlegend=False,
         name="",
@@ -127,12 +137,17 @@ def hull(tables):
     -------
     plotly.graph_objects.Figure
         Two traces per method, both named after it: the points, and the line through its hull
-        vertices. Symbols and dash patterns tell DFT, blind and aware apart without colour. The y
-        axis spans what is shown; a button zooms to the hull.
+        vertices. Symbols and dash patterns tell DFT, blind and aware apart without colour.
+        Orderings of one energy stand side by side, and ``customdata`` has their x. The y axis spans
+        what is shown; a button zooms to the hull.
     """
     figure, tables = go.Figure(), _by_method(tables)
+    energies = np.concatenate([table["formation_energy"] for table in tables.values()])
+    near = SIDE_BY_SIDE * (np.nanmax(energies) - np.nanmin(energies) or 1)
+    shown = []
     for name, table in tables.items():
-        colour, symbol = series_style(name)
+        (colour, symbol), (size, width) = series_style(name), series_size(name)
+        shown.append(spread(table["x"], table["formation_energy"], near))
         vertices = table[table["on_hull"]].drop_duplicates("x").sort_values("x")
         points, line = (
             {c: t[c].tolist() for c in ("x", "formation_energy", "ordering")}
@@ -143,19 +158,15 @@ def hull(tables):
             None if np.isnan(e) else e for e in points["formation_energy"]
         ]
         figure.add_scatter(
-            x=points["x"],
+            x=shown[-1].tolist(),
             y=points["formation_energy"],
             text=points["ordering"],
+            customdata=points["x"],
             mode="markers",
             name=title(name),
             legendgroup=name,
-            marker={
-                "color": colour,
-                "symbol": symbol,
-                "size": 9,
-                "line": {"width": 1, "color": "white"},
-            },
-            hovertemplate="%{text}<br>x = %{x:.2f}<br>%{y:.4f} eV/f.u.<extra>"
+            marker={"color": colour, "symbol": symbol, "size": size},
+            hovertemplate="%{text}<br>x = %{customdata:.2f}<br>%{y:.4f} eV/f.u.<extra>"
             + title(name)
             + "</extra>",
         )
@@ -167,16 +178,17 @@ def hull(tables):
             legendgroup=name,
             showlegend=False,
             hoverinfo="skip",
-            line={"color": colour, "width": 2, "dash": series_dash(name)},
+            line={"color": colour, "width": width, "dash": series_dash(name)},
         )
     figure.update_layout(
         LAYOUT,
         xaxis_title=_x_title(tables),
         yaxis_title="formation energy (eV/f.u.)",
     )
-    _x_axis(figure, np.concatenate([t["x"] for t in tables.values()]))
-    lowest = min(table["formation_energy"].min() for table in tables.values())
-    near = {"yaxis.range": [1.15 * lowest - 0.005, CLOSE_UP], "yaxis.autorange": False}
+    _x_axis(figure, np.concatenate([t["x"] for t in tables.values()]), np.concatenate(shown))
+    top = min(CLOSE_UP, 1.1 * np.nanmax(energies) + 0.001)
+    close = [1.15 * np.nanmin(energies) - 0.1 * top, top]
+    near = {"yaxis.range": close, "yaxis.autorange": False}
     buttons = [
         {"label": says, "method": "relayout", "args": [axis]}
         for says, axis in (("all", {"yaxis.autorange": True}), ("zoom to the hull", near))
@@ -189,9 +201,11 @@ def hull(tables):
                 "buttons": buttons,
                 "x": 1,
                 "xanchor": "right",
-                "y": 1.02,
-                "yanchor": "bottom",
-                "pad": {"t": 0, "b": 4},
+                "y": 0,
+                "yanchor": "top",
+                "pad": {"t": 30},  # under the numbers, beside the title of the axis
+                "bgcolor": CLEAR,
+                "bordercolor": INK,
             }
         ]
     )
@@ -209,11 +223,12 @@ def _x_title(tables):
     return f"x in {compound}" if compound else "x"
 
 
-def _x_axis(figure, values):
-    """The range of the data with a margin, a tick at each composition where they are few."""
+def _x_axis(figure, values, shown=None):
+    """The range of what is shown with a margin, a tick at each composition where they are few."""
     values = sorted({round(float(v), 6) for v in values})
     margin = 0.05 * (values[-1] - values[0] or 1)
-    figure.update_xaxes(range=[values[0] - margin, values[-1] + margin])
+    shown = values if shown is None else shown
+    figure.update_xaxes(range=[float(min(shown)) - margin, float(max(shown)) + margin])
     if len(values) <= 9:
         figure.update_xaxes(tickvals=values, ticktext=[f"{v:.3g}" for v in values])
 
@@ -236,7 +251,7 @@ def voltage(profiles):
     figure = go.Figure()
     tables = _by_method(profiles)
     for name, table in tables.items():
-        colour, symbol = series_style(name)
+        (colour, symbol), (size, width) = series_style(name), series_size(name)
         ends = [(step, step[end]) for step in table.to_dict("records") for end in ("x1", "x2")]
         figure.add_scatter(
             x=[x for _, x in ends],
@@ -247,8 +262,8 @@ def voltage(profiles):
                 for s, _ in ends
             ],
             mode="lines+markers",
-            line={"color": colour, "width": 2, "dash": series_dash(name)},
-            marker={"color": colour, "symbol": symbol, "size": 9},
+            line={"color": colour, "width": width, "dash": series_dash(name)},
+            marker={"color": colour, "symbol": symbol, "size": size},
             hovertemplate="%{y:.3f} V<br>%{text}<extra>" + title(name) + "</extra>",
         )
     figure.update_layout(
@@ -293,8 +308,9 @@ def entropy(table, part="entropy_electronic"):
             y=(rows[part] / kB).tolist(),
             name=f"{t:g} K",
             mode="lines+markers",
-            line={"color": colour, "width": 1, "dash": "dot"},
+            line={"color": colour, "width": 2, "dash": "dot"},
             marker={"color": colour, "symbol": symbol, "size": 9},
+            hovertemplate=f"x = %{{x:.2f}}: %{{y:.3f}} k<extra>{t:g} K</extra>",
         )
     x, ideal = _ideal_mixing(table)
     figure.add_scatter(
@@ -340,7 +356,9 @@ def error_by(table, quantity="energy"):
             bars = {
                 "type": "data",
                 "symmetric": False,
-                "width": 0,
+                "color": INK,
+                "thickness": 2,
+                "width": 4,
                 "array": up.fillna(0).tolist(),
                 "arrayminus": down.fillna(0).tolist(),
             }
@@ -359,7 +377,29 @@ def error_by(table, quantity="energy"):
         "valence_right": "valence right (% of sites)",
     }
     figure.update_layout(LAYOUT, yaxis_title=titles[quantity], barmode="group")
+    figure.update_xaxes(title_text=GROUPS.get(by, by))
+    if by == "ordering":
+        _name_orderings(figure, table.index.unique(1))
     return figure
+
+
+def _name_orderings(figure, names):
+    """Orderings along the x axis, in words."""
+    names = sorted(names)
+    figure.update_xaxes(
+        title_text=GROUPS["ordering"],
+        type="category",
+        categoryorder="array",
+        categoryarray=names,
+        tickvals=names,
+        ticktext=[_brief(name) for name in names],
+        tickangle=-45,
+    )
+
+
+def _brief(ordering):
+    """``x = 0.5, Na 0/1, Fe3+ 0/2`` of ``x050_na01_fe02``."""
+    return re.sub(r"(?<=\d)(, | and )(?=\d)", "/", described(ordering)).replace(" on ", " ")
 
 
 def _bar_style(name):
@@ -392,7 +432,7 @@ def by_composition(tables, quantity):
             name=title(name),
             marker=_bar_style(name),
         )
-    figure.update_layout(LAYOUT, yaxis_title=quantity, barmode="group")
+    figure.update_layout(LAYOUT, xaxis_title=GROUPS["x"], yaxis_title=quantity, barmode="group")
     return figure
 
 
@@ -411,7 +451,8 @@ def ladder(frames, energies, arrangement):
     Returns
     -------
     plotly.graph_objects.Figure
-        A trace per ordering, named after it: its level with every method, meV per formula unit.
+        A trace per ordering, named after its charges (``text`` has the ordering's name): its level
+        with every method, meV per formula unit.
     """
     here = [i for i, a in enumerate(frames) if of_ordering(a.info["ordering"]) == arrangement]
     if not here:
@@ -421,7 +462,10 @@ def ladder(frames, energies, arrangement):
             f"{', '.join(there[:20])}"
         )
     columns = {"DFT": [required_label(frames[i], "energy", "plots.ladder") for i in here]}
-    columns |= {model: [e[i] for i in here] for model, e in energies.items()}
+    columns |= {
+        title(model).replace(", ", "<br>"): [e[i] for i in here] for model, e in energies.items()
+    }
+    where = described(arrangement)
     figure, one = go.Figure(), [frames[i] for i in here]
     units = compound_of(one).units(one[0])
     for k, i in enumerate(here):
@@ -430,15 +474,18 @@ def ladder(frames, energies, arrangement):
         figure.add_scatter(
             x=list(columns),
             y=levels,
-            name=frames[i].info["ordering"],
+            name=described(frames[i].info["ordering"]).removeprefix(f"{where}, "),
+            text=[frames[i].info["ordering"]] * len(columns),
             mode="lines+markers",
             marker={"size": 11, "color": colour, "symbol": symbol},
-            line={"color": colour, "width": 1, "dash": "dot"},
-            hovertemplate="%{x}<br>%{y:.1f} meV/f.u.<extra>"
-            + frames[i].info["ordering"]
-            + "</extra>",
+            line={"color": colour, "width": 2, "dash": "dot"},
+            hovertemplate="%{text}<br>%{y:.1f} meV/f.u.<extra></extra>",
         )
-    figure.update_layout(LAYOUT, yaxis_title="above the lowest (meV per formula unit)")
+    figure.update_layout(
+        LAYOUT,
+        xaxis_title=f"energies by, for {where}",
+        yaxis_title="above the lowest (meV/f.u.)",
+    )
     return figure
 
 
@@ -456,9 +503,10 @@ def verdict(table):
         Over the orderings asked for, meV per formula unit above the structure that DFT relaxed for
         each (the line at 0). Three traces per model, named after it: ``claims``, full; ``DFT,
         charges as asked``, open; ``DFT, charges as the model has them``, a dash. An ordering
-        without the second: the charges asked for do not stay on that structure.
+        without the second: the charges asked for do not stay on that structure. Models stand side
+        by side; the legend has each of them, and each kind of mark.
     """
-    figure, names = go.Figure(), sorted(table["ordering"].unique())
+    figure = go.Figure()
     kinds = (
         ("claimed", "claims", ""),
         ("as_asked", "DFT, charges as asked", "-open"),
@@ -466,6 +514,10 @@ def verdict(table):
     )
     for model, rows in table.groupby("model"):
         colour, symbol = series_style(model)
+        nothing = {"x": [None], "y": [None], "mode": "markers", "legendgroup": model}
+        figure.add_scatter(
+            **nothing, name=title(model), marker={"color": colour, "symbol": symbol, "size": 11}
+        )
         for column, says, style in kinds:
             known = rows[rows[column].notna()]
             figure.add_scatter(
@@ -474,6 +526,8 @@ def verdict(table):
                 name=f"{title(model)}: {says}",
                 mode="markers",
                 legendgroup=model,
+                offsetgroup=model,
+                showlegend=False,
                 text=known["verdict"].tolist(),
                 marker={
                     "color": colour,
@@ -485,10 +539,17 @@ def verdict(table):
                 + says
                 + "</extra>",
             )
-    figure.add_hline(y=0, line={"color": SERIES["DFT"][0], "width": 1})
-    figure.update_layout(LAYOUT, yaxis_title="above DFT's own structure (meV/f.u.)", height=460)
-    figure.update_layout(margin={"b": 120, "t": 90})
-    figure.update_xaxes(categoryorder="array", categoryarray=names, tickangle=-45)
+    for says, symbol in (
+        ("model's claim", "circle"),
+        (kinds[1][1], "circle-open"),
+        (kinds[2][1], "line-ew-open"),
+    ):
+        mark = {"color": INK, "symbol": symbol, "size": 11, "line": {"width": 2, "color": INK}}
+        figure.add_scatter(x=[None], y=[None], mode="markers", name=says, marker=mark)
+    figure.add_hline(y=0, line={"color": SERIES["DFT"][0], "width": 2}, opacity=1)
+    figure.update_layout(LAYOUT, yaxis_title="above DFT's own structure (meV/f.u.)", height=560)
+    figure.update_layout(scattermode="group", scattergap=0.4)
+    _name_orderings(figure, table["ordering"].unique())
     return figure
 
 
@@ -516,7 +577,8 @@ def learning_curve(history):
             name=name,
             mode="lines+markers",
             line={"color": colour, "dash": dash, "width": 2},
-            marker={"size": 5},
+            marker={"size": 6},
+            hovertemplate="epoch %{x}: %{y:.3g}<extra>" + name + "</extra>",
         )
     figure.update_layout(
         LAYOUT, xaxis_title="epoch", yaxis_title="loss (errors over their scales)", height=320
@@ -555,7 +617,7 @@ def thresholds(curves, chosen):
             mode="lines",
             line={"color": colour, "dash": dash, "width": 3, "shape": "hv"},
         )
-    figure.add_vline(x=chosen, line={"color": INK, "width": 2})
+    figure.add_vline(x=chosen, line={"color": INK, "width": 3}, opacity=1)
     figure.update_layout(
         LAYOUT,
         xaxis_title="threshold: a site with more than this is called 3+ (µB)",
@@ -616,6 +678,7 @@ def moments(frames, references=None):
         figure.add_vline(
             x=r.value,
             line={"color": colour, "dash": "dash", "width": 2},
+            opacity=1,
             annotation_text=f"{r.element}{r.state}+ {r.value:.2f}",
             annotation_position="top",
         )
@@ -626,7 +689,8 @@ def moments(frames, references=None):
         yaxis_title="number of sites",
     )
     figure.update_layout(
-        legend={"x": 1, "xanchor": "right", "y": 1, "yanchor": "top", "orientation": "v"}
+        margin_t=64,  # the names of the references, and over them the legend
+        legend_y=1.1,
     )
     edges = [low, high, *(r.value - r.spread for r in near), *(r.value + r.spread for r in near)]
     figure.update_xaxes(range=[min(edges) - 0.05, max(edges) + 0.05])
@@ -718,5 +782,5 @@ def timeline(relaxation, step=None):
     figure.update_xaxes(range=[-margin, len(steps) - 1 + margin])
     figure.update_xaxes(title_text="step", row=2, col=1)
     figure.update_yaxes(title_text="|moment| (µB)", row=1, col=1)
-    figure.update_yaxes(title_text="meV per site", row=2, col=1)
+    figure.update_yaxes(title_text="energy<br>(meV per site)", row=2, col=1)
     return figure
