@@ -45,7 +45,7 @@ def jupyterlab(folder, *settings):
     """Start JupyterLab on a folder at a free loopback port, with the shipped settings and those
     given; yields its address.
     """
-    port = _free_port()
+    port = free_port()
     home = Path(folder) / ".jupyter-home"
     command = [
         sys.executable,
@@ -77,7 +77,7 @@ def jupyterlab(folder, *settings):
 @contextlib.contextmanager
 def voila(notebook, log):
     """Serve a notebook as a page at a free loopback port, as `make app` does; yields its address."""
-    port = _free_port()
+    port = free_port()
     command = [
         sys.executable,
         "-m",
@@ -92,7 +92,7 @@ def voila(notebook, log):
         yield address
 
 
-def _free_port():
+def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
