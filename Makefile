@@ -17,6 +17,8 @@ RUNS ?= *_seed0
 PHASES ?= *
 FOLDS ?= *
 SITE ?= site
+# seconds until an idle kernel of `make lab` ends: a day, for a model trained overnight may be waiting
+IDLE ?= 86400
 export OMP_WAIT_POLICY := passive
 BIN := .venv/bin
 
@@ -26,8 +28,11 @@ BIN := .venv/bin
 .venv/ready: requirements.lock pyproject.toml .ci/make-venv
 	@bash .ci/make-venv "$(PYTHON)"
 
+# settings are taken from there, nothing is written into the home folder
+lab app: export JUPYTER_CONFIG_PATH := $(CURDIR)/binder/jupyter
+
 lab: .venv/ready
-	@$(BIN)/jupyter lab --port=$(PORT) $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/00_tour.ipynb $(LAB_ARGS)
+	@$(BIN)/jupyter lab --port=$(PORT) --MappingKernelManager.cull_idle_timeout=$(IDLE) $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_ARGS)
 
 app: .venv/ready
 	@$(BIN)/voila --port=$(PORT) $(APP_ARGS) notebooks/app/explorer.ipynb

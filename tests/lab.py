@@ -9,10 +9,16 @@ import subprocess
 import sys
 import time
 import urllib.request
+import uuid
 from pathlib import Path
+
+import psutil
+import websocket
 
 ROOT = Path(__file__).parent.parent
 SCREENSHOTS = ROOT / "screenshots"
+# what Binder, `make lab` and `make app` set
+SETTINGS = ROOT / "binder" / "jupyter"
 # the most memory that a kernel has had, in kB
 PEAK = (
     "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
@@ -30,10 +36,16 @@ FLAGS = [
 ]
 
 
+class Address(str):
+    """Where a server answers; `pid` is its process."""
+
+
 @contextlib.contextmanager
-def jupyterlab(folder):
-    """Start JupyterLab on a folder at a free loopback port; yields its address."""
-    port = _free_port()
+def jupyterlab(folder, *settings):
+    """Start JupyterLab on a folder at a free loopback port, with the shipped settings and those
+    given; yields its address.
+    """
+    port = free_port()
     home = Path(folder) / ".jupyter-home"
     command = [
         sys.executable,
@@ -47,26 +59,25 @@ def jupyterlab(folder):
         "--allow-root",
         f"--ServerApp.root_dir={folder}",
         "--LabApp.expose_app_in_browser=True",
-        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+        *settings,
     ]
     env = {
         **os.environ,
+        "JUPYTER_CONFIG_PATH": str(SETTINGS),
         "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
         "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
         "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
         "PYTHONPATH": str(ROOT),
     }
-    news = home / "settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
-    news.parent.mkdir(parents=True)
-    news.write_text('{"fetchNews": "false"}')
-    with _served("JupyterLab", command, env, Path(folder) / "jupyterlab.log", port, "/api/status"):
-        yield f"http://127.0.0.1:{port}"
+    log = Path(folder) / "jupyterlab.log"
+    with _served("JupyterLab", command, env, log, port, "/api/status") as address:
+        yield address
 
 
 @contextlib.contextmanager
 def voila(notebook, log):
     """Serve a notebook as a page at a free loopback port, as `make app` does; yields its address."""
-    port = _free_port()
+    port = free_port()
     command = [
         sys.executable,
         "-m",
@@ -76,11 +87,12 @@ def voila(notebook, log):
         "--Voila.ip=127.0.0.1",
         str(notebook),
     ]
-    with _served("voila", command, {**os.environ, "PYTHONPATH": str(ROOT)}, Path(log), port):
-        yield f"http://127.0.0.1:{port}"
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with _served("voila", command, env, Path(log), port) as address:
+        yield address
 
 
-def _free_port():
+def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
@@ -88,8 +100,8 @@ def _free_port():
 
 @contextlib.contextmanager
 def _served(name, command, env, log, port, path=None):
-    """Run a server until the block ends; it is up when it answers at `path`, or takes a connection
-    where asking would start work.
+    """Run a server until the block ends, and yield its address; it is up when it answers at `path`,
+    or takes a connection where asking would start work.
     """
     with open(log, "w") as out:
         server = subprocess.Popen(command, env=env, stdout=out, stderr=subprocess.STDOUT)
@@ -106,19 +118,78 @@ def _served(name, command, env, log, port, path=None):
             time.sleep(0.1)
         else:
             raise RuntimeError(f"{name} did not answer within a minute")
-        yield
+        address = Address(f"http://127.0.0.1:{port}")
+        address.pid = server.pid
+        yield address
     finally:
         server.terminate()
         server.wait(20)
 
 
-def api(url, path, method="GET"):
+def api(url, where, method="GET", **fields):
     """Call the Jupyter server's REST interface."""
-    with urllib.request.urlopen(
-        urllib.request.Request(url + path, method=method), timeout=20
-    ) as answer:
+    request = urllib.request.Request(url + where, method=method)
+    if fields:
+        request.data = json.dumps(fields).encode()
+    with urllib.request.urlopen(request, timeout=20) as answer:
         body = answer.read()
     return json.loads(body) if body else None
+
+
+def memory(address):
+    """GB of a server and all processes below it; pages that several share count once."""
+    server = psutil.Process(address.pid)
+    total = 0
+    for process in [server, *server.children(recursive=True)]:
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()
+            total += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return total / 1e6
+
+
+class Kernel:
+    """A kernel of a Jupyter server, reached as a page reaches it."""
+
+    def __init__(self, address, notebook):
+        session = api(
+            address,
+            "/api/sessions",
+            "POST",
+            path=notebook,
+            name=notebook,
+            type="notebook",
+            kernel={"name": "python3"},
+        )
+        self.id = session["kernel"]["id"]
+        at = address.replace("http", "ws", 1)
+        self.socket = websocket.create_connection(f"{at}/api/kernels/{self.id}/channels")
+
+    def send(self, code):
+        """Send code and return the identity of the message."""
+        header = {"msg_id": uuid.uuid4().hex, "msg_type": "execute_request", "version": "5.3"}
+        header |= {"username": "", "session": self.id, "date": "2026-01-01T00:00:00Z"}
+        content = {"code": code, "silent": False, "allow_stdin": False}
+        message = {"header": header, "parent_header": {}, "metadata": {}, "content": content}
+        self.socket.send(json.dumps({**message, "channel": "shell"}))
+        return header["msg_id"]
+
+    def run(self, code):
+        """Run code to its end; an error in it is one here."""
+        sent = self.send(code)
+        while True:
+            message = self.socket.recv()
+            if isinstance(message, bytes):  # data of a widget
+                continue
+            message = json.loads(message)
+            if message["parent_header"].get("msg_id") != sent:
+                continue
+            if message["msg_type"] == "error":
+                raise RuntimeError("\n".join(message["content"]["traceback"]))
+            if message["content"].get("execution_state") == "idle":
+                return
+
+    def close(self):
+        self.socket.close()
 
 
 def chromium_path():

@@ -1,7 +1,9 @@
 """Every notebook: stored without outputs, short cells, top to bottom in time and memory."""
 
 import json
+import re
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import nbformat
@@ -21,6 +23,19 @@ def test_stored_without_outputs_and_in_short_cells(path):
         if cell["cell_type"] == "code":
             assert not cell["outputs"] and cell["execution_count"] is None
             assert len(cell["source"]) <= 12, "".join(cell["source"])
+
+
+def test_the_tour_lists_all_and_each_leads_to_the_next():
+    """The tour's table is the README's."""
+    read = lambda path: json.loads(path.read_text())["cells"]
+    readme = (FOLDER.parent / "README.md").read_text()
+    rows = re.findall(r"^\| `(\d\d_\w+)` \| (.+) \|$", readme, re.M)
+    assert [name for name, _ in rows] == [path.stem for path in NOTEBOOKS]
+    table = "\n".join(f"| [{name}]({name}.ipynb) | {says} |" for name, says in rows)
+    assert table in "".join(read(NOTEBOOKS[0])[0]["source"])
+    for path, following in pairwise(NOTEBOOKS):
+        last = "".join(read(path)[-1]["source"])
+        assert f"Next: [{following.stem}]({following.name})" in last
 
 
 @pytest.mark.alone

@@ -196,7 +196,9 @@ def _run(jobs, processes, client):
     left, lives = dict(jobs), RETRIES
     while left:
         try:
-            with joblib.parallel_config("loky", inner_max_num_threads=1):
+            # one that waits holds 0.2 GB, and by default for five minutes
+            idle = {"idle_worker_timeout": 10}
+            with joblib.parallel_config("loky", inner_max_num_threads=1, **idle):
                 calls = [joblib.delayed(_relaxed)(key, *job) for key, job in left.items()]
                 for key, result in joblib.Parallel(n, return_as="generator_unordered")(calls):
                     del left[key]
