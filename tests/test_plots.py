@@ -339,3 +339,17 @@ def test_bonds_stand_at_their_atoms_in_a_turned_cell(mixed):
     assert view.drawn["atoms"].get_all_distances(mic=True) == pytest.approx(
         mixed.get_all_distances(mic=True), abs=1e-6
     )
+
+
+def test_the_noise_of_the_labels_is_a_band_up_to_it(frames):
+    test = [a for a in frames if a.info["split"] == "test"]
+    table = mk.error_by(test, mk.load_predictions(), "x")
+    by_x = {0.5: {"mace_blind": 2.0, "mace_aware": 1.0}}
+    drawn = mk.plots.error_by(table, noise=1.5), mk.plots.by_composition(by_x, "e (meV/atom)", 1.5)
+    for figure in drawn:
+        (band,) = figure.layout.shapes
+        assert (band.y0, band.y1) == (0, 1.5) and band.layer == "below"
+        assert "1.5 meV/atom" in figure.layout.annotations[-1].text
+    assert not mk.plots.error_by(table).layout.shapes
+    with pytest.raises(mk.InputError, match="noise"):
+        mk.plots.error_by(table, noise=-1)

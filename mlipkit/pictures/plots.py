@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 from ase.units import kB
 from plotly.subplots import make_subplots
 
+from mlipkit import arguments
 from mlipkit.charges.compounds import compound_of
 from mlipkit.charges.references import references_for
 from mlipkit.files import InputError
@@ -40,6 +41,7 @@ from mlipkit.pictures.figures import (  # noqa: F401 - mlipkit.pictures.plots gi
 
 # of the range of energies: what stands nearer than this would be drawn on each other
 SIDE_BY_SIDE = 0.03
+NOISE = "rgba(128, 128, 128, 0.4)"
 GROUPS = {"x": "composition", "ordering": "charge ordering", "site": "site"}
 
 # Figures hold lists: a FigureWidget sends an array as a binary buffer, and one that JupyterLab
@@ -118,6 +120,23 @@ def parity(
     figure.update_xaxes(range=ends)
     figure.update_yaxes(range=ends)
     return figure
+
+
+def _draw_noise(figure, noise, quantity):
+    """A grey band from zero up: errors within it say nothing about a model."""
+    if not noise:
+        return
+    figure.add_hrect(0, noise, fillcolor=NOISE, line_width=0, layer="below")
+    figure.add_annotation(
+        text=f"grey: noise of the labels, {noise:g} {quantity.partition('(')[2].removesuffix(')')}",
+        xref="paper",
+        yref="paper",
+        x=1,
+        y=1,
+        xanchor="right",
+        yanchor="bottom",
+        showarrow=False,
+    )
 
 
 def _by_method(tables):
@@ -328,7 +347,7 @@ def entropy(table, part="entropy_electronic"):
     return figure
 
 
-def error_by(table, quantity="energy"):
+def error_by(table, quantity="energy", noise=None):
     """Errors of several models, a bar for each composition, ordering or site.
 
     Parameters
@@ -338,12 +357,16 @@ def error_by(table, quantity="energy"):
         intervals.
     quantity : str
         A column of it: ``"energy"``, ``"forces"``, ``"magmoms"`` or ``"valence_right"``.
+    noise : float, optional
+        How far the labels themselves may be off, in the unit of the axis: drawn as a band, within
+        which no model is to be praised.
 
     Returns
     -------
     plotly.graph_objects.Figure
         A trace per model, named after it; blind models are hatched.
     """
+    arguments.number(noise, "plots.error_by: noise", least=0, none=True)
     figure, by = go.Figure(), table.index.names[1]
     for name in table.index.unique(0):
         rows = table.loc[name]
@@ -378,6 +401,7 @@ def error_by(table, quantity="energy"):
     }
     figure.update_layout(LAYOUT, yaxis_title=titles[quantity], barmode="group")
     figure.update_xaxes(title_text=GROUPS.get(by, by))
+    _draw_noise(figure, noise, titles[quantity])
     if by == "ordering":
         _name_orderings(figure, table.index.unique(1))
     return figure
@@ -409,7 +433,7 @@ def _bar_style(name):
     }
 
 
-def by_composition(tables, quantity):
+def by_composition(tables, quantity, noise=None):
     """A quantity of several models over the composition.
 
     Parameters
@@ -418,12 +442,15 @@ def by_composition(tables, quantity):
         ``{x: {model: value}}``.
     quantity : str
         With unit, for the axis.
+    noise : float, optional
+        As for `error_by`.
 
     Returns
     -------
     plotly.graph_objects.Figure
         A group of bars per composition; blind models are hatched.
     """
+    arguments.number(noise, "plots.by_composition: noise", least=0, none=True)
     figure, models = go.Figure(), list(next(iter(tables.values())))
     for name in models:
         figure.add_bar(
@@ -433,6 +460,7 @@ def by_composition(tables, quantity):
             marker=_bar_style(name),
         )
     figure.update_layout(LAYOUT, xaxis_title=GROUPS["x"], yaxis_title=quantity, barmode="group")
+    _draw_noise(figure, noise, quantity)
     return figure
 
 
