@@ -285,3 +285,17 @@ def test_an_interrupt_keeps_what_is_done(starts, models, tmp_path, monkeypatch):
         starts, models["blind"], folder=tmp_path, processes=1, progress=False, **QUICK
     )
     assert [r is None for r in found] == [False, False, True] and len(list(tmp_path.iterdir())) == 2
+
+
+def test_charges_are_not_known_of_a_model_without_moments(ends):
+    from ase.calculators.lj import LennardJones
+
+    start = ends[4].copy()
+    found = {
+        "mine": [mk.relax(start, LennardJones(rc=4.0), steps=1, progress=False)],
+        "blind": mk.load_relaxations("cpainn_blind")[4:5],
+    }
+    with pytest.warns(UserWarning, match="relaxation_table: mine gives no magnetic moments"):
+        table = mk.relaxation_table(found)
+    assert table["flips"].isna().tolist() == [True, False]
+    assert table["flips"][1] == len(found["blind"][0].flipped_sites)

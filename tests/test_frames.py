@@ -140,6 +140,20 @@ def test_end_points_are_final_or_relaxed_and_the_lowest(frames, ends):
         assert end.get_potential_energy() == min(
             a.get_potential_energy() for a in finals or [a for a in same if fmax(a) <= 0.05]
         )
-    assert mk.end_points([a for a in frames if a.info["kind"] != "final"], fmax=1e-6) == []
+    with pytest.warns(UserWarning, match="end_points: 16 orderings left out.*1e-06 eV/Å"):
+        assert mk.end_points([a for a in frames if a.info["kind"] != "final"], fmax=1e-6) == []
     with pytest.raises(mk.InputError, match=r"no info\['ordering'\]"):
         mk.end_points([Atoms("Fe")])
+
+
+def test_end_points_say_which_orderings_they_leave_out(frames):
+    some = [a for a in frames if a.info["ordering"].startswith("x050_na01_fe0")]
+    rough = [a for a in some if a.info["ordering"] == "x050_na01_fe02"]
+    left = max(rough, key=lambda a: np.abs(a.get_forces()).max())
+    force = np.linalg.norm(left.get_forces(), axis=1).max()
+    with pytest.warns(UserWarning) as said:
+        found = mk.end_points([a for a in some if a not in rough] + [left])
+    assert [a.info["ordering"] for a in found] == ["x050_na01_fe01", "x050_na01_fe03"]
+    assert len(said) == 1
+    assert "1 ordering left out" in str(said[0].message)
+    assert f"x050_na01_fe02 ({force:.2g} eV/Å)" in str(said[0].message)

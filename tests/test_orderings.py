@@ -338,6 +338,22 @@ def test_names_of_the_embedded_frames(frames):
     assert all(ordering_label(a, HOST) == a.info["ordering"] for a in frames)
 
 
+def test_a_name_on_other_numbers_than_the_one_it_carries_says_so(ends):
+    import warnings
+
+    atoms = next(a for a in ends if a.info["ordering"] == "x050_na01_fe02").copy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert ordering_label(atoms, ends[-1]) == "x050_na01_fe02"
+    with pytest.warns(UserWarning, match="x050_na01_fe02, which the frame carries.*Give host="):
+        name = ordering_label(atoms)
+    del atoms.info["ordering"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert ordering_label(atoms) == name != "x050_na01_fe02"
+
+
+@pytest.mark.filterwarnings("ignore:ordering_label")
 def test_partition_without_a_host(frames):
     """Every frame with Na on its own: one name for each of the names they carry."""
     some = [a for a in frames if a.info["x"] > 0][::4]

@@ -220,3 +220,33 @@ def test_what_cannot_be_measured_is_said(cobaltate, ends):
         mk.voltage_profile(ends, compound=mk.Compound("Na", {"Co": (2, 3)}, framework="CoPO4"))
     with pytest.raises(mk.InputError, match="hull takes frames"):
         mk.energy_above_hull([])
+
+
+def with_u(frames, values):
+    """Copies of frames, computed with these U of Fe (None: not told)."""
+    copies = [a.copy() for a in frames]
+    for copy, atoms, u in zip(copies, frames, values):
+        copy.calc = atoms.calc
+        if u is not None:
+            copy.info["hubbard_u"] = {"Fe": u}
+    return copies
+
+
+def test_energies_of_different_u_are_not_compared(ends, tmp_path):
+    n = len(ends)
+    same = with_u(ends, [5.3, None] + [5.3] * (n - 2))
+    assert mk.hull(same).equals(mk.hull(ends))
+    mixed = with_u(ends, [5.3] * (n - 1) + [4.0])
+    says = f"different U of Fe: 4 eV \\(such as frame {n - 1}\\), 5.3 eV \\(such as frame 0\\)"
+    for compare in (mk.hull, mk.formation_energies, mk.voltage_profile, mk.entropy_table):
+        with pytest.raises(mk.InputError, match=says):
+            compare(mixed)
+    with pytest.raises(mk.InputError, match="frames and reference together.*different U of Fe"):
+        mk.energy_above_hull(with_u(ends[3:5], [4.0] * 2), reference=same)
+    # those of a model are of one kind
+    energies = [a.get_potential_energy() for a in ends]
+    assert mk.hull(mixed, energies).equals(mk.hull(ends))
+    path = tmp_path / "mixed.extxyz"
+    mk.write_frames(path, mixed)
+    with pytest.warns(UserWarning, match=f"mixed.extxyz: .*{says}.*must not be compared"):
+        mk.read_frames(path, progress=False)

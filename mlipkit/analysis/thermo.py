@@ -10,7 +10,7 @@ from mlipkit import arguments
 from mlipkit.charges.compounds import compound as compound_with_states
 from mlipkit.charges.compounds import compound_of, listed
 from mlipkit.files import InputError
-from mlipkit.frames.labels import required_label
+from mlipkit.frames.labels import different_u, required_label
 
 
 def formation_energies(frames, energies=None, compound=None):
@@ -38,8 +38,9 @@ def formation_energies(frames, energies=None, compound=None):
     Raises
     ------
     InputError
-        When nothing moves, an end member or an energy is missing, an energy is not finite, or a
-        frame is off the line between the end members.
+        When nothing moves, an end member or an energy is missing, an energy is not finite, a frame
+        is off the line between the end members, or the labels were computed with different U
+        (``info["hubbard_u"]``).
     """
     frames = listed(frames, "formation_energies takes")
     compound = compound_of(frames, compound)
@@ -141,6 +142,9 @@ def energy_above_hull(
         return hull(frames, energies, compound)["energy_above_hull"].to_numpy()
     frames = listed(frames, "energy_above_hull takes")
     reference = listed(reference, "energy_above_hull: reference= takes")
+    mixed = different_u([*frames, *reference])
+    if mixed and energies is reference_energies is None:
+        raise InputError(f"energy_above_hull: of frames and reference together, {mixed}")
     compound = compound_of(reference, compound)
     table = hull(reference, reference_energies, compound)
     x, e = along_the_line(frames, energies, compound)
@@ -226,6 +230,8 @@ def along_the_line(frames, energies, compound):
 def per_unit(frames, energies, compound):
     """x (0 where nothing moves) and energy per formula unit (eV) of every frame."""
     if energies is None:
+        if mixed := different_u(frames):
+            raise InputError(mixed)
         energies = [required_label(a, "energy", "an energy per formula unit") for a in frames]
     e = arguments.values(energies, "energies (eV per cell, one for each frame)", finite=False)
     if len(e) != len(frames):

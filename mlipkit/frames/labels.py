@@ -4,6 +4,7 @@ table of them.
 
 import io
 import lzma
+import warnings
 
 import numpy as np
 
@@ -321,20 +322,62 @@ def end_points(frames, fmax=0.05):
     list of ase.Atoms
         Of several relaxed frames of an ordering the lowest, those marked ``final`` (converged
         tighter) first.
+
+    Warns
+    -----
+    UserWarning
+        Naming the orderings that are left out, with the largest force that is left on each.
     """
     from mlipkit.frames.taken import each_frame
 
     arguments.number(fmax, "end_points: fmax", least=0)
-    best = {}
+    best, left = {}, {}
     for i, atoms in enumerate(each_frame(frames, "end_points takes")):
         name = required_ordering(atoms, i, "end_points")
         for needed in ("energy", "forces"):
             required_label(atoms, needed, "end_points")
         rank = _rank(atoms, fmax)
         unrelaxed = rank[0]
-        if not unrelaxed and (name not in best or rank < best[name][0]):
+        if unrelaxed:
+            force = float(np.linalg.norm(label(atoms, "forces"), axis=1).max())
+            left[name] = min(force, left.get(name, np.inf))
+        elif name not in best or rank < best[name][0]:
             best[name] = rank, atoms
+    _say_unrelaxed({name: left[name] for name in sorted(set(left) - set(best))}, fmax)
     return [best[name][1] for name in sorted(best)]
+
+
+def _say_unrelaxed(forces, fmax):
+    """Warn of the orderings that are left out; `forces` has what is left on them, eV/Å."""
+    if forces:
+        some = [f"{name} ({force:.2g} eV/Å)" for name, force in list(forces.items())[:10]]
+        more = ", ..." if len(forces) > len(some) else ""
+        warnings.warn(
+            f"end_points: {len(forces)} ordering{'s' if len(forces) > 1 else ''} left out, since "
+            f"no frame has all forces below {fmax:g} eV/Å: {', '.join(some)}{more}; with a larger "
+            "fmax= they are taken",
+            stacklevel=3,
+        )
+
+
+def different_u(frames):
+    """What frames computed with different Hubbard U (``info["hubbard_u"]``, from VASP's outputs)
+    say of it, as a sentence; None where each element has one U.
+    """
+    seen = {}  # element: {U: the first frame that has it}
+    for i, atoms in enumerate(frames):
+        values = atoms.info.get("hubbard_u")
+        for element, u in values.items() if isinstance(values, dict) else ():
+            seen.setdefault(element, {}).setdefault(round(float(u), 3), i)
+    for element, found in sorted(seen.items()):
+        if len(found) > 1:
+            told = ", ".join(f"{u:g} eV (such as frame {i})" for u, i in sorted(found.items()))
+            return (
+                f"these frames were computed with different U of {element}: {told}; their energies "
+                "must not be compared. Keep those of one, such as [a for a in frames if "
+                f"a.info['hubbard_u'][{element!r}] == {min(found):g}]"
+            )
+    return None
 
 
 def _rank(atoms, fmax):

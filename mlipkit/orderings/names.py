@@ -14,6 +14,7 @@ names that symmetry allows it is the first, so equivalent orderings have one nam
 
 import functools
 import re
+import warnings
 from collections import Counter
 from dataclasses import dataclass, replace
 
@@ -182,7 +183,8 @@ def ordering_label(atoms, host=None, compound=None, max_distance=1.0, symprec=1e
         The crystal with every mobile-ion site filled, or a smaller cell of it; the numbers in the
         name are those of its sites, so compare names of one host only. By default it is found from
         the frame (`find_host`), which needs at least one mobile ion in each set of equivalent
-        sites, so give it for a frame such as FePO4.
+        sites, so give it for a frame such as FePO4. Give it too for the names of a data set: those
+        of the embedded one are on ``end_points(load_dft())[-1]``.
     compound : Compound, optional
         By default found from the frame and the host. The states of its redox metals count in the
         name, and those of every other metal whose charge may change (`redox_elements`).
@@ -201,11 +203,26 @@ def ordering_label(atoms, host=None, compound=None, max_distance=1.0, symprec=1e
     InputError
         When an atom has no site (names it and the distance), oxidation states are missing, or the
         host cannot be found.
+
+    Warns
+    -----
+    UserWarning
+        When no host is given and the frame carries another name (``info["ordering"]``).
     """
     checked_lengths("ordering_label", max_distance, symprec)
     atoms, host = as_frame(atoms, "ordering_label"), host_frame(host)
     compound = compound_of([atoms], compound, host)
-    return located(atoms, host, compound, max_distance, symprec).ordering
+    name = located(atoms, host, compound, max_distance, symprec).ordering
+    carried = str(atoms.info.get("ordering", name)).rpartition(":")[2]
+    if host is None and carried != name:
+        warnings.warn(
+            f"ordering_label: {name} counts the sites of the crystal that was found from this "
+            f"frame alone, {carried}, which the frame carries, perhaps those of another: the "
+            "names are not to be compared. Give host=, a frame of the data set with every "
+            "mobile-ion site filled, for its numbers",
+            stacklevel=2,
+        )
+    return name
 
 
 def arrangement(ordering):

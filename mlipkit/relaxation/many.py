@@ -155,16 +155,23 @@ def relaxation_table(relaxations):
     pandas.DataFrame
         ``model``, ``ordering``, ``reason``, ``steps``, ``energy`` (eV per cell), ``max_force``
         (eV/Å), ``flips`` (changes of valence between the oxidation states given, or else the start,
-        and the end), ``seconds``.
+        and the end; not known, ``<NA>``, of a model without moments), ``seconds``.
+
+    Warns
+    -----
+    UserWarning
+        Naming the models without moments.
     """
     import pandas as pd
 
-    rows = []
+    rows, untold = [], []
     for model, results in (
         relaxations if isinstance(relaxations, dict) else {"": relaxations}
     ).items():
         for r in _relaxations(results, "relaxation_table: relaxations", gaps=True):
             if r is not None:
+                if r.states is None and label(r.atoms, "energy") is not None:
+                    untold.append(model or "the model")
                 rows.append(
                     {
                         "model": model,
@@ -173,11 +180,19 @@ def relaxation_table(relaxations):
                         "steps": len(r.frames) - 1,
                         "energy": r.energies[-1],
                         "max_force": r.max_forces[-1],
-                        "flips": len(r.flipped_sites),
+                        "flips": pd.NA if r.states is None else len(r.flipped_sites),
                         "seconds": r.seconds,
                     }
                 )
-    return pd.DataFrame(rows)
+    if untold:
+        names = ", ".join(dict.fromkeys(untold))
+        warnings.warn(
+            f"relaxation_table: {names} gives no magnetic moments, so whether a charge "
+            "moved is not known: flips is blank there",
+            stacklevel=2,
+        )
+    table = pd.DataFrame(rows)
+    return table.astype({"flips": "Int64"}) if len(table) else table
 
 
 def _run(jobs, processes, client):

@@ -11,7 +11,7 @@ import numpy as np
 
 from mlipkit import arguments
 from mlipkit.files import InputError, plain
-from mlipkit.frames.labels import checked_frame, decode_proxies
+from mlipkit.frames.labels import checked_frame, decode_proxies, different_u
 from mlipkit.frames.readers.compressed import (
     UNPACKED,
     check_count,
@@ -99,8 +99,8 @@ def read_frames(path, index=None, proxies=None, progress=True, keys=None, limit=
     Warns
     -----
     UserWarning
-        For each file of a folder that cannot be read, for incomplete runs, and for labels taken
-        from names that were guessed.
+        For each file of a folder that cannot be read, for incomplete runs, for labels taken from
+        names that were guessed, and for runs with different U.
     """
     path, index = arguments.file_path(path, "read_frames: path"), _as_index(index)
     LabelKeys(keys, "read_frames")  # refuses what is no map of keys
@@ -113,6 +113,8 @@ def read_frames(path, index=None, proxies=None, progress=True, keys=None, limit=
             frames = _read_file(path, index, keys, progress)
         else:
             raise InputError(f"{path}: no such file")
+    if mixed := different_u(frames):
+        warnings.warn(f"{path}: {mixed}", stacklevel=2)
     return frames if proxies is None else [decode_proxies(atoms, proxies) for atoms in frames]
 
 
