@@ -1,11 +1,33 @@
+import itertools
 import re
 
 import numpy as np
 import pytest
 
 import mlipkit as mk
-from mlipkit.pictures import plots, structure_view
+from mlipkit.pictures import crystal, plots, structure_view
 from mlipkit.pictures import shapes as shapes_of
+
+# linear RGB as the colour-blind see it: Machado, Oliveira and Fernandes 2009, doi
+# 10.1109/TVCG.2009.113, severity 1
+SEEN_WITH = {
+    "all cones": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+    "protanopia": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "deuteranopia": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+    "tritanopia": [
+        [1.255528, -0.076749, -0.178779],
+        [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.303900],
+    ],
+}
 
 
 def test_parity_holds_the_numbers_it_was_given():
@@ -85,9 +107,8 @@ def test_other_metals_get_colour_legend_and_histogram(mixed):
     mixed.symbols[mixed.symbols == "Fe"] = "Mn"
     colours = np.array(shapes_of.atom_colours(mixed))
     assert set(colours[mixed.symbols == "Mn"]) == {plots.VALENCE[2], plots.VALENCE[3]}
-    assert "Mn<sup>2+</sup>" in structure_view.legend(
-        mixed
-    ) and "Mn<sup>3+</sup>" in structure_view.legend(mixed)
+    legend = crystal.legend(mixed)
+    assert "Mn<sup>2+</sup>: 2" in legend and "Mn<sup>3+</sup>: 2" in legend
     assert [t.name for t in plots.moments([mixed]).data] == ["Mn<sup>2+</sup>", "Mn<sup>3+</sup>"]
 
 
@@ -119,14 +140,26 @@ def test_cell_has_twelve_edges_of_the_right_length(mixed):
         assert np.linalg.norm(names[name]) > np.linalg.norm(vector)
 
 
-def test_arrows_are_as_long_as_the_moments(mixed):
-    arrows = shapes_of.arrows(mixed)
+def test_arrows_are_as_long_as_the_moments_and_one_beside_the_cell_tells_how_long(mixed):
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    magmoms = mixed.get_magnetic_moments()
+    iron = np.flatnonzero(mixed.symbols == "Fe")
+    magmoms[iron[0]] *= -1
+    mixed.calc = SinglePointCalculator(mixed, magmoms=magmoms)
+    *arrows, key, text = shapes_of.arrows(mixed)
     assert len(arrows) == 4
-    lengths = sorted(np.subtract(a[2], a[1])[2] for a in arrows)
-    assert lengths == pytest.approx(
-        sorted(0.65 * mixed.get_magnetic_moments()[mixed.symbols == "Fe"])
-    )
+    for i, arrow in zip(iron, arrows):
+        start, end = np.array(arrow[1]), np.array(arrow[2])
+        assert end - start == pytest.approx([0, 0, 0.5 * magmoms[i]])
+        # all of it is outside of its sphere, on the side to which it points
+        assert np.linalg.norm(start - mixed.positions[i]) == pytest.approx(shapes_of.RADII["Fe"])
+        assert np.linalg.norm(end - mixed.positions[i]) > 2
+    assert np.subtract(key[2], key[1]) == pytest.approx([0, 0, 0.5 * 4]) and text[4] == "4 uB"
+    assert mixed.cell.scaled_positions(np.array([key[1]])).min() < -0.05  # outside of the cell
+    assert "beside the cell is 4 µB" in crystal.legend(mixed)
     assert shapes_of.arrows(mixed.copy()) == []  # no moments, no arrows
+    assert "µB" not in crystal.legend(mixed.copy())
 
 
 def test_redrawing_leaves_no_components_behind(ends):
@@ -180,11 +213,50 @@ def test_moving_atoms_moves_them_in_place_and_a_page_opened_later_sees_them_ther
 
 
 def test_legend_names_what_is_drawn(mixed, ends):
-    assert "Fe<sup>2+</sup>" in structure_view.legend(
-        mixed
-    ) and "Fe<sup>3+</sup>" in structure_view.legend(mixed)
+    legend = crystal.legend(mixed)
+    for ion, state in (("Fe<sup>2+</sup>: 2", 2), ("Fe<sup>3+</sup>: 2", 3)):
+        assert f'background:{plots.VALENCE[state]}"></span>{ion}<' in legend
+    assert ">Na: 2<" in legend and ">O: 16<" in legend
     full = next(a for a in ends if a.info["x"] == 1)
-    assert "Fe<sup>3+</sup>" not in structure_view.legend(full)
+    assert "Fe<sup>3+</sup>" not in crystal.legend(full)
+    mixed.arrays["oxi_states"][np.flatnonzero(mixed.symbols == "Fe")[0]] = 0
+    assert "Fe, unclear: 1<" in crystal.legend(mixed)
+
+
+def test_show_labels_on_request_and_has_a_name_for_who_does_not_see_it(mixed):
+    shown = mk.show(mixed).crystal
+    assert "labels" not in shown.view.component
+    shown.labels.value = True
+    iron = [t for t in shown.view.drawn["texts"] if t]
+    assert len(iron) == 4 and all(re.fullmatch(r"Fe \d+: [23]\+, \d\.\d\d", t) for t in iron)
+    shown.labels.value, shown.octahedra.value = False, True
+    assert "labels" not in shown.view.component and "octahedra" in shown.view.component
+    name, _ = shown.view.says
+    assert "Fe 2+: 2, Fe 3+: 2, Na: 2" in name
+    sent = [m for m in shown.view._ngl_msg_archive if "aria-label" in str(m["args"])]
+    assert len(sent) == 1 and "Fe 3+: 2" in str(sent)
+
+
+def distance(one, other):
+    """How far apart two colours (linear RGB) are for an eye: CIE 1976, just seen at about 2."""
+    to_xyz = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    xyz = np.array([one, other]) @ np.array(to_xyz).T / [0.9505, 1, 1.089]
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    lab = np.array([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])])
+    return float(np.linalg.norm(lab[:, 0] - lab[:, 1]))
+
+
+@pytest.mark.parametrize("sees", SEEN_WITH)
+def test_states_have_colours_that_the_colour_blind_tell_apart(sees):
+    linear = {}
+    for state, colour in plots.VALENCE.items():
+        rgb = np.array(shapes_of.rgb(colour))
+        rgb = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+        linear[state] = np.clip(np.array(SEEN_WITH[sees]) @ rgb, 0, 1)
+    apart = {pair: distance(*map(linear.get, pair)) for pair in itertools.combinations(linear, 2)}
+    # states of one metal in one crystal are neighbours, as a rule
+    assert min(d for (a, b), d in apart.items() if b - a == 1) > 20, apart
+    assert min(apart.values()) > 10, apart
 
 
 def test_ladder_starts_at_the_lowest_of_each_method(ends):
@@ -309,12 +381,12 @@ def test_export_without_a_browser_says_so_and_writes_the_rest(tmp_path, monkeypa
 def test_a_page_opened_later_says_the_same_of_every_atom(mixed):
     view = structure_view.structure_view(mixed)
     structure_view.draw(view, mixed, says=["this" for _ in mixed])
-    said = [m["args"][0] for m in view._ngl_msg_archive if "mlipkitSays =" in str(m["args"])]
+    said = [m["args"][0] for m in view._ngl_msg_archive if '"mlipkitSays"' in str(m["args"])]
     assert len(said) == 1 and said[0].count('"this"') == len(mixed)
     structure_view.draw(view, mixed)
     fe = int(np.flatnonzero(mixed.symbols == "Fe")[0])
     state, moment = mixed.arrays["oxi_states"][fe], mixed.get_magnetic_moments()[fe]
-    assert view.says[fe] == f"Fe {fe}: {state}+, {moment:.2f} µB"
+    assert view.says[1]["mlipkitSays"][fe] == f"Fe {fe}: {state}+, {moment:.2f} µB"
 
 
 def test_bonds_stand_at_their_atoms_in_a_turned_cell(mixed):

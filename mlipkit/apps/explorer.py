@@ -10,21 +10,14 @@ import traitlets as t
 from mlipkit.apps import explorer_words as words
 from mlipkit.apps.explorer_figure import HEIGHT, arrange, panels
 from mlipkit.apps.explorer_state import ExplorerState
-from mlipkit.apps.page import Page
 from mlipkit.apps.player import INTERVAL
 from mlipkit.charges.compounds import listed
 from mlipkit.charges.references import redox_sites
 from mlipkit.models.foreign import as_potentials
+from mlipkit.pictures.crystal import Crystal
 from mlipkit.pictures.figures import KINDS, TITLES
+from mlipkit.pictures.page import Page
 from mlipkit.pictures.shapes import scaled_colours
-from mlipkit.pictures.structure_view import (
-    draw,
-    full_screen,
-    legend,
-    look_along,
-    picture,
-    structure_view,
-)
 from mlipkit.relaxation.geometries import compare_geometries
 
 LARGE = 520  # px, for a projector
@@ -44,11 +37,14 @@ class ExplorerView(w.VBox):
 
     def __init__(self, state, octahedra=False):
         self.state, self.chosen, self.unconfirmed, self.refused = state, None, False, ""
-        self._make_controls(octahedra)
+        self._make_controls()
         atoms = state.atoms
-        self.structure = structure_view(self._painted(atoms), height="330px", octahedra=octahedra)
-        self.structure.add_class("mlipkit-3d")
-        self.story, self.legend, self.table, self.lesson, self.picked = (w.HTML() for _ in range(5))
+        self.crystal = Crystal(self._painted(atoms), height="330px", octahedra=octahedra)
+        self.structure, self.legend = self.crystal.view, self.crystal.legend
+        self.names, self.octahedra = self.crystal.labels, self.crystal.octahedra
+        self.story, self.table, self.lesson, self.picked = (w.HTML() for _ in range(4))
+        for told in (self.story, self.lesson, self.picked):
+            told.add_class("mlipkit-live")
         made = {geometry: panels(state, geometry) for geometry in state.geometries}
         self.panels = {geometry: figure for geometry, (figure, _) in made.items()}
         self.axes = next(iter(made.values()))[1]
@@ -62,19 +58,22 @@ class ExplorerView(w.VBox):
                 trace.on_click(self._click)
         self._bind()
         super().__init__([self.page, *self._laid_out()])
+        self.add_class("mlipkit-app")
         self.add_class("mlipkit-explorer")
         self._refresh({"name": "ordering"})
 
-    def _make_controls(self, octahedra):
+    def _make_controls(self):
         state = self.state
         compositions = [(f"x = {x:.3g}", x) for x in state.compositions]
         if len(compositions) > MANY:
             self.composition = w.SelectionSlider(options=compositions, description="x", style=BOLD)
         else:
-            self.composition = w.ToggleButtons(options=compositions, style=AUTO)
+            self.composition = w.ToggleButtons(
+                options=compositions, style=AUTO, tooltip="composition"
+            )
         self.composition.layout.display = "" if len(compositions) > 1 else "none"
         self.ordering = w.Dropdown(description="ordering", style=BOLD, layout={"width": "440px"})
-        self.model = w.ToggleButtons(style=AUTO)
+        self.model = w.ToggleButtons(style=AUTO, tooltip="model")
         families = state.families
         self.architecture = w.Dropdown(
             options=[(TITLES.get(a, a) or "others", a) for a in families],
@@ -84,16 +83,21 @@ class ExplorerView(w.VBox):
         )
         geometries = [g for g in GEOMETRY_ORDER if g in state.geometries]
         self.geometry = w.ToggleButtons(
-            options=[(words.WHERE[g], g) for g in geometries], style=AUTO
+            options=[(words.WHERE[g], g) for g in geometries],
+            style=AUTO,
+            tooltip="atoms",
         )
-        self.close_up, self.large, self.names, self.octahedra = (
+        self.close_up, self.large = (
             w.Checkbox(description=says, indent=False, layout={"width": "auto"})
-            for says in ("zoom to the hull", "large", "labels", "octahedra")
+            for says in ("zoom to the hull", "large")
         )
-        self.octahedra.value = octahedra
         self.close_up.layout.display = self.composition.layout.display
-        self.here = w.ToggleButtons(style=AUTO, layout={"display": "none"})
-        self.click = w.ToggleButtons(options=CLICKS, style=AUTO)
+        self.here = w.ToggleButtons(
+            style=AUTO, layout={"display": "none"}, tooltip="orderings on this spot"
+        )
+        self.click = w.ToggleButtons(
+            options=CLICKS, style=AUTO, tooltip=f"a click on {state.metal}"
+        )
         self.colour = w.Dropdown(
             options=COLOUR_BY if state.series else COLOUR_BY[:2],
             description="colour by",
@@ -101,13 +105,6 @@ class ExplorerView(w.VBox):
             layout={"width": "210px"},
         )
         self.reset = w.Button(description="undo", disabled=True, layout={"width": "auto"})
-        views = {"a": "look along a", "b": "look along b", "c": "look along c"}
-        views |= {"reset": "the view of the beginning", "picture": "download a picture"}
-        views |= {"full screen": "over the whole screen; escape ends it"}
-        self.views = {
-            name: w.Button(description=name, tooltip=says, layout={"width": "auto"})
-            for name, says in views.items()
-        }
         self.play = w.Play(interval=INTERVAL, show_repeat=False)
         self.slider = w.IntSlider(description="step", layout={"width": "330px"})
         self.steps = w.HBox([self.play, self.slider])
@@ -130,12 +127,9 @@ class ExplorerView(w.VBox):
         self.page.observe(lambda change: self._take(change["new"][0]), "clicked")
         self.click.observe(self._forget, "value")
         self.reset.on_click(lambda button: state.set_trait("flips", ()))
-        for box in (self.octahedra, self.names, self.colour):
-            box.observe(lambda change: self._draw(state.atoms), "value")
+        self.colour.observe(lambda change: self._draw(state.atoms), "value")
         self.close_up.observe(lambda change: self._rearrange(), "value")
         self.large.observe(self._resize, "value")
-        for name, button in self.views.items():
-            button.on_click(lambda button, name=name: self._look(name))
         state.observe(self._refresh, ["ordering", "model", "architecture", "geometry", "flips"])
         state.observe(self._show_step, "step")
 
@@ -145,8 +139,7 @@ class ExplorerView(w.VBox):
         several = len(self.state.geometries) > 1
         geometry = [w.HBox([w.Label("atoms"), self.geometry])] * several
         under = [w.Label(f"a click on {self.state.metal}"), self.click, self.reset]
-        look = [w.Label("look along"), *self.views.values()]
-        shown = [self.colour, self.names, self.octahedra, self.large]
+        shown = [self.colour, self.large]
         controls = [
             w.HBox([self.composition, self.ordering], layout=ROW),
             w.HBox([*models, *geometry], layout=ROW),
@@ -154,10 +147,9 @@ class ExplorerView(w.VBox):
         ]
         crystal = w.VBox(
             [
-                self.structure,
-                self.legend,
+                self.crystal,
                 self.steps,
-                *(w.HBox(row, layout=ROW) for row in (under, look, shown)),
+                *(w.HBox(row, layout=ROW) for row in (under, shown)),
             ]
         )
         text = w.VBox([self.table, self.lesson, self.picked, self.here])
@@ -178,14 +170,6 @@ class ExplorerView(w.VBox):
     def _choose_step(self, change):
         if self.state.geometry == "relaxed" and not self.state.flips:
             self.state.step = min(change["new"], self.state.last)
-
-    def _look(self, name):
-        if name == "picture":
-            picture(self.structure, self.state.ordering.replace(":", "_"))
-        elif name == "full screen":
-            full_screen(self.structure)
-        else:
-            look_along(self.structure, None if name == "reset" else name)
 
     def _resize(self, change):
         large = change["new"]
@@ -342,21 +326,17 @@ class ExplorerView(w.VBox):
         says = words.tooltips(s, atoms)
         colours, scale = self._coloured(atoms)
         halo = '<span class="mlipkit-wrong">&#9673; not as asked, or unclear</span>'
-        self.legend.value = legend(painted, scale) + words.text(halo if marked else "")
-        texts = [
-            # a font without µ
-            text.replace(" µB", "") if self.names.value and number >= 0 else ""
-            for text, number in zip(says, s.numbers)
-        ]
-        draw(
-            self.structure,
+        self.crystal.bar.name = s.ordering.replace(":", "_")
+        self.crystal.show(
             painted,
-            self.octahedra.value,
-            marked,
-            self.chosen,
-            colours,
-            texts if any(texts) else None,
-            says,
+            # a font without µ
+            [text.replace(" µB", "") if n >= 0 else "" for text, n in zip(says, s.numbers)],
+            scale,
+            words.text(halo if marked else ""),
+            marked=marked,
+            chosen=self.chosen,
+            colours=colours,
+            says=says,
         )
 
     def _coloured(self, atoms):

@@ -163,8 +163,8 @@ def table(state, atoms, chosen=None):
     held = "held out of training" if s.held_out[s.index] else "in the training split"
     held = f" ({held})" if s.series else ""
     return (
-        f"<b>{html.escape(s.ordering)}</b>: {described(s.ordering)}{held}"
-        f'<table class="mlipkit-ions">{rows}</table>{_energies(s)}'
+        f'<table class="mlipkit-ions"><caption><b>{html.escape(s.ordering)}</b>: '
+        f"{described(s.ordering)}{held}</caption>{rows}</table>{_energies(s)}"
     )
 
 

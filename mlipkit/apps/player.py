@@ -8,7 +8,8 @@ import traitlets as t
 from mlipkit.files import InputError
 from mlipkit.frames.labels import label
 from mlipkit.pictures import plots
-from mlipkit.pictures.structure_view import draw, legend, structure_view
+from mlipkit.pictures.crystal import Crystal
+from mlipkit.pictures.page import Page
 
 INTERVAL = 250  # ms: in software a step takes a browser some 150
 
@@ -74,15 +75,14 @@ class PlayerView(w.VBox):
     def __init__(self, state, octahedra=False):
         self.state = state
         atoms = state.atoms
-        self.structure = structure_view(atoms, height="340px", octahedra=octahedra)
+        self.crystal = Crystal(atoms, height="340px", octahedra=octahedra)
+        self.structure, self.legend = self.crystal.view, self.crystal.legend
         self.play = w.Play(min=0, max=state.last, interval=INTERVAL, show_repeat=False)
         self.slider = w.IntSlider(
             min=0, max=state.last, description="step", layout={"width": "420px"}
         )
-        self.octahedra = w.Checkbox(
-            value=octahedra, description="octahedra", indent=False, layout={"width": "100px"}
-        )
-        self.legend, self.text = w.HTML(legend(atoms)), w.HTML()
+        self.text, self.page = w.HTML(), Page()
+        self.text.add_class("mlipkit-live")
         self.figure = go.FigureWidget(plots.timeline(state.relaxation, state.step))
         self.figure.update_layout(width=760, height=400)
         for trace in self.figure.data:
@@ -91,17 +91,17 @@ class PlayerView(w.VBox):
         w.jslink((self.play, "value"), (self.slider, "value"))
         t.link((state, "step"), (self.slider, "value"))
         state.observe(self._refresh, "step")
-        self.octahedra.observe(self._refresh, "value")
         super().__init__(
             [
-                self.structure,
-                self.legend,
-                w.HBox([self.play, self.slider, self.octahedra], layout={"flex_flow": "row wrap"}),
+                self.page,
+                self.crystal,
+                w.HBox([self.play, self.slider], layout={"flex_flow": "row wrap"}),
                 self.text,
                 self.figure,
             ],
             layout={"width": "780px"},
         )
+        self.add_class("mlipkit-app")
         self.add_class("mlipkit-player")
         self._tell()
 
@@ -110,16 +110,13 @@ class PlayerView(w.VBox):
             self.state.step = int(points.xs[0])
 
     def _refresh(self, change):
-        if change["name"] == "step":
-            with self.figure.batch_update():
-                self.figure.layout.shapes[0].x0 = self.figure.layout.shapes[0].x1 = self.state.step
-            self._tell()
-        atoms = self.state.atoms
-        self.legend.value = legend(atoms)
-        draw(self.structure, atoms, self.octahedra.value)
+        with self.figure.batch_update():
+            self.figure.layout.shapes[0].x0 = self.figure.layout.shapes[0].x1 = self.state.step
+        self._tell()
+        self.crystal.show(self.state.atoms)
 
     def _tell(self):
-        self.text.value = f'<div style="font:13px Arial,sans-serif">{self.state}</div>'
+        self.text.value = f'<div class="mlipkit-text">{self.state}</div>'
 
 
 def play(relaxation, octahedra=False):

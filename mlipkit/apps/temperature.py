@@ -6,10 +6,10 @@ import ipywidgets as w
 import plotly.graph_objects as go
 
 from mlipkit.apps import temperature_words as words
-from mlipkit.apps.page import Page
 from mlipkit.apps.temperature_figure import CLICKED, arrange, figure_of
 from mlipkit.apps.temperature_state import TemperatureState, title
-from mlipkit.pictures.structure_view import draw, legend, look_along, structure_view
+from mlipkit.pictures.crystal import Crystal
+from mlipkit.pictures.page import Page
 
 BOLD, ROW = {"description_width": "initial"}, {"flex_flow": "row wrap", "align_items": "center"}
 AUTO = {"button_width": "auto"}
@@ -23,9 +23,10 @@ class TemperatureView(w.VBox):
         self.state, self.unconfirmed, self.following = state, False, False
         self._make_controls()
         self.lattice = state.diagram.lattice
-        self.structure = structure_view(state.atoms, height=SIZE)
-        self.structure.add_class("mlipkit-3d")
-        self.line, self.table, self.legend = w.HTML(), w.HTML(), w.HTML()
+        self.crystal = Crystal(state.atoms, height=SIZE)
+        self.structure, self.legend = self.crystal.view, self.crystal.legend
+        self.line, self.table = w.HTML(), w.HTML()
+        self.line.add_class("mlipkit-live")
         self.figure = go.FigureWidget(figure_of(state))
         self.figure._config = {**self.figure._config, "responsive": True, "displaylogo": False}
         for trace in self.figure.data:
@@ -33,6 +34,7 @@ class TemperatureView(w.VBox):
                 trace.on_click(self._click)
         self._bind()
         super().__init__([self.page, *self._laid_out()])
+        self.add_class("mlipkit-app")
         self.add_class("mlipkit-explorer")  # whose style it has
         self.add_class("mlipkit-temperature")
         self._tell()
@@ -40,8 +42,8 @@ class TemperatureView(w.VBox):
     def _make_controls(self):
         state = self.state
         several = {True: "", False: "none"}
-        self.architecture = w.ToggleButtons(style=AUTO)
-        self.kind = w.ToggleButtons(style=AUTO)
+        self.architecture = w.ToggleButtons(style=AUTO, tooltip="architecture")
+        self.kind = w.ToggleButtons(style=AUTO, tooltip="electrons")
         self.architecture.layout.display = several[len(state.diagrams) > 1]
         self.kind.layout.display = several[max(map(len, state.diagrams.values())) > 1]
         layout = {"width": "420px"}
@@ -50,12 +52,6 @@ class TemperatureView(w.VBox):
             w.SelectionSlider(options=[("", 0.0)], description=says, style=BOLD, layout=layout)
             for says in ("temperature", "cell at")
         )
-        views = {"a": "look along a", "b": "look along b", "c": "look along c"}
-        views |= {"reset": "the view of the beginning"}
-        self.views = {
-            name: w.Button(description=name, tooltip=says, layout={"width": "auto"})
-            for name, says in views.items()
-        }
         self.page = Page()
         self._offer()
 
@@ -63,8 +59,6 @@ class TemperatureView(w.VBox):
         state = self.state
         for name in ("architecture", "kind", "temperature", "x"):
             getattr(self, name).observe(self._choose, "value")
-        for name, button in self.views.items():
-            button.on_click(lambda button, name=name: self._look(name))
         state.observe(self._refresh, ["architecture", "kind", "temperature", "x"])
 
     def _laid_out(self):
@@ -73,10 +67,9 @@ class TemperatureView(w.VBox):
             w.HBox([self.temperature, self.x], layout=ROW),
             self.line,
         ]
-        look = w.HBox([w.Label("look along"), *self.views.values()], layout=ROW)
         panes = {
             "plots": w.VBox([self.figure]),
-            "crystal": w.VBox([self.structure, self.legend, look]),
+            "crystal": self.crystal,
             "text": w.VBox([self.table]),
         }
         for name, pane in panes.items():
@@ -121,24 +114,21 @@ class TemperatureView(w.VBox):
             temperature = points.ys[0] if trace.name == "points" else None
             self.state.choose(points.xs[0], temperature)
 
-    def _look(self, name):
-        look_along(self.structure, None if name == "reset" else name)
-
     def _refresh(self, change):
         self._offer()
         # one message, one redraw; before the rest, which is seen less
         self._redraw(change["name"] in ("architecture", "kind"))
         self._tell()
-        draw(self.structure, self.state.atoms)
         if self.lattice is not self.state.diagram.lattice:
             self.lattice = self.state.diagram.lattice
-            look_along(self.structure, None)
+            self.crystal.look()
 
     def _tell(self):
         s = self.state
         self.line.value = f'<div class="mlipkit-text">{words.line(s)}</div>'
         self.table.value = f'<div class="mlipkit-text">{words.table(s)}</div>'
-        self.legend.value = f'<div class="mlipkit-text">{words.cell(s)}</div>' + legend(s.atoms)
+        self.crystal.bar.name = words.file_name(s)
+        self.crystal.show(s.atoms, note=f'<div class="mlipkit-text">{words.cell(s)}</div>')
 
     def _redraw(self, all_of_it):
         overtakes = self.figure._layout_edit_in_process

@@ -97,8 +97,10 @@ def table(state):
     )
     if not rows:
         return ""
-    head = "".join(f"<th>{h}</th>" for h in ("two phases: x", "and x", "gain (meV/f.u.)"))
-    return f'<table class="mlipkit-ions"><tr>{head}</tr>{rows}</table>'
+    names = "x of one phase", "x of the other", "gain (meV/f.u.)"
+    head = "".join(f'<th scope="col">{name}</th>' for name in names)
+    said = f"<caption>Two phases at {state.temperature:g} K</caption>"
+    return f'<table class="mlipkit-ions">{said}<tr>{head}</tr>{rows}</table>'
 
 
 def cell(state):
@@ -107,6 +109,11 @@ def cell(state):
     said = f"a cell of {d.n_units} formula units at {state.temperature:g} K, x = {state.x:.2f}"
     said += f": {state.compound.mobile} and metals only"
     return f"{said}; states unknown to it" if not d.aware else said
+
+
+def file_name(state):
+    """Of a picture of the cell."""
+    return f"{state.compound.formula}_{state.temperature:g}K_x{state.x:.2f}"
 
 
 def at_point(regions, x, temperature):

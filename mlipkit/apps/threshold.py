@@ -15,6 +15,7 @@ from mlipkit.frames.datasets import load_dft
 from mlipkit.frames.labels import required_label
 from mlipkit.frames.taken import as_frames
 from mlipkit.pictures import plots
+from mlipkit.pictures.page import Page
 
 GRID = np.arange(330, 461) / 100  # µB
 # µB less in other spheres; part of the difference from the mean that a smeared hole keeps
@@ -112,7 +113,10 @@ class ThresholdView(w.VBox):
         self.neutral = {name: state.by_neutrality(name) for name in state.moments}
         t.link((state, "threshold"), (self.slider, "value"))
         state.observe(self._refresh, "threshold")
-        super().__init__([self.slider, self.figure, self.table])
+        self.page = Page()
+        self.table.add_class("mlipkit-live")
+        super().__init__([self.page, self.slider, self.figure, self.table])
+        self.add_class("mlipkit-app")
         self.add_class("mlipkit-threshold")
         self._refresh()
 
@@ -127,7 +131,7 @@ class ThresholdView(w.VBox):
                 }
             ]
         head = "".join(
-            f'<th style="padding:2px 12px">{h}</th>'
+            f'<th scope="col">{h}</th>'
             for h in (
                 f"{len(s.cells)} mixed cells",
                 f"balanced by threshold {s.threshold:.2f} µB",
@@ -139,10 +143,11 @@ class ThresholdView(w.VBox):
         rows = ""
         for name in s.moments:
             shares = (s.balanced(name, s.threshold), *self.neutral[name])
-            row = "".join(f'<td style="text-align:center">{x:.0f} %</td>' for x in shares)
-            rows += f"<tr><td>{name}</td>{row}</tr>"
+            row = "".join(f"<td>{x:.0f} %</td>" for x in shares)
+            rows += f'<tr><th scope="row">{name}</th>{row}</tr>'
         self.table.value = (
-            f'<table style="font:13px Arial,sans-serif"><tr>{head}</tr>{rows}</table>'
+            '<table class="mlipkit-text mlipkit-ions">'
+            f"<caption>Share of cells</caption><tr>{head}</tr>{rows}</table>"
         )
 
 

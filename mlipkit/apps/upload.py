@@ -15,7 +15,8 @@ from mlipkit.charges.oxidation import infer_oxidation_states
 from mlipkit.files import InputError, plain
 from mlipkit.frames.labels import frame_table
 from mlipkit.frames.readers import read_frames
-from mlipkit.pictures.structure_view import draw, legend, structure_view
+from mlipkit.pictures.crystal import Crystal
+from mlipkit.pictures.page import Page
 
 MOST, UNPACKED = 5000, 500_000_000  # frames, and bytes of a compressed file, that a visitor gets
 TOO_MANY = (
@@ -28,7 +29,14 @@ UNFIT = (
     f"holds a frame of more than {ATOMS:,} atoms, or with atoms on top of each other or a "
     "micrometre apart, which is not looked at here."
 )
-SHOWN = ["step", "formula", "n_atoms", "energy", "max_force", "converged"]
+SHOWN = {
+    "step": "step",
+    "formula": "formula",
+    "n_atoms": "atoms",
+    "energy": "energy (eV)",
+    "max_force": "largest force (eV/Å)",
+    "converged": "converged",
+}
 
 
 class UploadState(t.HasTraits):
@@ -115,7 +123,9 @@ class UploadView(w.VBox):
             multiple=False, description="DFT result", layout={"width": "200px"}
         )
         self.frame = w.IntSlider(min=0, max=0, description="frame", continuous_update=False)
-        self.message, self.table, self.charges, self.key = w.HTML(), w.HTML(), w.HTML(), w.HTML()
+        self.message, self.table, self.charges, self.page = w.HTML(), w.HTML(), w.HTML(), Page()
+        for told in (self.message, self.charges):
+            told.add_class("mlipkit-live")
         self.picture = w.VBox(layout={"width": "520px"})
         self.button.observe(self._uploaded, "value")
         t.link((state, "index"), (self.frame, "value"))
@@ -125,11 +135,13 @@ class UploadView(w.VBox):
         text = w.VBox([self.charges, self.table], layout={"width": "560px"})
         super().__init__(
             [
+                self.page,
                 w.HBox([self.button, self.frame]),
                 self.message,
                 w.HBox([self.picture, text], layout={"flex_flow": "row wrap"}),
             ]
         )
+        self.add_class("mlipkit-app")
         self.add_class("mlipkit-upload")
         self._frames()
 
@@ -142,13 +154,17 @@ class UploadView(w.VBox):
         frames = self.state.frames
         self.frame.max = max(0, len(frames) - 1)
         table = frame_table(frames)
-        shown = table[[c for c in SHOWN if c in table]]
+        shown = table[[c for c in SHOWN if c in table]].rename(columns=SHOWN)
         self.table.value = (
             ""
             if not frames
             else shown.to_html(
-                index=False, max_rows=12, float_format=lambda x: f"{x:.4f}", border=0
-            )
+                index=False,
+                max_rows=12,
+                float_format=lambda x: f"{x:.4f}",
+                border=0,
+                classes="mlipkit-text mlipkit-ions",
+            ).replace("<thead>", "<caption>Frames of the file</caption><thead>")
         )
         self._frame()
 
@@ -164,10 +180,9 @@ class UploadView(w.VBox):
                 atoms.set_array("oxi_states", found.states)
                 self.charges.value = found._repr_html_()
             if change and change["name"] == "index" and self.picture.children:
-                draw(self.picture.children[0], atoms)  # the camera stays as the person left it
+                self.picture.children[0].show(atoms)  # the camera stays as the person left it
             else:
-                self.picture.children = (structure_view(atoms, height="340px"), self.key)
-            self.key.value = legend(atoms)
+                self.picture.children = (Crystal(atoms, height="340px"),)
 
     def _say(self, change):
         text = html.escape(
@@ -175,7 +190,7 @@ class UploadView(w.VBox):
                 filter(None, (self.state.message, self.state.reason if self.state.frames else ""))
             )
         )
-        self.message.value = f'<p style="font:13px Arial,sans-serif">{text}</p>' if text else ""
+        self.message.value = f'<p class="mlipkit-text">{text}</p>' if text else ""
 
 
 def upload():

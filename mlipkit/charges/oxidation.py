@@ -194,10 +194,11 @@ class OxidationStates:
             else np.flatnonzero(self.confidence < SURE)[:30]
         )
         head = "".join(
-            f"<th>{h}</th>" for h in ("atom", "ion", NAME[self.method], "confidence", "runner-up")
+            f'<th scope="col">{h}</th>'
+            for h in ("atom", "ion", NAME[self.method], "confidence", "runner-up")
         )
         rows = "".join(self._row(n) for n in shown)
-        table = f"<table><tr>{head}</tr>{rows}</table>"
+        table = f'<table aria-label="oxidation states"><tr>{head}</tr>{rows}</table>'
         return f'<div style="font:13px Arial,sans-serif"><p>{self.summary}</p>{table}</div>'
 
     def _row(self, n):

@@ -10,6 +10,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=["plots"],
     submod_attrs={
-        "structure_view": ["show"],
+        "crystal": ["show"],
     },
 )

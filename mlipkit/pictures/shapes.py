@@ -37,10 +37,13 @@ ANIONS = {"O": 2.6, "F": 2.6, "N": 2.6, "S": 3.0, "Cl": 3.0, "Se": 3.1, "Br": 3.
 BONDS = {(m, anion): cut for m in REDOX for anion, cut in ANIONS.items()}
 BONDS |= {("P", "O"): 1.8, ("S", "O"): 1.8, ("Si", "O"): 1.9, ("P", "S"): 2.4}
 STICK = 0.09  # Å
-# mid grey: seen on white and on black
-ARROW, EDGE, MARK, CHOSEN = "#6E6E6E", "#777777", "#CC0000", "#D6278B"
+# seen on white and on black
+ARROW, EDGE, MARK, CHOSEN = "#9B3FCF", "#777777", "#CC0000", "#D6278B"
 MARK_RADIUS, CHOSEN_RADIUS = 1.15, 0.95  # Å
 LABEL = "#808080"
+PER_MAGNETON, LEAST_ARROW, ARROW_RADIUS = 0.5, 0.5, 0.2  # Å per µB, µB, Å
+UP = np.array([0, 0, 1.0])
+KEY_DISTANCE = 1.6  # Å from the corner of the cell
 
 
 def colour_of(element):
@@ -105,9 +108,8 @@ def marks(atoms, marked, colour=MARK, radius=MARK_RADIUS):
 
 def labels(atoms, texts):
     """NGL shapes: a text at each atom that has one."""
-    up = np.array([0, 0, 1.0])
     return [
-        ["text", (atoms.positions[i] + up).tolist(), rgb(LABEL), 1.5, text]
+        ["text", (atoms.positions[i] + UP).tolist(), rgb(LABEL), 1.5, text]
         for i, text in enumerate(texts or ())
         if text
     ]
@@ -157,24 +159,44 @@ def cell_edges(atoms):
 
 
 def arrows(atoms):
-    """NGL shapes: one arrow per moment, 0.65 Å per µB, along c (collinear spins have no direction
-    of their own).
+    """NGL shapes: one arrow per moment, `PER_MAGNETON` long, along c (collinear spins have no
+    direction of their own), from the surface of its atom, so that all of it is seen; and beside the
+    cell one to read the others by.
     """
     magmoms = label(atoms, "magmoms")
     shapes = []
-    for i in np.flatnonzero(np.abs(magmoms) > 0.5) if magmoms is not None else []:
-        half = np.array([0, 0, 0.325 * float(magmoms[i])])
-        shapes.append(
-            [
-                "arrow",
-                (atoms.positions[i] - half).tolist(),
-                (atoms.positions[i] + half).tolist(),
-                rgb(ARROW),
-                0.14,
-                f"{atoms.symbols[i]} {i}: {magmoms[i]:.2f} µB",
-            ]
-        )
+    for i in np.flatnonzero(np.abs(magmoms) > LEAST_ARROW) if magmoms is not None else []:
+        moment, symbol = float(magmoms[i]), atoms.symbols[i]
+        start = atoms.positions[i] + np.sign(moment) * RADII.get(symbol, 0.5) * UP
+        end = start + PER_MAGNETON * moment * UP
+        shapes.append(_arrow(start, end, f"{symbol} {i}: {moment:.2f} µB"))
+    for start, end in key_arrow(atoms):
+        says = key_moment(atoms)
+        # a font without µ
+        text = ["text", (start - UP).tolist(), rgb(LABEL), 1.6, f"{says} uB"]
+        shapes += [_arrow(start, end, f"to compare with: {says} µB"), text]
     return shapes
+
+
+def _arrow(start, end, says):
+    return ["arrow", start.tolist(), end.tolist(), rgb(ARROW), ARROW_RADIUS, says]
+
+
+def key_moment(atoms):
+    """The moment that the arrow beside the cell stands for, in whole µB; 0 where there is none."""
+    magmoms = label(atoms, "magmoms")
+    most = 0.0 if magmoms is None else float(np.abs(magmoms).max(initial=0))
+    return max(1, round(most)) if most > LEAST_ARROW else 0
+
+
+def key_arrow(atoms):
+    """Where it begins and ends, in a list; an empty one without moments."""
+    moment = key_moment(atoms)
+    if not moment:
+        return []
+    out = atoms.cell.array[0] if atoms.cell.rank == 3 else np.eye(3)[0]
+    start = -KEY_DISTANCE * out / np.linalg.norm(out)
+    return [(start, start + PER_MAGNETON * moment * UP)]
 
 
 def rgb(colour):

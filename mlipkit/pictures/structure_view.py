@@ -1,4 +1,4 @@
-"""A crystal in 3D: metals coloured by oxidation state, moments as arrows, unit cell, legend."""
+"""A crystal in 3D: metals coloured by oxidation state, moments as arrows, unit cell."""
 
 import itertools
 import json
@@ -10,17 +10,15 @@ from ase.geometry import cellpar_to_cell
 from mlipkit.charges.references import REDOX
 from mlipkit.frames.labels import label
 from mlipkit.frames.taken import as_frame
-from mlipkit.pictures.figures import VALENCE
 from mlipkit.pictures.shapes import (
     CHOSEN,
     CHOSEN_RADIUS,
-    COLOURS,
     RADII,
     arrows,
     atom_colours,
     bonds,
     cell_edges,
-    colour_of,
+    key_arrow,
     labels,
     marks,
     polyhedra,
@@ -45,9 +43,29 @@ GLASS = """this.stage.getComponentsByName('%s').list.forEach(c => c.reprList.for
     r.setParameters({opacity: %s, side: 'double', depthWrite: false});
     r.repr.bufferList.forEach(({pickingGroup: g}) => g.parent && g.parent.remove(g)) }))"""
 
-# A click picks and must not re-centre; fog would fade to white in a dark theme; and the mouse over
-# an atom tells its state, where NGL would say "[MOL]1:A.FE ()".
-SCENE = """const stage = this.stage, mouse = stage.mouseControls;
+# A click picks and must not re-centre; fog would fade to white in a dark theme; the mouse over an
+# atom tells its state, where NGL would say "[MOL]1:A.FE ()"; and arrow keys turn the crystal
+# that has the focus, where JupyterLab would walk from cell to cell.
+SCENE = """const stage = this.stage, mouse = stage.mouseControls, box = stage.viewer.container;
+box.mlipkitStage = stage;
+stage.viewer.renderer.domElement.setAttribute('aria-hidden', true);
+Object.entries({tabindex: 0, role: 'img', 'data-lm-suppress-shortcuts': true}).forEach(
+    ([name, value]) => box.setAttribute(name, value));
+const axes = {ArrowLeft: [0, -1, 0], ArrowRight: [0, 1, 0], ArrowUp: [-1, 0, 0],
+    ArrowDown: [1, 0, 0]};
+const zooms = {'+': 0.1, '-': -0.1};
+box.addEventListener('keydown', event => {
+    const axis = axes[event.key], zoom = zooms[event.key], controls = stage.viewerControls;
+    if (axis) controls.spin(new stage.viewer.rotationGroup.position.constructor(...axis), 0.15);
+    if (zoom) controls.zoom(zoom);
+    if (axis || zoom) event.preventDefault() });
+stage.mlipkitLook = ([quaternion, centre, [width, height]]) => {
+    const group = stage.viewer.rotationGroup, controls = stage.viewerControls;
+    const shape = stage.viewer.width / stage.viewer.height || 1;
+    controls.rotate(new group.quaternion.constructor(...quaternion));
+    controls.center(new group.position.constructor(...centre));
+    const half = Math.tan(stage.viewer.perspectiveCamera.fov * Math.PI / 360);
+    controls.distance(-Math.max(height, width / shape) / 2 / half) };
 mouse.remove('clickPick-left');
 stage.setParameters({fogNear: 100, fogFar: 100});
 const hover = mouse.actionList.find(a => a.type === 'hoverPick'), shown = hover && hover.callback;
@@ -56,12 +74,7 @@ if (hover) hover.callback = (stage, picked) => {
     const atom = picked && picked.atom, arrow = picked && picked.type === 'arrow';
     const says = atom ? (stage.mlipkitSays || [])[atom.index] : arrow && picked.arrow.name;
     if (says) stage.tooltip.innerText = says; else stage.tooltip.style.display = 'none' }"""
-LOOK = """const stage = this.stage, group = stage.viewer.rotationGroup, q = %s;
-stage.viewerControls.rotate(new group.quaternion.constructor(...q));
-stage.autoView(0); stage.viewerControls.zoom(%s)"""
-FULL = """const stage = this.stage; stage.toggleFullscreen(stage.viewer.container);
-setTimeout(() => { stage.handleResize(); stage.autoView(0); stage.viewerControls.zoom(%s) }, 400)"""
-EDGE, ASPECT = 2.0, 1.5  # Å around the crystal; width of a picture over its height, at least
+EDGE = 3.0  # Å around what is looked at
 
 
 class CrystalView(nv.NGLWidget):
@@ -200,15 +213,10 @@ def structure_view(atoms, width="100%", height="380px", octahedra=False):
     view.camera = "orthographic"
     view.background = "white"
     view._execute_js_code(SCENE)
-    view.says = []
+    view.says = None
     draw(view, atoms, octahedra)
     view.part = "camera"
-    # a page opened again begins with the camera as it was left
-    view.control.orient(np.eye(4).ravel().tolist())
-    view.center()
-    view.control.spin([1, 0, 0], TILT[0])
-    view.control.spin([0, 0, 1], TURN[2])
-    view.control.zoom(_zoom(atoms, _turn(None, atoms.cell.array)))
+    look(view)
     view.remember()
     return view
 
@@ -260,7 +268,7 @@ def draw(view, atoms, octahedra=False, marked=(), chosen=None, colours=None, tex
         "labels": differs("texts") or (moved and bool(texts)),
         "moments": moved or turned,
     }
-    said = _say(view, tooltips(atoms) if says is None else list(says))
+    said = _say(view, atoms, tooltips(atoms) if says is None else list(says))
     if not (any(parts.values()) or painted or said):
         return
     view.drawn, outdated = now, []
@@ -328,23 +336,69 @@ def _sign(state):
     return "+" if state > 0 else "-"
 
 
-def _say(view, texts):
-    """Send the tooltips, and whether they are other ones than before."""
-    if view.says == texts:
+def _say(view, atoms, texts):
+    """Send what the browser tells of a crystal, and whether it is something else than before: the
+    tooltips, a name for who does not see it, and the views of its cell.
+    """
+    name = f"crystal in 3D, {counted(atoms)}; arrow keys turn it, plus and minus zoom"
+    said = {"mlipkitSays": texts, "mlipkitLooks": _looks(atoms)}
+    if view.says == (name, said):
         return False
-    view.says, view.part, view.parts["labels said"] = texts, "labels said", []
-    view._execute_js_code(f"this.stage.mlipkitSays = {json.dumps(texts)}")
+    view.says, view.part, view.parts["labels said"] = (name, said), "labels said", []
+    view._execute_js_code(
+        f"Object.assign(this.stage, {json.dumps(said)}); "
+        f"this.stage.viewer.container.setAttribute('aria-label', {json.dumps(name)})"
+    )
     return True
 
 
-def look_along(view, axis):
-    """Turn the camera: along ``"a"``, ``"b"`` or ``"c"`` of the cell, or, None, as in the
-    beginning; all of the crystal is then in sight.
+def ions(atoms):
+    """What a crystal is made of, redox-active metals by state: ``[("Fe", 2, 4), ("O", None, 16)]``,
+    the state 0 where it is unclear and None where it is not told; and how many there are.
     """
-    atoms = view.drawn["atoms"]
-    turn = _turn(None if axis is None else "abc".index(axis), atoms.cell.array)
-    quaternion = json.dumps(turn.as_quat().round(6).tolist())
-    view._execute_js_code(LOOK % (quaternion, _zoom(atoms, turn)), keep=False)
+    states, symbols = atoms.arrays.get("oxi_states"), atoms.get_chemical_symbols()
+    told = [
+        (s, int(states[i]) if states is not None and s in REDOX else None)
+        for i, s in enumerate(symbols)
+    ]
+    order = sorted(
+        dict.fromkeys(told),
+        key=lambda ion: (ion[0] not in REDOX, symbols.index(ion[0]), ion[1] or 0),
+    )
+    return [(*ion, told.count(ion)) for ion in order]
+
+
+def counted(atoms):
+    """`ions` in words: ``Fe 2+: 2, Fe 3+: 2, Na: 2``."""
+    return ", ".join(f"{_name(s, q)}: {n}" for s, q, n in ions(atoms))
+
+
+def _name(symbol, state):
+    if state is None:
+        return symbol
+    return f"{symbol} {state}+" if state else f"{symbol} unclear"
+
+
+def look(view, name="reset"):
+    """Turn the camera to one of the views of `_looks`; all of the crystal is then in sight."""
+    view._execute_js_code(f"this.stage.mlipkitLook(this.stage.mlipkitLooks[{name!r}])")
+
+
+def _looks(atoms):
+    """The views along the axes of the cell, and the one of the beginning: rotation, the centre of
+    what is seen, its width and its height.
+    """
+    corners = np.array(list(itertools.product((0, 1), repeat=3))) @ atoms.cell.array
+    points = np.concatenate([atoms.positions, corners, *key_arrow(atoms)])
+    result = {}
+    for name, k in (("a", 0), ("b", 1), ("c", 2), ("reset", None)):
+        turn = _turn(k, atoms.cell.array)
+        seen = turn.apply(points)
+        centre = turn.inv().apply((seen.min(axis=0) + seen.max(axis=0)) / 2)
+        width, height, _ = np.ptp(seen, axis=0) + EDGE
+        parts = turn.as_quat(), centre, (width, height)
+        result[name] = [np.round(part, 4).tolist() for part in parts]
+    return result
 
 
 def _turn(k, cell):
@@ -358,97 +412,3 @@ def _turn(k, cell):
     up = up - (up @ towards) * towards
     up = up / np.linalg.norm(up)
     return Rotation.from_matrix(np.array([np.cross(up, towards), up, towards]))
-
-
-def _zoom(atoms, turn):
-    """What NGL's zoom makes of a picture that holds all of the crystal whichever way it is turned
-    (a sphere of its diagonal) one that is filled as it is turned now.
-    """
-    corners = np.array(list(itertools.product((0, 1), repeat=3))) @ atoms.cell.array
-    points = np.concatenate([atoms.positions, corners])
-    width, height, _ = np.ptp(turn.apply(points), axis=0) + EDGE
-    diagonal = np.linalg.norm(np.ptp(points, axis=0)) + EDGE
-    magnified = 0.9 * min(diagonal / height, ASPECT * diagonal / width)
-    return round(float(np.clip(1 - 1 / magnified, 0, 0.6)), 3)
-
-
-def full_screen(view):
-    """The picture over the whole screen; again, or escape, ends it."""
-    atoms = view.drawn["atoms"]
-    zoom = _zoom(atoms, _turn(None, atoms.cell.array))
-    view._execute_js_code(FULL % zoom, keep=False)
-
-
-def picture(view, name):
-    """Let the browser download the picture as PNG, twice as large as on the screen."""
-    view.download_image(filename=f"{name}.png", factor=2)
-
-
-def legend(atoms, scale=None):
-    """The legend of `structure_view` as HTML: colours, and how many ions of each state there are.
-
-    Parameters
-    ----------
-    atoms : ase.Atoms
-    scale : tuple of (str, float, float, str), optional
-        Where metals are coloured by a value: what it is, its least and its largest, and the name of
-        plotly's colour scale.
-    """
-    states, symbols = atoms.arrays.get("oxi_states"), atoms.get_chemical_symbols()
-    entries = []
-    for s in sorted(dict.fromkeys(symbols), key=lambda s: s not in REDOX):
-        if s in REDOX and scale is not None:
-            continue
-        if s in REDOX and states is not None:
-            found = [int(q) for q in states[atoms.symbols == s]]
-            for q in sorted(set(found)):
-                ion = f"{s}<sup>{q}+</sup>" if q else f"{s}, unclear"
-                entries.append((VALENCE.get(q, COLOURS[s]), f"{found.count(q)} {ion}"))
-        else:
-            entries.append((colour_of(s), f"{symbols.count(s)} {s}"))
-    dot = (
-        "display:inline-block;width:12px;height:12px;border-radius:6px;border:1px solid #666;"
-        "margin-right:5px;vertical-align:-1px"
-    )
-    dots = "".join(
-        '<span style="white-space:nowrap;margin-right:14px"><span '
-        f'style="{dot};background:{c}"></span>{t}</span>'
-        for c, t in entries
-    )
-    known = label(atoms, "magmoms") is not None
-    arrow = '<span style="white-space:nowrap">&#8597; magnetic moment, 1.5 µB in 1 Å</span>'
-    return (
-        '<div style="font:13px Arial,sans-serif;line-height:20px">'
-        f"{_bar(*scale) if scale else ''}{dots}{arrow if known else ''}</div>"
-    )
-
-
-def _bar(what, low, high, scale):
-    """A colour scale as HTML."""
-    from plotly.colors import sample_colorscale
-
-    colours = ",".join(sample_colorscale(scale, [0, 0.25, 0.5, 0.75, 1]))
-    bar = f"width:90px;height:10px;background:linear-gradient(90deg,{colours})"
-    return (
-        f'<span style="white-space:nowrap;margin-right:14px">{what} {low:.2f} '
-        f'<span style="display:inline-block;{bar}"></span> {high:.2f} µB</span>'
-    )
-
-
-def show(atoms, width="100%", height="380px", octahedra=False):
-    """The cell in 3D with its legend.
-
-    Parameters
-    ----------
-    atoms, octahedra
-        As for `structure_view`.
-
-    Returns
-    -------
-    ipywidgets.VBox
-        The nglview widget and the legend.
-    """
-    import ipywidgets as w
-
-    atoms = as_frame(atoms, "show")
-    return w.VBox([structure_view(atoms, width, height, octahedra), w.HTML(legend(atoms))])

@@ -1,5 +1,6 @@
-"""What of the explorer lives in the browser: its style, light and dark, and what a keyboard and a
-screen reader need.
+"""What of the apps lives in the browser: their style, light and dark, and what a keyboard and a
+screen reader need: names of controls and plots, what is pressed, and words that are read out as
+they change.
 """
 
 import anywidget
@@ -9,9 +10,30 @@ SCRIPT = """
 function render({ model, el }) {
   el.style.display = "none";
   let root = null, seen = null, sized = null, again = null, later = 0;
-  const press = () => root.querySelectorAll("button.widget-toggle-button").forEach(b => {
-    const on = String(b.classList.contains("mod-active"));
-    if (b.getAttribute("aria-pressed") !== on) b.setAttribute("aria-pressed", on) });
+  const set = (element, name, value) => {
+    if (element && element.getAttribute(name) !== value) element.setAttribute(name, value) };
+  const each = (selector, what) => root.querySelectorAll(selector).forEach(what);
+  const said = element => (element && (element.innerText || element.title) || "").trim();
+  const press = () => {
+    each("button.widget-toggle-button",
+      b => set(b, "aria-pressed", String(b.classList.contains("mod-active"))));
+    each(".widget-toggle-buttons", group => { set(group, "role", "group");
+      set(group, "aria-label", said(group.querySelector(".widget-label")) || group.title) });
+    each(".widget-inline-hbox .noUi-handle", handle => {
+      const box = handle.closest(".widget-inline-hbox");
+      const name = said(box.querySelector(".widget-label"));
+      const readout = box.querySelector(".widget-readout");
+      set(handle, "aria-label", name); set(handle, "aria-valuetext", said(readout));
+      if (readout && readout.isContentEditable) {
+        set(readout, "role", "textbox"); set(readout, "aria-label", name) } });
+    each(".widget-play button", (b, k) => set(b, "aria-label", b.title || said(b)
+      || (b.querySelector(".fa-stop") ? "stop" : "play or pause")));
+    each(".mlipkit-live", words => set(words, "aria-live", "polite"));
+    each(".js-plotly-plot", plot => { const drawn = plot.layout; if (!drawn) return;
+      const title = axis => drawn[axis] && drawn[axis].title && drawn[axis].title.text;
+      const axes = Object.keys(drawn).filter(name => /^yaxis/.test(name)).map(title);
+      const names = [...new Set(axes.filter(Boolean))].join("; ").replace(/<[^>]*>/g, " ");
+      set(plot, "role", "figure"); set(plot, "aria-label", "plot: " + names) }) };
   const focus = () => { const row = root.querySelector(`tr[data-atom="${again}"]`);
     if (row && document.activeElement === document.body) row.focus() };
   const changed = () => { press(); if (again !== null) focus() };
@@ -26,7 +48,7 @@ function render({ model, el }) {
     if (row && (event.key === "Enter" || event.key === " ")) {
       event.preventDefault(); event.stopPropagation(); again = row.dataset.atom; choose(row) } };
   const start = () => {
-    root = el.closest(".mlipkit-explorer");
+    root = el.closest(".mlipkit-app");
     if (!root) return void setTimeout(start, 100);
     press();
     seen = new MutationObserver(changed);
@@ -51,10 +73,10 @@ function render({ model, el }) {
 export default { render };
 """
 STYLE = """
-.mlipkit-explorer {
+.mlipkit-app {
   --ink: var(--jp-ui-font-color1, #212121); --paper: var(--jp-layout-color0, white);
   --right: var(--jp-success-color0, #1b5e20); --wrong: var(--jp-error-color0, #b71c1c); }
-[data-jp-theme-light="false"] .mlipkit-explorer { --right: #6fcf97; --wrong: #ff8a80; }
+[data-jp-theme-light="false"] .mlipkit-app { --right: #6fcf97; --wrong: #ff8a80; }
 .mlipkit-explorer, .mlipkit-explorer > .widget-box { overflow: visible; }
 .mlipkit-explorer { container-type: inline-size; width: 100%; }
 .mlipkit-panes { display: grid !important; width: 100%; gap: 4px 16px;
@@ -70,22 +92,39 @@ STYLE = """
 .mlipkit-3d div[style*="opacity: 0.7"]:not(.jupyter-widgets) { display: none !important; }
 .mlipkit-3d > div > button { display: none !important; }
 .mlipkit-text { font: 13px/1.5 Arial, sans-serif; color: var(--ink); }
-.mlipkit-explorer .widget-html-content > div { color: var(--ink); }
+.mlipkit-app .widget-html-content > div { color: var(--ink); }
 .mlipkit-right { color: var(--right); } .mlipkit-wrong { color: var(--wrong); }
 .mlipkit-ions { margin: 6px 0; border-collapse: collapse; }
-.mlipkit-ions td, .mlipkit-ions th { padding: 2px 10px; text-align: center; white-space: nowrap; }
+.mlipkit-ions td, .mlipkit-ions th { padding: 2px 6px; text-align: center; white-space: nowrap; }
 .mlipkit-ions tr[data-atom] { cursor: pointer; }
 .mlipkit-ions tr[data-atom]:hover, .mlipkit-ions tr:focus { background: rgba(128,128,128,.18); }
 .mlipkit-ions tr.mlipkit-chosen { background: rgba(214,39,139,.22); }
-.mlipkit-explorer .js-plotly-plot text:not(.hovertext text):not(.nums):not(.name) {
+.mlipkit-app .js-plotly-plot text:not(.hovertext text):not(.nums):not(.name) {
   fill: var(--ink) !important; }
-.mlipkit-explorer .js-plotly-plot .hoverlayer text { fill: revert-layer; }
-.mlipkit-explorer .js-plotly-plot .xlines-above, .mlipkit-explorer .js-plotly-plot .ylines-above,
-.mlipkit-explorer .js-plotly-plot .ticks path { stroke: var(--ink) !important; }
-.mlipkit-explorer .js-plotly-plot .shapelayer path[style*="rgb(0, 0, 0)"] {
+.mlipkit-app .js-plotly-plot .hoverlayer text { fill: revert-layer; }
+.mlipkit-app .js-plotly-plot .xlines-above, .mlipkit-app .js-plotly-plot .ylines-above,
+.mlipkit-app .js-plotly-plot .ticks path { stroke: var(--ink) !important; }
+.mlipkit-app .js-plotly-plot .shapelayer path[style*="rgb(0, 0, 0)"] {
   stroke: var(--ink) !important; }
-.mlipkit-explorer .nglview-container canvas, .mlipkit-explorer .mlipkit-3d canvas {
-  background-color: var(--paper) !important; }
+.mlipkit-3d canvas { background-color: var(--paper, white) !important; }
+.mlipkit-crystal:fullscreen { background: var(--paper, white); padding: 12px; }
+.mlipkit-crystal:fullscreen > * { flex: none; }
+.mlipkit-crystal:fullscreen > .mlipkit-3d { flex: 1 1 0; min-height: 0; height: auto !important;
+  width: 100% !important; }
+.mlipkit-crystal:fullscreen .mlipkit-legend, .mlipkit-crystal:fullscreen .mlipkit-text {
+  font-size: 20px; line-height: 30px; }
+.mlipkit-legend { font: 13px/20px Arial, sans-serif; color: var(--ink); }
+.mlipkit-ion { white-space: nowrap; margin-right: 14px; }
+.mlipkit-dot { display: inline-block; width: 12px; height: 12px; border-radius: 6px;
+  border: 1px solid #666; margin-right: 5px; vertical-align: -1px; }
+.mlipkit-arrow { display: inline-block; width: 4px; height: 14px; margin-right: 5px;
+  vertical-align: -2px; }
+.mlipkit-bar { display: flex; flex-flow: row wrap; align-items: center; gap: 4px;
+  margin-right: 12px; color: var(--ink); font: 13px Arial, sans-serif; }
+.mlipkit-bar button { width: auto; margin: 2px 0; }
+.mlipkit-app :focus-visible { outline: 2px solid var(--jp-brand-color1, #1976d2) !important;
+  outline-offset: 1px; }
+.mlipkit-app caption { text-align: left; padding: 2px 0; }
 .mlipkit-large .mlipkit-text, .mlipkit-large .widget-html-content > div {
   font-size: 18px !important; }
 .mlipkit-large .widget-button, .mlipkit-large .widget-toggle-button, .mlipkit-large .widget-label,
