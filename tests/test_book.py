@@ -107,6 +107,11 @@ def test_page_is_alive_without_network_or_kernel(site, name, scheme):
         context.route(re.compile("^(http|ws)"), lambda route: route.abort())
         page.goto(path.as_uri() + "?q=neutrality" * (name == "search"))
         _is_alive(page, name)
+        if name.startswith("notebooks"):
+            assert _themes(page) == {scheme}
+            page.locator(".theme-toggle-content button").click()  # to the other one
+            assert _themes(page) == {"light", "dark"} - {scheme}
+            page.evaluate("delete document.body.dataset.theme, scrollTo(0, 0)")
         ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
         brightness = sum(map(int, re.findall(r"\d+", ground)[:3])) / 3
         assert brightness > 200 if scheme == "light" else brightness < 60
@@ -121,6 +126,25 @@ def test_page_is_alive_without_network_or_kernel(site, name, scheme):
         assert not said, said
         assert not [url for url in asked if re.match("http|ws", url)]
         chromium.close()
+
+
+def _themes(page):
+    """The themes that are seen in figures (none wider than its place), crystals and the page."""
+    colours = page.evaluate(
+        """() => {
+        const style = e => getComputedStyle(e), all = s => [...document.querySelectorAll(s)];
+        const groups = all('.cell_output [role=group]').map(g => style(g).backgroundColor);
+        if (groups.some(c => c !== 'rgba(0, 0, 0, 0)')) throw new Error('a ground of its own');
+        const width = g => g.querySelector('.main-svg').clientWidth;
+        const wide = all('.js-plotly-plot').filter(g => width(g) > g.clientWidth + 1);
+        if (wide.length) throw new Error(`${wide.length} figures wider than their place`);
+        const grounds = [document.body, ...all('.cell_output canvas')];
+        return {grounds: grounds.map(e => style(e).backgroundColor),
+                inks: all('.xtick text, .ytick text, .legendtext').map(e => style(e).fill)} }"""
+    )
+    bright = lambda c: sum(map(int, re.findall(r"\d+", c)[:3])) / 3 > 128
+    grounds = {"light" if bright(c) else "dark" for c in colours["grounds"]}
+    return grounds | {"dark" if bright(c) else "light" for c in colours["inks"]}
 
 
 def _is_alive(page, name):

@@ -76,6 +76,7 @@ html_title = "mlipkit"
 html_static_path = ["_static", str(BUILD / "static")]
 html_extra_path = ["root"]
 html_css_files = ["book.css"]
+html_js_files = ["figures.js"]
 html_show_search_summary = False  # it would fetch pages, which a page opened as a file may not
 html_show_sourcelink = False
 html_copy_source = False

@@ -137,7 +137,7 @@ def spread(x, y, near):
             row.append(i)
     gaps = np.diff(places) if len(places) > 1 else np.ones(1)
     longest = max(map(len, rows), default=1)
-    step = min(0.025 * gaps.sum(), 0.8 * gaps.min() / longest)
+    step = min(0.032 * gaps.sum(), 0.8 * gaps.min() / longest)
     moved = x.copy()
     for row in rows:
         for k, i in enumerate(row):
