@@ -115,8 +115,9 @@ def clean_outputs(app, doctree):
             view = json.loads(re.search(r">(.*)</script>", text, re.S)[1])["model_id"]
             models = _models(whole["state"], view)
             kept |= models
-            # a crystal has buttons too, hidden ones
-            if any(map(_is_control, _models(whole["state"], view, within="NGLModel").values())):
+            # a crystal's own buttons turn it without a kernel
+            parts = _models(whole["state"], view, without="mlipkit-crystal")
+            if any(map(_is_control, parts.values())):
                 text = NEEDS_KERNEL + _named("An app, as it looks when it is opened", text)
             elif any(model["model_name"] == "NGLModel" for model in models.values()):
                 text = _named("A crystal in 3D: drag to turn it, scroll to zoom", text)
@@ -140,8 +141,8 @@ def _named(name, html):
     return f'<div role="group" aria-label="{escape(plain)}">{html}</div>'
 
 
-def _models(state, view, within=None):
-    """A widget and those it is made of, but for the parts of one kind. Controls cannot answer and
+def _models(state, view, without=None):
+    """A widget and those it is made of, but for the parts of those of one CSS class. Controls cannot answer and
     say so; what plotly's figures bring along, 5 MB each, is read once from the site.
     """
     todo, found = [view], {}
@@ -149,7 +150,7 @@ def _models(state, view, within=None):
         name = todo.pop()
         if name in state and name not in found:
             found[name] = model = state[name]
-            if model["model_name"] != within:
+            if without not in model["state"].get("_dom_classes", ()):
                 todo += re.findall(r"IPY_MODEL_(\w+)", json.dumps(model))
             if _is_control(model):
                 model["state"]["disabled"] = True

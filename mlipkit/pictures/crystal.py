@@ -24,9 +24,10 @@ function render({ model, el }) {
   const stage = () => crystal().querySelector("[role=img]").mlipkitStage;
   let before = null;
   const fit = () => {
-    const box = stage().viewer.container, on = document.fullscreenElement === crystal();
-    if (on && !before) before = [box.style.width, box.style.height];
+    const on = crystal() && document.fullscreenElement === crystal();
     if (!on && !before) return;
+    const box = stage().viewer.container;
+    if (!before) before = [box.style.width, box.style.height];
     [box.style.width, box.style.height] = on ? ["100%", "100%"] : before;
     if (!on) before = null;
     // it keeps the size of an atom in pixels; the crystal is to grow with its box
