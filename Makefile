@@ -30,6 +30,8 @@ BIN := .venv/bin
 
 # settings are taken from there, nothing is written into the home folder
 lab app: export JUPYTER_CONFIG_PATH := $(CURDIR)/binder/jupyter
+# how many may look at once
+app: export VISITORS ?= 8
 
 lab: .venv/ready
 	@$(BIN)/jupyter lab --port=$(PORT) --MappingKernelManager.cull_idle_timeout=$(IDLE) $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_ARGS)

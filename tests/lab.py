@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -75,8 +76,10 @@ def jupyterlab(folder, *settings):
 
 
 @contextlib.contextmanager
-def voila(notebook, log):
-    """Serve a notebook as a page at a free loopback port, as `make app` does; yields its address."""
+def voila(notebook, log, *settings):
+    """Serve a notebook as a page at a free loopback port, as `make app` does, with more settings if
+    given; yields its address.
+    """
     port = free_port()
     command = [
         sys.executable,
@@ -85,11 +88,31 @@ def voila(notebook, log):
         "--no-browser",
         f"--port={port}",
         "--Voila.ip=127.0.0.1",
+        *settings,
         str(notebook),
     ]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "JUPYTER_CONFIG_PATH": str(SETTINGS)}
     with _served("voila", command, env, Path(log), port) as address:
         yield address
+
+
+@contextlib.contextmanager
+def make(target, home, **variables):
+    """Run `make lab` or `make app` with a home folder of its own; yields the address it prints."""
+    words = [f"{name}={value}" for name, value in variables.items()]
+    env = {**os.environ, "HOME": str(home), "PYTHONPATH": str(ROOT)}
+    env |= {"JUPYTER_RUNTIME_DIR": str(Path(home) / "runtime")}
+    # the environment that runs the tests is ready, whatever the dates of its files
+    command = ["make", "-o", ".venv/ready", target, f"PORT={free_port()}", *words]
+    started = subprocess.Popen(
+        command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        found = (re.search(r"http://(?:localhost|127)\S+", line) for line in started.stdout)
+        yield next(match.group() for match in found if match)
+    finally:
+        started.terminate()
+        started.communicate(timeout=60)
 
 
 def free_port():
@@ -136,6 +159,14 @@ def api(url, where, method="GET", **fields):
     return json.loads(body) if body else None
 
 
+def until(check, seconds=60):
+    """What `check` says once it is true, or in the end."""
+    end = time.monotonic() + seconds
+    while not (said := check()) and time.monotonic() < end:
+        time.sleep(0.1)
+    return said
+
+
 def memory(address):
     """GB of a server and all processes below it; pages that several share count once."""
     server = psutil.Process(address.pid)
@@ -147,22 +178,19 @@ def memory(address):
     return total / 1e6
 
 
-class Kernel:
-    """A kernel of a Jupyter server, reached as a page reaches it."""
+def start_kernel(address, notebook):
+    """The kernel that JupyterLab starts when a notebook is opened."""
+    fields = {"path": notebook, "name": notebook, "type": "notebook", "kernel": {"name": "python3"}}
+    return Kernel(address, api(address, "/api/sessions", "POST", **fields)["kernel"]["id"])
 
-    def __init__(self, address, notebook):
-        session = api(
-            address,
-            "/api/sessions",
-            "POST",
-            path=notebook,
-            name=notebook,
-            type="notebook",
-            kernel={"name": "python3"},
-        )
-        self.id = session["kernel"]["id"]
+
+class Kernel:
+    """A kernel of a server, reached as a page reaches it."""
+
+    def __init__(self, address, name):
+        self.id = name
         at = address.replace("http", "ws", 1)
-        self.socket = websocket.create_connection(f"{at}/api/kernels/{self.id}/channels")
+        self.socket = websocket.create_connection(f"{at}/api/kernels/{name}/channels")
 
     def send(self, code):
         """Send code and return the identity of the message."""

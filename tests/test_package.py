@@ -35,6 +35,15 @@ def test_lock_satisfies_pyproject(lock):
         assert r.specifier.contains(lock[canonicalize_name(r.name)]), line
 
 
+def test_lock_has_nothing_of_cuda(lock):
+    """CHGNet asks for nvidia-ml-py3, 0.1 MB that read the load of a card."""
+    large = [name for name in lock if re.match(r"nvidia|triton|cuda|cupy|.*-cu\d", name)]
+    assert large == ["nvidia-ml-py3"]
+    assert not [version for version in lock.values() if "+" in version]
+    wheels = (ROOT / "binder/requirements.txt").read_text()
+    assert "--extra-index-url https://download.pytorch.org/whl/cpu\n" in wheels
+
+
 def test_conda_and_lock_name_the_same_versions(lock):
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     assert environment["channels"] == ["conda-forge"] and environment["variables"] == {

@@ -2,12 +2,13 @@
 page of its own.
 """
 
+import contextlib
 import json
 import re
 
 import pytest
 from compounds import frames_of, magnetite, olivine
-from lab import ROOT, SCREENSHOTS, eventually, in_both_themes_and_widths, still, voila
+from lab import SCREENSHOTS, eventually, in_both_themes_and_widths, make, still
 from test_browser import click_button, drawn, open_explorer, pixels, share_of
 
 import mlipkit as mk
@@ -169,8 +170,15 @@ def test_a_relaxation_plays_and_the_timeline_answers(open_notebook):
 
 
 def test_the_explorer_is_served_as_a_page(browser, tmp_path):
-    with voila(ROOT / "notebooks" / "app" / "explorer.ipynb", tmp_path / "voila.log") as url:
-        page = browser.new_page(viewport={"width": 1250, "height": 1000})
+    """By `make app`: nothing is fetched from elsewhere, and the kernel ends with the page."""
+    with (
+        make("app", tmp_path, APP_ARGS="--no-browser") as url,
+        contextlib.closing(browser.new_context(viewport={"width": 1250, "height": 1000})) as window,
+    ):
+        page, elsewhere = window.new_page(), {}
+        own = (url, url.replace("http", "ws", 1), "data:", "blob:")
+        page.on("request", lambda r: r.url.startswith(own) or elsewhere.update({r: None}))
+        page.on("requestfailed", lambda r: r in elsewhere and elsewhere.update({r: r.failure}))
         page.goto(url, timeout=90_000)
         page.wait_for_selector(".mlipkit-explorer canvas", timeout=90_000)
         page.wait_for_function(
@@ -191,7 +199,17 @@ def test_the_explorer_is_served_as_a_page(browser, tmp_path):
         page.click(".mlipkit-explorer button:has-text('charge-aware')")
         aware = {"DFT", "CHGNet, charge-aware"}
         assert eventually(page, lambda: set(page.evaluate(shown)) == aware)
-        page.close()
+        # what its template asks for elsewhere the browser did not send
+        assert set(elsewhere.values()) <= {"csp"}
+        icons = "document.fonts.check('900 12px \"Font Awesome 5 Free\"')"
+        assert page.evaluate(icons)
+        config = "JSON.parse(document.getElementById('jupyter-config-data').textContent)"
+        kernel = f"{url}api/kernels/{page.evaluate(f'{config}.kernelId')}"
+        answers = lambda: window.request.get(kernel).status
+        assert answers() == 200
+        other = window.new_page()
+        page.close(run_before_unload=True)
+        assert eventually(other, lambda: answers() == 404)
 
 
 # frames as a person brings them: files without names, written by ASE, read by the package

@@ -1,34 +1,12 @@
 """The address that `make lab` prints, opened in a browser."""
 
-import contextlib
-import os
 import re
 import shutil
-import subprocess
 
 import pytest
-from lab import ROOT, SCREENSHOTS, free_port
+from lab import ROOT, SCREENSHOTS, make
 
 pytestmark = pytest.mark.browser
-
-
-@contextlib.contextmanager
-def make(target, home, **variables):
-    """Run `make lab` or `make app` with a home folder of its own; yields its lines."""
-    words = [f"{name}={value}" for name, value in variables.items()]
-    env = {**os.environ, "HOME": str(home), "PYTHONPATH": str(ROOT)}
-    env |= {"JUPYTER_RUNTIME_DIR": str(home / "runtime")}
-    # the environment that runs the tests is ready, whatever the dates of its files
-    command = ["make", "-o", ".venv/ready", target, f"PORT={free_port()}", *words]
-    started = subprocess.Popen(
-        command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    try:
-        yield started.stdout
-    finally:
-        started.terminate()
-        started.stdout.close()
-        started.wait(20)
 
 
 def test_make_lab_opens_on_the_tour(browser, tmp_path):
@@ -39,9 +17,7 @@ def test_make_lab_opens_on_the_tour(browser, tmp_path):
     home.mkdir()
     shutil.copytree(ROOT / "notebooks", served / "notebooks")
     said = f"--no-browser --ServerApp.root_dir={served}"
-    with make("lab", home, LAB_ARGS=said) as lines:
-        found = (re.search(r"http://(?:localhost|127)\S+", line) for line in lines)
-        address = next(match.group() for match in found if match)
+    with make("lab", home, LAB_ARGS=said) as address:
         page, asked = browser.new_page(viewport={"width": 1500, "height": 1000}), []
         page.on("request", lambda request: asked.append(request.url))
         page.goto(address)
