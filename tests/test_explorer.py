@@ -506,15 +506,16 @@ class Points:
 
 def test_the_same_spot_again_goes_on_to_the_next_ordering():
     app = mk.explore(ordering="x050_na01_fe02", model="blind", geometry="relaxed")
-    hull = next(
+    # the hull has them side by side, the ladder on one level
+    ladder = next(
         t
         for t in app.figure.data
-        if t.visible and t.name == "CHGNet, charge-blind" and t.xaxis == "x"
+        if t.visible and t.name == "CHGNet, charge-blind" and t.xaxis == "x2"
     )
-    spot = Points([list(hull.text).index("x050_na01_fe01")])
-    app._click(hull, spot, None)
+    spot = Points([list(ladder.text).index("x050_na01_fe01") + 1])  # the model's end
+    app._click(ladder, spot, None)
     assert app.state.ordering == "x050_na01_fe01"
-    app._click(hull, spot, None)
+    app._click(ladder, spot, None)
     assert app.state.ordering != "x050_na01_fe01"
     offered = [value for _, value in app.here.options]
     assert {"x050_na01_fe01", "x050_na01_fe02", "x050_na01_fe03"} <= set(
