@@ -142,8 +142,9 @@ def _named(name, html):
 
 
 def _models(state, view, without=None):
-    """A widget and those it is made of, but for the parts of those of one CSS class. Controls cannot answer and
-    say so; what plotly's figures bring along, 5 MB each, is read once from the site.
+    """A widget and those it is made of, but for the parts of those of one CSS class. Controls
+    cannot answer and say so; what plotly's figures bring along, 5 MB each, is read once from the
+    site.
     """
     todo, found = [view], {}
     while todo:

@@ -107,10 +107,10 @@ STYLE = """
 .mlipkit-app .js-plotly-plot .shapelayer path[style*="rgb(0, 0, 0)"] {
   stroke: var(--ink) !important; }
 .mlipkit-3d canvas { background-color: var(--paper, white) !important; }
-.mlipkit-crystal:fullscreen { background: var(--paper, white); padding: 12px; }
-.mlipkit-crystal:fullscreen > * { flex: none; }
+.mlipkit-crystal:fullscreen { background: var(--paper, white); padding-bottom: 12px; }
+.mlipkit-crystal:fullscreen > * { flex: none; margin: 0 12px; }
 .mlipkit-crystal:fullscreen > .mlipkit-3d { flex: 1 1 0; min-height: 0; height: auto !important;
-  width: 100% !important; }
+  width: 100% !important; margin: 0; }
 .mlipkit-crystal:fullscreen .mlipkit-legend, .mlipkit-crystal:fullscreen .mlipkit-text {
   font-size: 20px; line-height: 30px; }
 .mlipkit-legend { font: 13px/20px Arial, sans-serif; color: var(--ink); }
