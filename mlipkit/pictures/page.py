@@ -9,34 +9,36 @@ import traitlets as t
 SCRIPT = """
 function render({ model, el }) {
   el.style.display = "none";
-  let root = null, seen = null, sized = null, again = null, later = 0;
+  let root = null, seen = null, sized = null, again = null, later = 0, soon = 0;
   const set = (element, name, value) => {
     if (element && element.getAttribute(name) !== value) element.setAttribute(name, value) };
   const each = (selector, what) => root.querySelectorAll(selector).forEach(what);
-  const said = element => (element && (element.innerText || element.title) || "").trim();
-  const press = () => {
-    each("button.widget-toggle-button",
-      b => set(b, "aria-pressed", String(b.classList.contains("mod-active"))));
+  const said = element => (element && (element.textContent || element.title) || "").trim();
+  const press = () => each("button.widget-toggle-button",
+    b => set(b, "aria-pressed", String(b.classList.contains("mod-active"))));
+  const name = () => {
     each(".widget-toggle-buttons", group => { set(group, "role", "group");
       set(group, "aria-label", said(group.querySelector(".widget-label")) || group.title) });
     each(".widget-inline-hbox .noUi-handle", handle => {
       const box = handle.closest(".widget-inline-hbox");
-      const name = said(box.querySelector(".widget-label"));
+      const label = said(box.querySelector(".widget-label"));
       const readout = box.querySelector(".widget-readout");
-      set(handle, "aria-label", name); set(handle, "aria-valuetext", said(readout));
+      set(handle, "aria-label", label); set(handle, "aria-valuetext", said(readout));
       if (readout && readout.isContentEditable) {
-        set(readout, "role", "textbox"); set(readout, "aria-label", name) } });
+        set(readout, "role", "textbox"); set(readout, "aria-label", label) } });
     each(".widget-play button", (b, k) => set(b, "aria-label", b.title || said(b)
       || (b.querySelector(".fa-stop") ? "stop" : "play or pause")));
     each(".mlipkit-live", words => set(words, "aria-live", "polite"));
     each(".js-plotly-plot", plot => { const drawn = plot.layout; if (!drawn) return;
       const title = axis => drawn[axis] && drawn[axis].title && drawn[axis].title.text;
-      const axes = Object.keys(drawn).filter(name => /^yaxis/.test(name)).map(title);
+      const axes = Object.keys(drawn).filter(key => /^yaxis/.test(key)).map(title);
       const names = [...new Set(axes.filter(Boolean))].join("; ").replace(/<[^>]*>/g, " ");
       set(plot, "role", "figure"); set(plot, "aria-label", "plot: " + names) }) };
   const focus = () => { const row = root.querySelector(`tr[data-atom="${again}"]`);
     if (row && document.activeElement === document.body) row.focus() };
-  const changed = () => { press(); if (again !== null) focus() };
+  // names after all is drawn: a plot that is drawn anew is a thousand changes
+  const changed = () => { press(); if (again !== null) focus();
+    clearTimeout(soon); soon = setTimeout(name, 200) };
   const fit = () => { clearTimeout(later);
     later = setTimeout(() => window.dispatchEvent(new Event("resize")), 150) };
   const atom = event => event.target.closest && event.target.closest("tr[data-atom]");
@@ -50,7 +52,7 @@ function render({ model, el }) {
   const start = () => {
     root = el.closest(".mlipkit-app");
     if (!root) return void setTimeout(start, 100);
-    press();
+    press(); name();
     seen = new MutationObserver(changed);
     seen.observe(root, { subtree: true, childList: true, attributeFilter: ["class"] });
     sized = new ResizeObserver(fit);
@@ -66,7 +68,7 @@ function render({ model, el }) {
     root.prepend(note) } };
   model.on("comm_live_update", dead); model.on("comm:close", dead);
   return () => { model.off("comm_live_update", dead); model.off("comm:close", dead);
-    if (seen) seen.disconnect(); if (sized) sized.disconnect();
+    clearTimeout(soon); if (seen) seen.disconnect(); if (sized) sized.disconnect();
     if (root) { root.removeEventListener("click", click);
       root.removeEventListener("keydown", key, true) } };
 }
@@ -107,10 +109,10 @@ STYLE = """
 .mlipkit-app .js-plotly-plot .shapelayer path[style*="rgb(0, 0, 0)"] {
   stroke: var(--ink) !important; }
 .mlipkit-3d canvas { background-color: var(--paper, white) !important; }
-.mlipkit-crystal:fullscreen { background: var(--paper, white); padding: 12px; }
-.mlipkit-crystal:fullscreen > * { flex: none; }
+.mlipkit-crystal:fullscreen { background: var(--paper, white); padding-bottom: 12px; }
+.mlipkit-crystal:fullscreen > * { flex: none; margin: 0 12px; }
 .mlipkit-crystal:fullscreen > .mlipkit-3d { flex: 1 1 0; min-height: 0; height: auto !important;
-  width: 100% !important; }
+  width: 100% !important; margin: 0; }
 .mlipkit-crystal:fullscreen .mlipkit-legend, .mlipkit-crystal:fullscreen .mlipkit-text {
   font-size: 20px; line-height: 30px; }
 .mlipkit-legend { font: 13px/20px Arial, sans-serif; color: var(--ink); }

@@ -107,9 +107,9 @@ def marks(atoms, marked, colour=MARK, radius=MARK_RADIUS):
 
 
 def labels(atoms, texts):
-    """NGL shapes: a text at each atom that has one."""
+    """NGL shapes: a text under each atom that has one, over which its moment may stand."""
     return [
-        ["text", (atoms.positions[i] + UP).tolist(), rgb(LABEL), 1.5, text]
+        ["text", (atoms.positions[i] - 1.2 * UP).tolist(), rgb(LABEL), 1.5, text]
         for i, text in enumerate(texts or ())
         if text
     ]
