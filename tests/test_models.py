@@ -185,3 +185,40 @@ def test_bad_input_is_a_sentence(aware, mixed):
     del mixed.arrays["oxi_states"]
     with pytest.raises(mk.InputError, match="infer_oxidation_states"):
         aware.predict([mixed])
+
+
+@pytest.mark.parametrize("name", ["mace", "cpainn"])
+def test_a_mace_that_another_thread_unpickles_disturbs_nobody(name, ends):
+    # torch.fx traces it, and would trace what is called meanwhile: "module is not installed as a
+    # submodule" ended a relaxation on a Dask worker in one campaign of four
+    import pickle
+    import sys
+    import threading
+
+    running, sent = (
+        mk.load_model(name, charge_aware=True),
+        pickle.dumps(mk.load_model("mace", charge_aware=False)),
+    )
+    known, done, wrong = running.predict(ends[:1])[0].energy, threading.Event(), []
+
+    def predicting():
+        while not done.is_set():
+            try:
+                assert running.predict(ends[:1])[0].energy == pytest.approx(known, abs=1e-4)
+            except Exception as reason:
+                wrong.append(repr(reason))
+                return
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    thread = threading.Thread(target=predicting)
+    try:
+        thread.start()
+        copies = [pickle.loads(sent) for _ in range(20)]
+    finally:
+        done.set()
+        thread.join()
+        sys.setswitchinterval(interval)
+    assert not wrong
+    here = mk.load_model("mace", charge_aware=False).predict(ends[:1])[0].energy
+    assert copies[-1].predict(ends[:1])[0].energy == pytest.approx(here, abs=1e-4)

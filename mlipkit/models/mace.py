@@ -8,6 +8,7 @@ import contextlib
 import inspect
 import io
 import os
+import pickle
 import warnings
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from ase.data import atomic_numbers, chemical_symbols
 
 from mlipkit.files import InputError
-from mlipkit.models.potential import Potential, neighbours, seen_elements
+from mlipkit.models.potential import TRACING, Potential, neighbours, seen_elements
 
 # mace-torch makes torch.load unpickle anything, in the whole process; e3nn needs that while it is
 # imported, nobody does afterwards
@@ -148,7 +149,11 @@ class MACEPotential(Potential):
         names = ("max_ell", "correlation", "max_l", "channels", "interactions")
         sizes = [given.arguments[name] for name in names]
         check_orders(*sizes, len(given.arguments["elements"]))
-        return MACEWithMoments(**model_args)
+        with TRACING:
+            return MACEWithMoments(**model_args)
+
+    def __reduce__(self):
+        return _unpickled, (type(self), pickle.dumps(self.__dict__))
 
     @classmethod
     def fresh(cls, frames, proxies, seed=0, **model_args):
@@ -203,6 +208,14 @@ class MACEPotential(Potential):
         table = self.network.mace.atomic_energies_fn.atomic_energies
         for k, z in enumerate(self.network.mace.atomic_numbers.tolist()):
             table[..., k] += shift.get(z, 0.0)
+
+
+def _unpickled(cls, state):
+    """A potential in another process of a campaign, see `TRACING`."""
+    potential = cls.__new__(cls)
+    with TRACING:
+        potential.__dict__.update(pickle.loads(state))
+    return potential
 
 
 def _batch(graphs):

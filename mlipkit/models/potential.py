@@ -7,6 +7,7 @@ graphs is computed.
 import contextlib
 import io
 import itertools
+import threading
 import warnings
 from dataclasses import dataclass
 
@@ -44,6 +45,11 @@ class Prediction:
     stress: np.ndarray
     magmoms: np.ndarray | None
     charges: np.ndarray | None = None
+
+
+# A MACE is traced (torch.fx) while it is built or unpickled, and whatever network another thread
+# calls meanwhile is traced too, and fails: one at a time. Dask unpickles beside a running task.
+TRACING = threading.RLock()
 
 
 class _Bounded(TorchFunctionMode):
@@ -330,7 +336,7 @@ class Potential:
             check_cell(atoms)
         for first in range(0, len(frames), size):
             part = frames[first : first + size]
-            with self.on_device():
+            with TRACING, self.on_device():
                 tensors = self.forward([self.graph(a) for a in part])
             out = {k: None if v is None else v.detach().cpu().numpy() for k, v in tensors.items()}
             for atoms, energy in zip(part, out["energy"]):
@@ -401,10 +407,10 @@ class Potential:
         numbers = marked(atoms.numbers, given, self.proxies, spins_of(atoms))
         batches = [numbers[k : k + size] for k in range(0, len(numbers), size)]
         with torch.no_grad(), self.on_device():
-            found = [
-                self.energies_on(graph, part)
-                for part in tqdm(batches, unit_scale=size, delay=3, disable=not progress)
-            ]
+            found = []
+            for part in tqdm(batches, unit_scale=size, delay=3, disable=not progress):
+                with TRACING:
+                    found.append(self.energies_on(graph, part))
         energies = torch.cat(found).cpu().numpy().astype(float)
         if not np.isfinite(energies).all():
             raise InputError(

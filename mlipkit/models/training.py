@@ -22,7 +22,7 @@ from mlipkit.files import InputError, write_atomically
 from mlipkit.frames.labels import label, required_label, well_converged
 from mlipkit.frames.taken import as_frames
 from mlipkit.models.checkpoints import seal
-from mlipkit.models.potential import Potential, proxies_of, seen_states
+from mlipkit.models.potential import TRACING, Potential, proxies_of, seen_states
 from mlipkit.models.registry import adapter, weights_stem
 
 # what counts as an error of one: eV/atom, eV/Å, eV/Å^3 (0.5 GPa), µB
@@ -339,7 +339,8 @@ def targets(atoms):
 
 def loss_of(potential, batch, training=False):
     """Huber loss of a batch of (graph, targets), summed over what is labelled."""
-    out = potential.forward([graph for graph, _ in batch], training)
+    with TRACING:
+        out = potential.forward([graph for graph, _ in batch], training)
     label = {
         k: torch.cat([t[k].reshape(1) if k == "energy" else t[k] for _, t in batch]) for k in SCALES
     }
