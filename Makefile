@@ -81,7 +81,7 @@ results: .venv/ready
 	$(BIN)/python data/make_believed.py
 
 screenshot:
-	@$(MAKE) test TESTS="tests/browser -k explorer -s"
+	@$(MAKE) test TESTS="tests/browser -k the_papers_result -s"
 	cp screenshots/explorer_blind.png screenshots/explorer_aware.png docs
 
 lock:

@@ -1,6 +1,8 @@
 import gc
+import html
 import itertools
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 import traitlets
 
 import mlipkit as mk
+from mlipkit.apps import explorer_words
 
 
 @pytest.fixture
@@ -573,3 +576,20 @@ def test_edits_on_each_others_heels_are_said_once_more():
         and len(layout["shapes"]) == 5
     )
     assert layout["yaxis.range"] == list(app.figure.layout.yaxis.range)
+
+
+@pytest.mark.parametrize(
+    ("lowest", "of_dft", "says"),
+    [
+        (["a"], ["a"], "✓ the lowest at x = 0.5 is DFT's, a"),
+        (["a"], ["a", "b"], "✓ the lowest at x = 0.5 is a, one of a tie of 2 by DFT"),
+        (["a", "b"], ["a", "b"], "✓ the lowest at x = 0.5 is DFT's, a tie of 2"),
+        (["c"], ["a", "b"], "✗ the lowest at x = 0.5 is c, not a tie of 2"),
+        (["a", "b"], ["a"], "✗ the lowest at x = 0.5 is a tie of 2, not a"),
+        (["b"], ["a"], "✗ the lowest at x = 0.5 is b, not a"),
+    ],
+)
+def test_a_tie_is_told_as_one(lowest, of_dft, says):
+    # an explorer of own frames said "the lowest is x050_li03_mn01, not x050_li03_mn01"
+    words = explorer_words._lowest(0.5, {"lowest": lowest, "dft_lowest": of_dft})
+    assert html.unescape(re.sub("<[^>]*>", "", words)) == says
