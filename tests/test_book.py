@@ -130,14 +130,15 @@ def test_page_is_alive_without_network_or_kernel(site, name, scheme):
 
 def _themes(page):
     """The themes that are seen in figures (none wider than its place), crystals and the page."""
+    page.wait_for_function(
+        """() => [...document.querySelectorAll('.js-plotly-plot')].every(figure =>
+            figure.querySelector('.main-svg').clientWidth <= figure.clientWidth + 1)"""
+    )
     colours = page.evaluate(
         """() => {
         const style = e => getComputedStyle(e), all = s => [...document.querySelectorAll(s)];
         const groups = all('.cell_output [role=group]').map(g => style(g).backgroundColor);
         if (groups.some(c => c !== 'rgba(0, 0, 0, 0)')) throw new Error('a ground of its own');
-        const width = g => g.querySelector('.main-svg').clientWidth;
-        const wide = all('.js-plotly-plot').filter(g => width(g) > g.clientWidth + 1);
-        if (wide.length) throw new Error(`${wide.length} figures wider than their place`);
         const grounds = [document.body, ...all('.cell_output canvas')];
         return {grounds: grounds.map(e => style(e).backgroundColor),
                 inks: all('.xtick text, .ytick text, .legendtext').map(e => style(e).fill)} }"""

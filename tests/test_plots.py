@@ -3,6 +3,7 @@ import re
 
 import numpy as np
 import pytest
+from ase import Atoms
 
 import mlipkit as mk
 from mlipkit.pictures import crystal, plots, structure_view
@@ -425,3 +426,13 @@ def test_the_noise_of_the_labels_is_a_band_up_to_it(frames):
     assert not mk.plots.error_by(table).layout.shapes
     with pytest.raises(mk.InputError, match="noise"):
         mk.plots.error_by(table, noise=-1)
+
+
+@pytest.mark.parametrize("cell", [None, (3, 0, 0), (1e-4, 1e5, 1), (60, 90, 5)])
+def test_any_cell_can_be_looked_at(cell):
+    # a molecule in no cell, a chain, a needle
+    atoms = Atoms("FeO", [(0, 0, 0), (0.5, 0.6, 1.9)], cell=cell)
+    mk.show(atoms)
+    assert np.isfinite(
+        np.concatenate([np.ravel(p) for v in structure_view._looks(atoms).values() for p in v])
+    ).all()

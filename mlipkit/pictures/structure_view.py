@@ -301,7 +301,7 @@ def _upright(atoms):
     """Turned as the file turns it by which nglview hands atoms to the browser: a along x, b in the
     xy plane. Bonds, arrows and halos would else stand beside their atoms.
     """
-    if atoms.cell.rank != 3:
+    if not _spans(atoms.cell):
         return atoms
     cell = cellpar_to_cell(atoms.cell.cellpar())
     if np.allclose(cell, atoms.cell.array, atol=1e-6):
@@ -390,9 +390,9 @@ def _looks(atoms):
     """
     corners = np.array(list(itertools.product((0, 1), repeat=3))) @ atoms.cell.array
     points = np.concatenate([atoms.positions, corners, *key_arrow(atoms)])
-    result = {}
+    result, axes = {}, _axes(atoms.cell)
     for name, k in (("a", 0), ("b", 1), ("c", 2), ("reset", None)):
-        turn = _turn(k, atoms.cell.array)
+        turn = _turn(k, axes)
         seen = turn.apply(points)
         centre = turn.inv().apply((seen.min(axis=0) + seen.max(axis=0)) / 2)
         width, height, _ = np.ptp(seen, axis=0) + EDGE
@@ -401,14 +401,24 @@ def _looks(atoms):
     return result
 
 
-def _turn(k, cell):
-    """The rotation into the view along the k-th vector of a cell, or (None) into the first view."""
+def _axes(cell):
+    """The directions of the vectors of a cell; x, y and z where they do not span one."""
+    return cell.array / cell.lengths()[:, None] if _spans(cell) else np.eye(3)
+
+
+def _spans(cell):
+    """Whether no vector is missing, and no three lie in a plane."""
+    lengths = cell.lengths()
+    return bool(lengths.all() and abs(np.linalg.det(cell.array / lengths[:, None])) > 1e-6)
+
+
+def _turn(k, axes):
+    """The rotation into the view along the k-th of three directions, or (None) the first view."""
     from scipy.spatial.transform import Rotation
 
     if k is None:
         return Rotation.from_rotvec(TILT) * Rotation.from_rotvec(TURN)
-    towards = cell[k] / np.linalg.norm(cell[k])
-    up = cell[1 if k == 2 else 2]
+    towards, up = axes[k], axes[1 if k == 2 else 2]
     up = up - (up @ towards) * towards
     up = up / np.linalg.norm(up)
     return Rotation.from_matrix(np.array([np.cross(up, towards), up, towards]))
