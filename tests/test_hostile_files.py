@@ -80,7 +80,8 @@ def doors(mk, folder):
         if not app.state.frames and not app.state.message:
             return "the widget says nothing"
         html = app.message.value.partition(">")[2].removesuffix("</p>")
-        page = app.message.value + app.table.value + app.charges.value + app.crystal.legend.value
+        page = app.message.value + app.table.value + app.charges.value
+        page += "".join(crystal.legend.value for crystal in app.picture.children)
         if "<" in html or "<script" in page or "<img" in page:
             return f"HTML of the file in the widget: {html[:300]!r}"
         return untidy(app.state.message) or (None if sound(app.state.frames) else "not sound")
