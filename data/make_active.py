@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 
 import mlipkit as mk
-from mlipkit.analysis.errors import error_table
 from mlipkit.files import write_atomically
 from mlipkit.frames.labels import along_relaxations, well_converged
 from mlipkit.models.training import train
@@ -24,12 +23,19 @@ from mlipkit.models.training import train
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE / "dft")]
 from make_folds import ARCHITECTURES
-from make_models import FINE_TUNING, PRETRAINING, markdown, pretrained_network, write_results
-from make_models import rows as predicted
+from make_models import (
+    FINE_TUNING,
+    PRETRAINING,
+    errors_of,
+    markdown,
+    pretrained_network,
+    write_results,
+)
 
 PATH = HERE / "models" / "active.csv"
 FEW, MORE, DRAWS = 32, 32, 3  # frames at first and added; how often chance is tried
 JUDGED = ("cpainn", "mace")
+FIGURES = ("energy", "forces", "energy_displaced", "forces_displaced")
 STEPS = 1200  # of every training, four frames each
 
 
@@ -56,17 +62,6 @@ def choices(pool, spread):
     return found
 
 
-def measured(model, test):
-    """Errors on held-out orderings: along relaxations, and of displaced frames."""
-    relaxing = along_relaxations(test)
-    apart = [a for a in test if not along_relaxations([a])]
-    row = {}
-    for part, here in (("", relaxing), (", displaced", apart)):
-        errors = error_table(here, predicted("new", model, here))
-        row |= {f"energy{part}": errors["energy"], f"forces{part}": errors["forces"]}
-    return row
-
-
 def run():
     frames = well_converged(mk.load_dft())
     by = {s: [a for a in frames if a.info["split"] == s] for s in ("train", "validation", "test")}
@@ -87,25 +82,26 @@ def run():
                 title = f"{name}_{choice.replace(' ', '_')}"
                 model = trained(name, first + chosen, by["validation"], title)
             displaced = len(chosen) - len(along_relaxations(chosen))
+            errors = errors_of(model, by["test"])
             about = {"model": name, "choice": choice, "displaced": displaced}
-            done.append(about | measured(model, by["test"]))
+            done.append(about | {f: errors[f] for f in FIGURES})
             write_atomically(PATH, pd.DataFrame(done).round(4).to_csv(index=False))
             print(done[-1], flush=True)
 
 
 def table():
     done, rows = pd.read_csv(PATH), {}
-    figures = ["energy", "forces", "energy, displaced", "forces, displaced"]
     done["kind"] = done["choice"].str.split().str[0]
     for (name, kind), part in done.groupby(["model", "kind"], sort=False):
         row = {"displaced among them": ", ".join(part["displaced"].astype(str))}
-        for figure in figures:
+        for figure in FIGURES:
             values, digits = part[figure], 2 if "energy" in figure else 0
             row[figure] = f"{values.mean():.{digits}f}"
             if len(values) > 1:
                 row[figure] += f" ({values.min():.{digits}f} to {values.max():.{digits}f})"
         rows[f"{name}, {kind}"] = row
     found = pd.DataFrame.from_dict(rows, orient="index")
+    found.columns = found.columns.str.replace("_", ", ")
     write_results("active", markdown("model, frames added by", found))
 
 

@@ -12,45 +12,46 @@ import pandas as pd
 import mlipkit as mk
 from mlipkit.analysis.errors import bootstrap, order_scores
 from mlipkit.orderings.names import arrangement
+from mlipkit.pictures.figures import TITLES
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE / "dft")]
 import make_folds
-from make_folds import ARCHITECTURES, interval
+from make_folds import ARCHITECTURES, interval, stays
 from make_models import markdown, write_results
 
 DOCS = "docs/believed.md"
-TITLES = {"chgnet": "CHGNet", "cpainn": "cPaiNN", "mace": "MACE"}
 HOWS = ("blind", "aware")
 NEAR = 1e-3  # eV per formula unit: nearer than this to the hull the labels do not tell
 ERRORS = {"energy": ("energies", "meV/atom", 2), "forces": ("forces", "meV/Å", 0)}
 ERRORS["magmoms"] = ("moments", "µB", 3)
 
 
-def held_out(table, ordering_of, geometry):
-    """The rows of a fold on a geometry by ordering: those that it held out, and the ends."""
-    table = table[table["geometry"] == geometry].set_index("ordering")
-    return table.loc[ordering_of], table.loc[[name for name in table.index if "-" in name]]
-
-
-def relaxed_by(found, folds):
+def relaxed_by(found, folds, ends):
     """Each held-out ordering as a model that has not seen it relaxes it: ``kept``, and
-    ``formation``, its formation energy (eV per cell) against the end members by the same model.
+    ``formation``, its formation energy (eV per formula unit) against the end members by the same
+    model.
     """
     parts = []
     for k, table in found.items():
-        held, ends = held_out(table, folds[k], "relaxed")
-        empty, full = (ends["energy"].filter(like=x).item() for x in ("x000", "x100"))
-        x = held.index.str[1:4].astype(int) / 100
-        held = held.assign(formation=held["energy"] - x * full - (1 - x) * empty)
-        parts.append(held.assign(kept=held["kept"].astype(str) == "True"))
+        table = table[table["geometry"] == "relaxed"].set_index("ordering")
+        asked = [a for a in ends if a.info["ordering"] in table.index]
+        names = [a.info["ordering"] for a in asked]
+        formation = mk.formation_energies(asked, table.loc[names, "energy"].tolist())
+        table = table.assign(kept=stays(table), formation=pd.Series(formation, names))
+        parts.append(table.loc[folds[k]])
     return pd.concat(parts)
 
 
-def near_hull(ends, formation):
-    """The mixed orderings within NEAR of the hull, of formation energies in eV per cell."""
-    above = mk.hull(ends, [formation.get(a.info["ordering"], 0.0) for a in ends])
-    above = above[above["ordering"].isin(formation.index)]
+def near_hull(ends, formation=None):
+    """The mixed orderings within NEAR of the hull of formation energies (eV per formula unit), by
+    default of DFT's.
+    """
+    energies = None
+    if formation is not None:  # the end members are at 0
+        units = mk.compound(ends).units
+        energies = [units(a) * formation.get(a.info["ordering"], 0.0) for a in ends]
+    above = mk.hull(ends, energies).query("0 < x < 1")
     return set(above.loc[above["energy_above_hull"] < NEAR, "ordering"])
 
 
@@ -58,7 +59,8 @@ def tau_of(found, folds, ends):
     """Kendall tau after relaxation with its interval over arrangements, and its pairs."""
     taus, arrangements = [], []
     for k, table in found.items():
-        energies = held_out(table, folds[k], "relaxed")[0]["energy"]
+        energies = table[table["geometry"] == "relaxed"].set_index("ordering")["energy"]
+        energies = energies[folds[k]]
         here = [a for a in ends if a.info["ordering"] in energies.index]
         score = order_scores(here, [energies[a.info["ordering"]] for a in here])
         taus += [score["kendall_tau"]] * score["pairs"]
@@ -73,7 +75,7 @@ def from_folds(name, frames):
     found = {how: make_folds.read("arrangement", f"{name}_{how}") for how in HOWS}
     if None in found.values():
         return {}
-    made = {how: relaxed_by(found[how], folds) for how in HOWS}
+    made = {how: relaxed_by(found[how], folds, ends) for how in HOWS}
     errors = {how: make_folds.errors(found[how], frames) for how in HOWS}
     claims = {}
 
@@ -85,15 +87,7 @@ def from_folds(name, frames):
     text = {how: interval(*tau[how], 2) for how in HOWS}
     claims["order"] = (both(text), tau["aware"][0].mean() > 0.5 > tau["blind"][0].mean())
 
-    line = {a.info["x"]: a.get_potential_energy() for a in ends if a.info["x"] in (0, 1)}
-    dft = {
-        a.info["ordering"]: a.get_potential_energy()
-        - a.info["x"] * line[1]
-        - (1 - a.info["x"]) * line[0]
-        for a in ends
-        if 0 < a.info["x"] < 1
-    }
-    stable = near_hull(ends, pd.Series(dft))
+    stable = near_hull(ends)
     hulls = {how: near_hull(ends, made[how]["formation"]) for how in HOWS}
     text = {
         how: f"{len(h & stable)} of DFT's {len(stable)}, {len(h - stable)} others"

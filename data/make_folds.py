@@ -30,11 +30,11 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE / "dft")]
 from make_models import (
     FINE_TUNING,
-    FMAX,
     PRETRAINING,
     markdown,
     nudged_starts,
     pretrained_network,
+    relaxed_from,
     write_results,
 )
 from make_models import rows as predicted
@@ -117,7 +117,7 @@ def run(title, kind, k, name, aware, frames):
     asked += [a for a in ends if a.info["x"] in (0, 1)]
     hosts, starts = nudged_starts(asked)
     host = next(a for a in asked if a.info["x"] == 1)
-    relaxed = mk.relax_many(starts, potential, processes=1, fmax=FMAX, steps=150, optimizer="FIRE")
+    relaxed = relaxed_from(starts, potential)
     places = {
         "dft": with_predictions(asked, potential),
         "host": with_predictions(hosts, potential),
@@ -171,13 +171,18 @@ def order(found, folds, geometry, labelled):
     return f"{right / pairs:.2f} ({pairs})", f"{ground}/{arrangements}"
 
 
+def stays(table):
+    """Whether the charges stay, of rows as they were read: what cannot be told is no."""
+    return table["kept"].astype(str) == "True"
+
+
 def kept(found, folds):
     """Held-out orderings whose charges stay where they were put, after the model relaxed them."""
     tables = [
         table[(table["geometry"] == "relaxed") & table["ordering"].isin(folds[k])]
         for k, table in found.items()
     ]
-    stayed = pd.concat(tables)["kept"].astype(str) == "True"
+    stayed = stays(pd.concat(tables))
     return f"{stayed.sum()}/{len(stayed)}"
 
 

@@ -228,16 +228,10 @@ def measured(potential, frames):
     undistorted: there, against DFT's order there; relaxed: by the model, from there.
     """
     test = [a for a in well_converged(frames) if a.info["split"] == "test"]
-    relaxing = along_relaxations(test)
-    displaced = [a for a in test if not along_relaxations([a])]
-    result = error_table(relaxing, rows("new", potential, relaxing))
-    off = error_table(displaced, rows("new", potential, displaced))
-    result |= {f"{k}_displaced": off[k] for k in ("n", "energy", "forces", "valence_right")}
+    result = errors_of(potential, test)
     ends = mk.end_points(frames)
     undistorted, starts = nudged_starts(ends)
-    relaxed = mk.relax_many(
-        starts, potential, processes=1, progress=False, fmax=FMAX, steps=150, optimizer="FIRE"
-    )
+    relaxed = relaxed_from(starts, potential)
     # where DFT's electrons stay localised on the host
     there = [a for a in frames if a.info["kind"] == "undistorted"]
     geometries = {
@@ -261,6 +255,22 @@ def measured(potential, frames):
     return {k: round(v, 4) if isinstance(v, float) else v for k, v in result.items()} | {
         "valence_kept": f"{kept}/{len(relaxed)}"
     }
+
+
+def errors_of(potential, test):
+    """Errors along relaxations, and (``_displaced``) of the frames that belong to none."""
+    relaxing = along_relaxations(test)
+    displaced = [a for a in test if not along_relaxations([a])]
+    result = error_table(relaxing, rows("new", potential, relaxing))
+    off = error_table(displaced, rows("new", potential, displaced))
+    return result | {f"{k}_displaced": off[k] for k in ("n", "energy", "forces", "valence_right")}
+
+
+def relaxed_from(starts, potential):
+    """Relaxations in fixed cells, the same for every model that is judged."""
+    return mk.relax_many(
+        starts, potential, processes=1, progress=False, fmax=FMAX, steps=150, optimizer="FIRE"
+    )
 
 
 def nudged_starts(ends):

@@ -31,14 +31,13 @@ from mlipkit.relaxation.geometries import geometry_table
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE / "dft")]
-from make_folds import ARCHITECTURES, interval
-from make_models import FINE_TUNING, FMAX, markdown, nudged_starts, write_results
+from make_folds import MODELS, interval, stays
+from make_models import FINE_TUNING, markdown, nudged_starts, relaxed_from, write_results
 from make_models import rows as predicted
 
 TRANSFER, LITHIUM = HERE / "models" / "transfer", HERE / "dft" / "olivine_li.extxyz"
 SHARES = ("0", "1", "4", "16", "all", "both")
 STEPS = 800  # of a fine-tuning on some frames of Li, four frames each
-HOWS = {"blind": False, "aware": True}
 
 
 def grown(potential, new, like):
@@ -82,10 +81,9 @@ def grown(potential, new, like):
 
 def runs():
     """(name, architecture, aware, share) of all."""
-    for name in ARCHITECTURES:
-        for how, aware in HOWS.items():
-            for share in SHARES:
-                yield f"{name}_{how}_{share}", name, aware, share
+    for model, how in MODELS.items():
+        for share in SHARES:
+            yield f"{model}_{share}", *how, share
 
 
 def parts_of(lithium, sodium, share):
@@ -129,9 +127,7 @@ def run(title, name, aware, share, lithium, sodium):
     table += [predicted(title, potential, ends).assign(geometry="dft")]
     host = next(a for a in ends if a.info["x"] == 1)
     asked = [a for a in ends if a.info["x"] in (0, 1)] + held
-    relaxed = mk.relax_many(
-        nudged_starts(asked)[1], potential, processes=1, fmax=FMAX, steps=150, optimizer="FIRE"
-    )
+    relaxed = relaxed_from(nudged_starts(asked)[1], potential)
     found = geometry_table(asked, [r.atoms for r in relaxed], host).drop(columns="clear")
     table += [found.assign(geometry="relaxed")]
     TRANSFER.mkdir(exist_ok=True)
@@ -151,13 +147,13 @@ def figures(table, lithium):
     held = np.array([a.info["split"] == "test" for a in ends])
     off = formation_energies(ends, energies) - formation_energies(ends)
     score = order_scores(ends, energies, held)
-    stayed = parts["relaxed"].query("ordering.str.contains('-') == False")["kept"].astype(str)
+    stayed = stays(parts["relaxed"].query("ordering.str.contains('-') == False"))
     return {
         "formation energies, meV/f.u.": f"{1e3 * np.abs(off[held]).mean():.1f}",
         "forces, meV/Å": interval(errors["forces"], errors["ordering"], 0),
         "moments, µB": interval(errors["magmoms"], errors["ordering"], 3),
         "τ (pairs)": f"{score['kendall_tau']:.2f} ({score['pairs']})",
-        "charges kept": f"{(stayed == 'True').sum()}/{len(stayed)}",
+        "charges kept": f"{stayed.sum()}/{len(stayed)}",
     }
 
 

@@ -3,11 +3,12 @@
 import make_transfer
 import numpy as np
 import pytest
+from make_folds import ARCHITECTURES
 
 import mlipkit as mk
 
 
-@pytest.mark.parametrize("name", make_transfer.ARCHITECTURES)
+@pytest.mark.parametrize("name", ARCHITECTURES)
 @pytest.mark.parametrize("aware", [True, False])
 def test_a_grown_model_takes_the_new_ion_for_the_old_one(name, aware, ends):
     model = mk.load_model(name, charge_aware=aware)

@@ -329,8 +329,7 @@ class ExplorerView(w.VBox):
         self.crystal.bar.name = s.ordering.replace(":", "_")
         self.crystal.show(
             painted,
-            # a font without µ
-            [text.replace(" µB", "") if n >= 0 else "" for text, n in zip(says, s.numbers)],
+            [text if n >= 0 else "" for text, n in zip(says, s.numbers)],
             scale,
             words.text(halo if marked else ""),
             marked=marked,

@@ -126,8 +126,9 @@ class Crystal(w.VBox):
         atoms, texts, drawn = self.shown
         if not self.labels.value:
             texts = None
-        elif texts is None:
-            texts = _texts(atoms)
+        else:
+            # a font without µ
+            texts = [text.replace(" µB", "") for text in texts or _texts(atoms)]
         draw(self.view, atoms, self.octahedra.value, texts=texts, **drawn)
 
     def look(self):
@@ -137,8 +138,7 @@ class Crystal(w.VBox):
 
 def _texts(atoms):
     return [
-        # a font without µ
-        text.replace(" µB", "") if symbol in REDOX else ""
+        text if symbol in REDOX else ""
         for text, symbol in zip(tooltips(atoms), atoms.get_chemical_symbols())
     ]
 

@@ -194,9 +194,19 @@ def key_arrow(atoms):
     moment = key_moment(atoms)
     if not moment:
         return []
-    out = atoms.cell.array[0] if atoms.cell.rank == 3 else np.eye(3)[0]
-    start = -KEY_DISTANCE * out / np.linalg.norm(out)
+    start = -KEY_DISTANCE * axes_of(atoms.cell)[0]
     return [(start, start + PER_MAGNETON * moment * UP)]
+
+
+def axes_of(cell):
+    """The directions of the vectors of a cell; x, y and z where they do not span one."""
+    return cell.array / cell.lengths()[:, None] if spans(cell) else np.eye(3)
+
+
+def spans(cell):
+    """Whether no vector is missing, and no three lie in a plane."""
+    lengths = cell.lengths()
+    return bool(lengths.all() and abs(np.linalg.det(cell.array / lengths[:, None])) > 1e-6)
 
 
 def rgb(colour):

@@ -16,12 +16,14 @@ from mlipkit.pictures.shapes import (
     RADII,
     arrows,
     atom_colours,
+    axes_of,
     bonds,
     cell_edges,
     key_arrow,
     labels,
     marks,
     polyhedra,
+    spans,
 )
 
 with warnings.catch_warnings():
@@ -301,7 +303,7 @@ def _upright(atoms):
     """Turned as the file turns it by which nglview hands atoms to the browser: a along x, b in the
     xy plane. Bonds, arrows and halos would else stand beside their atoms.
     """
-    if not _spans(atoms.cell):
+    if not spans(atoms.cell):
         return atoms
     cell = cellpar_to_cell(atoms.cell.cellpar())
     if np.allclose(cell, atoms.cell.array, atol=1e-6):
@@ -390,7 +392,7 @@ def _looks(atoms):
     """
     corners = np.array(list(itertools.product((0, 1), repeat=3))) @ atoms.cell.array
     points = np.concatenate([atoms.positions, corners, *key_arrow(atoms)])
-    result, axes = {}, _axes(atoms.cell)
+    result, axes = {}, axes_of(atoms.cell)
     for name, k in (("a", 0), ("b", 1), ("c", 2), ("reset", None)):
         turn = _turn(k, axes)
         seen = turn.apply(points)
@@ -399,17 +401,6 @@ def _looks(atoms):
         parts = turn.as_quat(), centre, (width, height)
         result[name] = [np.round(part, 4).tolist() for part in parts]
     return result
-
-
-def _axes(cell):
-    """The directions of the vectors of a cell; x, y and z where they do not span one."""
-    return cell.array / cell.lengths()[:, None] if _spans(cell) else np.eye(3)
-
-
-def _spans(cell):
-    """Whether no vector is missing, and no three lie in a plane."""
-    lengths = cell.lengths()
-    return bool(lengths.all() and abs(np.linalg.det(cell.array / lengths[:, None])) > 1e-6)
 
 
 def _turn(k, axes):
