@@ -50,8 +50,10 @@ test: .venv/ready
 	@$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	if [ -n "$(TESTS)" ]; then exec $(BIN)/python -m pytest $(TESTS); fi
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not browser and not alone"
-	$(BIN)/python -m pytest -m "browser or alone"
+	for tests in "not browser and not alone" "browser and not alone"; do \
+		OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "$$tests" || exit; \
+	done
+	$(BIN)/python -m pytest -m "alone"
 
 collect: .venv/ready
 	@$(BIN)/python data/dft/collect.py

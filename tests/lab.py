@@ -13,6 +13,7 @@ import urllib.request
 import uuid
 from pathlib import Path
 
+import nbformat
 import psutil
 import websocket
 
@@ -113,6 +114,15 @@ def make(target, home, **variables):
     finally:
         started.terminate()
         started.communicate(timeout=60)
+
+
+def write_notebook(folder, name, *cells):
+    """A notebook of cells of code; the name of its file."""
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    cells = [nbformat.v4.new_code_cell(code) for code in cells]
+    file = f"{name}.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), Path(folder) / file)
+    return file
 
 
 def free_port():

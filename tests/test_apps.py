@@ -2,6 +2,7 @@
 
 import dataclasses
 import gzip
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -97,14 +98,53 @@ def test_upload_keeps_what_the_reader_warned_of_and_forgets_the_frame_before(
     assert "cut off" in view.message.value and len(view.state.frames) == 1
 
 
+def hand_over(widget, name, content, piece):
+    """Play the page: send a file as `SentFile` asks for it; what it was asked and told."""
+    asked = []
+    widget.send = lambda said, buffers=None: asked.append(said)
+    widget._hear(widget, {"turn": 0.5, "at": 0, "name": name, "size": len(content)}, [])
+    while asked and "at" in asked[-1]:
+        at = asked[-1]["at"]
+        widget._hear(widget, {"turn": 0.5, "at": at}, [memoryview(content[at : at + piece])])
+    return asked
+
+
+@pytest.mark.parametrize("piece", [1000, 10**9])
+def test_a_file_arrives_in_pieces(frames, tmp_path, piece):
+    mk.write_frames(tmp_path / "mine.extxyz", frames[40:42])
+    content = (tmp_path / "mine.extxyz").read_bytes()
+    view = mk.upload(limit=len(content))
+    asked = hand_over(view.file, "../mine.extxyz", content, piece)
+    assert [said.get("at") for said in asked] == [*range(0, len(content), piece), None]
+    assert len(view.state.frames) == 2 and view.state.frames[0].info["source"] == "mine.extxyz"
+    assert view.file.folder is None
+
+
+def test_a_file_too_large_out_of_turn_or_empty(frames, tmp_path):
+    view = mk.upload(limit=1000)
+    assert view.file.limit == 1000 and hand_over(view.file, "a.xyz", b"0" * 1001, 100) == []
+    view.file._hear(view.file, {"turn": 0.5, "at": 0}, [memoryview(b"0" * 100)])
+    assert view.file.folder is None and view.state.message == ""
+    # another file is chosen while the first one comes
+    view.file._hear(view.file, {"turn": 1, "at": 0, "name": "first", "size": 10}, [])
+    first = view.file.folder.name
+    view.file._hear(view.file, {"turn": 2, "at": 0, "name": "second", "size": 10}, [])
+    view.file._hear(view.file, {"turn": 1, "at": 0}, [memoryview(b"0" * 5)])
+    assert view.file.at == 0 and not Path(first).exists()
+    assert hand_over(view.file, "OUTCAR", b"", 100) == [{"turn": 0.5}]
+    assert "OUTCAR" in view.state.message
+    with pytest.raises(mk.InputError, match="limit"):
+        mk.upload(limit=0)
+
+
 def test_the_live_curve_grows():
     curve = mk.LiveCurve()
     history = []
     for epoch in range(3):
         history.append({"epoch": epoch, "train": 1.0 / (epoch + 1), "validation": 2.0})
         curve(history)
-    assert [list(t.y) for t in curve.data] == [[1.0, 0.5, 1 / 3], [2.0] * 3]
-    kept = curve.get_state()["_widget_data"]  # what a page of the book is made from
+    assert [list(t.y) for t in curve.figure.data] == [[1.0, 0.5, 1 / 3], [2.0] * 3]
+    kept = curve.figure.get_state()["_widget_data"]  # what a page of the book is made from
     assert [list(t["y"]) for t in kept] == [[1.0, 0.5, 1 / 3], [2.0] * 3]
 
 

@@ -40,11 +40,10 @@ def test_the_tour_lists_all_and_each_leads_to_the_next():
 
 @pytest.mark.alone
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
-def test_runs_top_to_bottom(path, request):
-    """Where the browser tests run too, they run each notebook, with the same limits."""
-    browser = f"test_notebook_runs_and_shows[{path.name}]"
-    if chromium_path() and any(item.name == browser for item in request.session.items):
-        pytest.skip("the browser test runs it")
+def test_runs_top_to_bottom(path):
+    """Where there is a browser its tests run each notebook, with the same limits."""
+    if chromium_path():
+        pytest.skip("tests/browser/test_browser.py runs it")
     notebook = nbformat.read(path, 4)
     notebook.cells.append(nbformat.v4.new_code_cell(PEAK))
     began = time.time()

@@ -243,6 +243,10 @@ def test_energies_of_different_u_are_not_compared(ends, tmp_path):
             compare(mixed)
     with pytest.raises(mk.InputError, match="frames and reference together.*different U of Fe"):
         mk.energy_above_hull(with_u(ends[3:5], [4.0] * 2), reference=same)
+    with pytest.warns(UserWarning, match=f"orderings_table: .*{says}"):
+        table = mk.orderings_table(mixed, progress=False)
+    assert len(table) == n and table["above_lowest"].isna().all()
+    assert (mk.orderings_table(same, progress=False)["above_lowest"] >= 0).all()
     # those of a model are of one kind
     energies = [a.get_potential_energy() for a in ends]
     assert mk.hull(mixed, energies).equals(mk.hull(ends))

@@ -46,7 +46,7 @@ c.MappingKernelManager.cull_connected = True
 c.MappingKernelManager.buffer_offline_messages = False
 
 # nothing is fetched from elsewhere (voila's template asks a CDN for icons that it has itself), and
-# what a page sends, a file too, is no larger than that
+# no message of a page is larger than that (a file comes in pieces)
 c.Voila.tornado_settings = {
     "headers": {
         "Content-Security-Policy": "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'"

@@ -26,7 +26,7 @@ PLOTLY_WIDGET = "const {default: widget} = await window.plotlyWidget; export def
 CONTROLS = {
     f"{name}Model"
     for name in (
-        *("Button", "ToggleButton", "ToggleButtons", "Dropdown", "Checkbox", "Play", "FileUpload"),
+        *("Button", "ToggleButton", "ToggleButtons", "Dropdown", "Checkbox", "Play"),
         *("IntSlider", "FloatSlider", "SelectionSlider", "Select", "RadioButtons", "Text"),
     )
 }
@@ -161,7 +161,8 @@ def _models(state, view, without=None):
 
 
 def _is_control(model):
-    return model["model_name"] in CONTROLS
+    sent = model["state"].get("_anywidget_id", "").endswith(".SentFile")
+    return sent or model["model_name"] in CONTROLS
 
 
 def add_scripts(app, pagename, templatename, context, doctree):

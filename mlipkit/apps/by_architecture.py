@@ -8,6 +8,7 @@ from mlipkit import arguments
 from mlipkit.files import InputError
 from mlipkit.pictures import plots
 from mlipkit.pictures.figures import TITLES
+from mlipkit.pictures.page import Page
 
 
 class ByArchitecture(w.VBox):
@@ -47,7 +48,8 @@ class ByArchitecture(w.VBox):
         self._show()
         self.figure = go.FigureWidget(figure)
         self.architecture.observe(self._show, "value")
-        super().__init__([self.architecture, self.figure])
+        super().__init__([Page(), self.architecture, self.figure])
+        self.add_class("mlipkit-app")
         self.add_class("mlipkit-by-architecture")
 
     def _show(self, change=None):

@@ -2,27 +2,35 @@
 
 from copy import deepcopy
 
+import ipywidgets as w
 import plotly.graph_objects as go
 
 from mlipkit.pictures import plots
+from mlipkit.pictures.page import Page
 
 
-class LiveCurve(go.FigureWidget):
+class LiveCurve(w.VBox):
     """Training and validation loss by epoch, drawn as they come: ``train(..., on_epoch=curve)``.
 
     Called with the history after every epoch; put it on display in a cell before the one that
     trains.
+
+    Attributes
+    ----------
+    figure : plotly.graph_objects.FigureWidget
     """
 
     def __init__(self):
-        super().__init__(plots.learning_curve([]))
+        self.figure = go.FigureWidget(plots.learning_curve([]))
+        super().__init__([Page(), self.figure])
+        self.add_class("mlipkit-app")
 
     def __call__(self, history):
-        with self.batch_update():
-            for trace in self.data:
+        with self.figure.batch_update():
+            for trace in self.figure.data:
                 trace.x, trace.y = (
                     [h["epoch"] + 1 for h in history],
                     [h[trace.name] for h in history],
                 )
         # changes go to the page as messages; a notebook run without one keeps what stands here
-        self._widget_data = deepcopy(self._data)
+        self.figure._widget_data = deepcopy(self.figure._data)

@@ -11,6 +11,8 @@ import ipywidgets as w
 import numpy as np
 import traitlets as t
 
+from mlipkit import arguments
+from mlipkit.apps.sent_file import SentFile, file_name
 from mlipkit.charges.oxidation import infer_oxidation_states
 from mlipkit.files import InputError, plain
 from mlipkit.frames.labels import frame_table
@@ -18,7 +20,7 @@ from mlipkit.frames.readers import read_frames
 from mlipkit.pictures.crystal import Crystal
 from mlipkit.pictures.page import Page
 
-MOST, UNPACKED = 5000, 500_000_000  # frames, and bytes of a compressed file, that a visitor gets
+MOST, UNPACKED = 5000, 500_000_000  # frames, and bytes of a file, unpacked too, that are taken
 TOO_MANY = (
     f"The first {MOST:,} frames are shown; mk.open_frames opens a file of any size without loading "
     "it."
@@ -60,14 +62,16 @@ class UploadState(t.HasTraits):
     reason = t.Unicode()
 
     def load(self, name, content):
-        """Read a file that a person handed over; an error becomes the message, without frames."""
-        with (
-            tempfile.TemporaryDirectory() as folder,
-            warnings.catch_warnings(record=True) as caught,
-        ):
-            warnings.simplefilter("always", UserWarning)
-            path = Path(folder) / _file_name(name)
+        """As `read`, of the bytes of a file."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / file_name(name)
             path.write_bytes(content)
+            self.read(path)
+
+    def read(self, path):
+        """Read a file that a person handed over; an error becomes the message, without frames."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
             try:
                 frames = read_frames(path, slice(0, MOST + 1), progress=False, limit=UNPACKED)
                 message = TOO_MANY if len(frames) > MOST else ""
@@ -79,8 +83,8 @@ class UploadState(t.HasTraits):
             except InputError as reason:
                 frames, message = [], str(reason)
             notes = [str(c.message) for c in caught if issubclass(c.category, UserWarning)]
-            message = " ".join(dict.fromkeys([message, *notes])).replace(f"{folder}/", "").strip()
-            message = plain(message)
+            message = " ".join(dict.fromkeys([message, *notes]))
+            message = plain(message.replace(f"{path.parent}/", "").strip())
         for atoms in frames:
             atoms.info["source"] = path.name
         # an observer must not look at the old frames, nor beyond the end of the new ones
@@ -108,26 +112,17 @@ def _unfit(atoms):
     return bool((np.linalg.norm(cell[periodic], axis=1) < VOLUME).any())
 
 
-def _file_name(name):
-    """A name that a file can have here, with the ending of the one that it had there."""
-    name = name.replace("\0", "").encode("utf-8", "replace")[-200:].decode("utf-8", "replace")
-    return Path(name).name.lstrip(".") or "file"
-
-
 class UploadView(w.VBox):
     """Widgets over an `UploadState`."""
 
-    def __init__(self, state):
+    def __init__(self, state, limit):
         self.state = state
-        self.button = w.FileUpload(
-            multiple=False, description="DFT result", layout={"width": "200px"}
-        )
+        self.file = SentFile(state.read, limit, label="choose a DFT result")
         self.frame = w.IntSlider(min=0, max=0, description="frame", continuous_update=False)
         self.message, self.table, self.charges, self.page = w.HTML(), w.HTML(), w.HTML(), Page()
         for told in (self.message, self.charges):
             told.add_class("mlipkit-live")
         self.picture = w.VBox(layout={"width": "520px"})
-        self.button.observe(self._uploaded, "value")
         t.link((state, "index"), (self.frame, "value"))
         state.observe(self._frames, "frames")
         state.observe(self._frame, "index")
@@ -136,7 +131,7 @@ class UploadView(w.VBox):
         super().__init__(
             [
                 self.page,
-                w.HBox([self.button, self.frame]),
+                w.HBox([self.file, self.frame], layout={"flex_flow": "row wrap"}),
                 self.message,
                 w.HBox([self.picture, text], layout={"flex_flow": "row wrap"}),
             ]
@@ -144,11 +139,6 @@ class UploadView(w.VBox):
         self.add_class("mlipkit-app")
         self.add_class("mlipkit-upload")
         self._frames()
-
-    def _uploaded(self, change):
-        if change["new"]:
-            file = change["new"][0]
-            self.state.load(file["name"], bytes(file["content"]))
 
     def _frames(self, change=None):
         frames = self.state.frames
@@ -193,12 +183,23 @@ class UploadView(w.VBox):
         self.message.value = f'<p class="mlipkit-text">{text}</p>' if text else ""
 
 
-def upload():
-    """Open the upload widget.
+def upload(limit=UNPACKED):
+    """Open the upload widget: an OUTCAR, or any other file that `read_frames` knows.
+
+    Parameters
+    ----------
+    limit : int
+        Bytes of the largest file that is taken, by default 500 MB.
 
     Returns
     -------
     UploadView
         ``.state.frames`` holds what was read.
+
+    Raises
+    ------
+    InputError
+        When the limit is no number of bytes.
     """
-    return UploadView(UploadState())
+    limit = arguments.number(limit, "upload: limit", least=1, whole=True)
+    return UploadView(UploadState(), limit)

@@ -16,7 +16,7 @@ from mlipkit.charges.compounds import (
 from mlipkit.charges.given import known_states
 from mlipkit.charges.oxidation import infer_oxidation_states
 from mlipkit.files import InputError
-from mlipkit.frames.labels import label
+from mlipkit.frames.labels import different_u, label
 from mlipkit.frames.taken import as_frames
 from mlipkit.orderings.host_search import find_host
 from mlipkit.orderings.hosts import best_fit, reduced, without_vacancies
@@ -184,7 +184,8 @@ def orderings_table(
         unit of the framework), ``formula``, ``degeneracy``, ``n_frames``, ``energy_per_fu``
         (lowest, eV per formula unit), ``above_lowest`` (meV per formula unit above the lowest
         ordering of that x), ``lowest_frame`` (its number in `frames`), ``compound``. Energies are
-        NaN where no frame has one.
+        NaN where no frame has one; `above_lowest` also, with a warning, where the frames were
+        computed with different U (``info["hubbard_u"]``).
     """
     import pandas as pd
 
@@ -210,6 +211,9 @@ def orderings_table(
     table = table.sort_values(["compound", "x", "energy_per_fu", "ordering"], ignore_index=True)
     lowest = table.groupby(["compound", "x"])["energy_per_fu"].transform("min")
     table["above_lowest"] = 1000 * (table["energy_per_fu"] - lowest)
+    if mixed := different_u(frames):
+        warnings.warn(f"orderings_table: {mixed}", stacklevel=2)
+        table["above_lowest"] = np.nan
     return table
 
 

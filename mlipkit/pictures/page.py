@@ -1,6 +1,6 @@
-"""What of the apps lives in the browser: their style, light and dark, and what a keyboard and a
-screen reader need: names of controls and plots, what is pressed, and words that are read out as
-they change.
+"""What of the apps lives in the browser: their style, light and dark; a line that says when the
+kernel computes, and one when it has ended; and what a keyboard and a screen reader need: names of
+controls and plots, what is pressed, and words that are read out as they change.
 """
 
 import anywidget
@@ -8,7 +8,7 @@ import traitlets as t
 
 SCRIPT = """
 function render({ model, el }) {
-  el.style.display = "none";
+  el.className = "mlipkit-status"; el.setAttribute("role", "status");
   let root = null, seen = null, sized = null, again = null, later = 0, soon = 0;
   const set = (element, name, value) => {
     if (element && element.getAttribute(name) !== value) element.setAttribute(name, value) };
@@ -64,10 +64,21 @@ function render({ model, el }) {
   const dead = () => { if (root && !root.querySelector(".mlipkit-dead")) {
     const note = document.createElement("div");
     note.className = "mlipkit-dead"; note.setAttribute("role", "alert");
-    note.innerText = "The kernel of this page was restarted or has ended: run the cell again.";
+    note.innerText = "The kernel of this page was restarted or has ended: run the cell, or load "
+      + "the page, again.";
+    el.innerText = "";
     root.prepend(note) } };
+  const kernel = model.widget_manager && model.widget_manager.kernel;
+  const GONE = ["dead", "terminating", "restarting", "autorestarting"];
+  let wait = 0;
+  const status = () => { clearTimeout(wait);
+    if (GONE.includes(kernel.status)) dead();
+    if (kernel.status !== "busy") el.innerText = "";
+    else wait = setTimeout(() => { el.innerText = "computing ..." }, 400) };
+  if (kernel) { kernel.statusChanged.connect(status); status() }
   model.on("comm_live_update", dead); model.on("comm:close", dead);
   return () => { model.off("comm_live_update", dead); model.off("comm:close", dead);
+    clearTimeout(wait); if (kernel) kernel.statusChanged.disconnect(status);
     clearTimeout(soon); if (seen) seen.disconnect(); if (sized) sized.disconnect();
     if (root) { root.removeEventListener("click", click);
       root.removeEventListener("keydown", key, true) } };
@@ -132,6 +143,16 @@ STYLE = """
 .mlipkit-large .widget-button, .mlipkit-large .widget-toggle-button, .mlipkit-large .widget-label,
 .mlipkit-large .widget-checkbox label, .mlipkit-large select {
   font-size: 17px !important; height: 36px; }
+.mlipkit-app { position: relative; }
+.mlipkit-status { position: absolute; top: 2px; right: 4px; z-index: 5; pointer-events: none;
+  padding: 0 8px; border-radius: 9px; background: #1a4f8b; color: white;
+  font: 13px/20px Arial, sans-serif; }
+.mlipkit-status:empty { display: none; }
+.mlipkit-file { display: flex; flex-flow: row wrap; align-items: center; gap: 8px; margin: 2px;
+  padding: 4px; border: 1px dashed #888; border-radius: 4px; color: var(--ink);
+  font: 13px Arial, sans-serif; }
+.mlipkit-file button { width: auto; margin: 0; }
+.mlipkit-over { border-color: var(--jp-brand-color1, #1976d2); border-style: solid; }
 .mlipkit-busy { opacity: .55; cursor: progress; }
 .mlipkit-dead {
   background: #b71c1c; color: white; padding: 6px 12px; font: 14px Arial, sans-serif; }

@@ -3,9 +3,8 @@
 import os
 import shutil
 
-import nbformat
 import pytest
-from lab import FLAGS, ROOT, Notebook, chromium_path, jupyterlab
+from lab import FLAGS, ROOT, Notebook, chromium_path, jupyterlab, write_notebook
 
 PLAYER = """import mlipkit as mk
 ends = mk.end_points(mk.load_dft())
@@ -37,11 +36,6 @@ def lab(lab_folder):
     folder = lab_folder
     for path in (ROOT / "notebooks").glob("*.ipynb"):
         shutil.copy(path, folder)
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    nbformat.write(
-        nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(PLAYER)], metadata=kernel),
-        folder / "player.ipynb",
-    )
     with jupyterlab(folder) as url:
         yield url
 
@@ -52,6 +46,28 @@ def open_notebook(browser, lab):
 
     def open_it(name):
         opened.append(Notebook(browser, lab, name))
+        return opened[-1]
+
+    yield open_it
+    for notebook in opened:
+        notebook.close()
+
+
+def run_alone(browser, lab, folder, code, app):
+    """An app alone in a notebook, run."""
+    notebook = Notebook(browser, lab, write_notebook(folder, "alone", code))
+    notebook.run()
+    notebook.page.wait_for_selector(app)
+    return notebook
+
+
+@pytest.fixture
+def open_app(browser, lab, lab_folder):
+    """Open an app alone in a notebook, given its code and the selector that it is known by."""
+    opened = []
+
+    def open_it(code, app=".mlipkit-app"):
+        opened.append(run_alone(browser, lab, lab_folder, code, app))
         return opened[-1]
 
     yield open_it

@@ -8,7 +8,16 @@ import re
 
 import pytest
 from compounds import frames_of, magnetite, olivine
-from lab import SCREENSHOTS, eventually, in_both_themes_and_widths, make, still
+from conftest import PLAYER
+from lab import (
+    SCREENSHOTS,
+    api,
+    eventually,
+    in_both_themes_and_widths,
+    make,
+    still,
+    write_notebook,
+)
 from test_browser import click_button, drawn, open_explorer, pixels, share_of
 
 import mlipkit as mk
@@ -55,8 +64,8 @@ def click_atom(page, i):
     )
 
 
-def test_clicks_swap_charges_and_a_click_on_a_level_chooses(open_notebook):
-    notebook, page, explorer = open_explorer(open_notebook)
+def test_clicks_swap_charges_and_a_click_on_a_level_chooses(open_app):
+    notebook, page, explorer = open_explorer(open_app)
     page.select_option(
         ".mlipkit-explorer .widget-dropdown:has-text('architecture') select", label="cPaiNN"
     )
@@ -126,10 +135,9 @@ def test_clicks_swap_charges_and_a_click_on_a_level_chooses(open_notebook):
     assert notebook.errors() == [] and notebook.console == []
 
 
-def test_a_relaxation_plays_and_the_timeline_answers(open_notebook):
-    notebook = open_notebook("player.ipynb")
+def test_a_relaxation_plays_and_the_timeline_answers(open_app):
+    notebook = open_app(PLAYER, ".mlipkit-player")
     page = notebook.page
-    notebook.run()
     player = page.wait_for_selector(".mlipkit-player")
     canvas = page.wait_for_selector(".mlipkit-player canvas")
     assert eventually(page, lambda: drawn(pixels(canvas)))
@@ -212,6 +220,52 @@ def test_the_explorer_is_served_as_a_page(browser, tmp_path):
         assert eventually(other, lambda: answers() == 404)
 
 
+UPLOAD = """import mlipkit as mk
+mk.upload(limit=30_000_000)"""
+MESSAGE = 10 * 2**20  # bytes that a server takes in one
+DROP = """name => { const box = document.querySelector('.mlipkit-file');
+    const carried = new DataTransfer(); carried.items.add(new File(['no calculation'], name));
+    for (const kind of ['dragover', 'drop'])
+        box.dispatchEvent(new DragEvent(kind, {dataTransfer: carried, bubbles: true})) }"""
+
+
+def test_a_file_larger_than_a_message_is_sent_and_one_too_large_is_not(open_app, tmp_path):
+    from make_vasp import write_outcar
+
+    atoms = next(a for a in mk.end_points(mk.load_dft()) if a.info["ordering"] == "x050_na01_fe02")
+    write_outcar(tmp_path / "OUTCAR", [atoms])
+    step = (tmp_path / "OUTCAR").read_text()
+    (tmp_path / "large").mkdir()
+    repeats = round(2.5 * MESSAGE / len(step))
+    (tmp_path / "large" / "OUTCAR").write_text(step + "\n" * (repeats * len(step)))
+    (tmp_path / "huge.xyz").write_bytes(b"0" * 31_000_000)
+    page = open_app(UPLOAD).page
+    told = lambda: page.inner_text(".mlipkit-upload")
+    choose = lambda path: page.set_input_files(".mlipkit-file input", path)
+    choose(tmp_path / "huge.xyz")
+    assert eventually(page, lambda: "huge.xyz has 31 MB, and at most 30 are taken" in told())
+    choose(tmp_path / "large" / "OUTCAR")
+    page.wait_for_selector(".mlipkit-file [role=status]:text('sending OUTCAR')")
+    assert eventually(page, lambda: "2 Fe2+, 2 Fe3+" in told()), told()
+    page.wait_for_function("document.querySelector('.mlipkit-file [role=status]').innerText === ''")
+    page.evaluate(DROP, "notes.txt")
+    assert eventually(page, lambda: "notes.txt" in told() and "2 Fe2+" not in told()), told()
+
+
+def test_a_line_says_that_the_kernel_computes_and_another_that_it_has_ended(open_app):
+    notebook = open_app(UPLOAD)
+    page, kernel = notebook.page, f"{notebook.panel}.sessionContext.session.kernel"
+    said = ".mlipkit-upload .mlipkit-status"
+    page.evaluate(f"{kernel}.requestExecute({{code: 'import time; time.sleep(600)'}}), null")
+    page.wait_for_selector(f"{said}:text('computing')")
+    page.evaluate(f"{kernel}.interrupt()")
+    page.wait_for_function(f"document.querySelector('{said}').innerText === ''")
+    # as a server does that ends an idle kernel
+    name = page.evaluate(f"{kernel}.id")
+    api(notebook.url, f"/api/kernels/{name}", "DELETE")
+    page.wait_for_selector(".mlipkit-upload .mlipkit-dead")
+
+
 # frames as a person brings them: files without names, written by ASE, read by the package
 OWN = """import mlipkit as mk
 app = mk.explore(mk.read_frames("{name}.extxyz", progress=False){models})
@@ -221,15 +275,10 @@ app"""
 def own_notebook(lab_folder, name, host, compound, sign, models=""):
     """A notebook beside its data, in the folder that JupyterLab serves."""
     import ase.io
-    import nbformat
 
     frames, _ = frames_of(host, compound, sign=sign)
     ase.io.write(lab_folder / f"{name}.extxyz", frames, format="extxyz")
-    cell = nbformat.v4.new_code_cell(OWN.format(name=name, models=models))
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    notebook = nbformat.v4.new_notebook(cells=[cell], metadata=kernel)
-    nbformat.write(notebook, lab_folder / f"{name}.ipynb")
-    return f"{name}.ipynb"
+    return write_notebook(lab_folder, name, OWN.format(name=name, models=models))
 
 
 EMT = ', models={"LJ, mine": __import__("ase.calculators.lj").calculators.lj.LennardJones(rc=4)}'

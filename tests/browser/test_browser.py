@@ -85,12 +85,16 @@ def test_notebook_runs_and_shows(open_notebook, name):
             notebook.shot(f"{name.split('.')[0]}_{k:02d}")
 
 
-def open_explorer(open_notebook):
-    """The tour run to its end, its page, and the explorer in sight."""
-    notebook = open_notebook("00_tour.ipynb")
+EXPLORER = """import mlipkit as mk
+app = mk.explore(ordering="x050_na01_fe02", model="blind", geometry="relaxed")
+app"""
+
+
+def open_explorer(open_app):
+    """The explorer as the tour opens it, its page, and the app in sight."""
+    notebook = open_app(EXPLORER, ".mlipkit-explorer")
     page = notebook.page
     page.set_viewport_size({"width": 1320, "height": 1150})
-    notebook.run()
     explorer = page.wait_for_selector(".mlipkit-explorer")
     explorer.scroll_into_view_if_needed()
     page.wait_for_function(
@@ -113,8 +117,8 @@ def click_button(notebook, label):
 TRACES = "() => [...document.querySelectorAll('.mlipkit-explorer .js-plotly-plot')].map(g => g.data.filter(t => t.visible !== false && t.name).map(t => t.name))"
 
 
-def test_explorer_answers_to_clicks(open_notebook):
-    notebook, page, explorer = open_explorer(open_notebook)
+def test_explorer_answers_to_clicks(open_app):
+    notebook, page, explorer = open_explorer(open_app)
     # toggle: hull and parity plot change, and the time until they are redrawn is measured
     assert page.evaluate(TRACES) == [["DFT"] * 2 + ["CHGNet, charge-blind"] * 4]
     times = []
@@ -195,11 +199,11 @@ DRAWN = """() => { const g = document.querySelector('.mlipkit-explorer .js-plotl
     return {series, window: Math.max(...levels) - Math.min(...levels), vertices: line.x, marks: marks.length} }"""
 
 
-def test_the_toggle_shows_the_papers_result(open_notebook):
+def test_the_toggle_shows_the_papers_result(open_app):
     """Relaxed by the model, blind and aware: charges kept, spread of the ladder and vertices of the
     hull are those of the shipped tables.
     """
-    notebook, page, explorer = open_explorer(open_notebook)
+    notebook, page, explorer = open_explorer(open_app)
     notebook.python("app.structure._execute_js_code('window.nglStage = this.stage', keep=False)")
     page.wait_for_function(
         "window.nglStage && window.nglStage.getComponentsByName('marks').list.length === 1"
@@ -279,11 +283,11 @@ def differences(notebook):
     return {name: (there, here) for name, right in same.items() if not right}
 
 
-def test_fast_clicks_leave_nothing_behind(open_notebook):
+def test_fast_clicks_leave_nothing_behind(open_app):
     """Bursts of clicks: in the end traces, rings and axes in the browser are those of the last
     choice.
     """
-    notebook, page, _ = open_explorer(open_notebook)
+    notebook, page, _ = open_explorer(open_app)
     labels, rng = (
         [
             "charge-blind",
@@ -315,9 +319,8 @@ def test_fast_clicks_leave_nothing_behind(open_notebook):
     assert notebook.errors() == [] and notebook.console == []
 
 
-def test_threshold_slider_moves_the_line(open_notebook):
-    notebook = open_notebook("02_charge_ordering.ipynb")
-    notebook.run()
+def test_threshold_slider_moves_the_line(open_app):
+    notebook = open_app("import mlipkit as mk\nmk.explore_threshold(mk.load_dft())")
     app = notebook.page.wait_for_selector(".mlipkit-threshold")
     app.scroll_into_view_if_needed()
     line = "() => document.querySelector('.mlipkit-threshold .js-plotly-plot')?.layout?.shapes?.[0]?.x0"
@@ -335,9 +338,13 @@ def test_threshold_slider_moves_the_line(open_notebook):
     app.screenshot(path=str(ROOT / "screenshots" / "threshold.png"))
 
 
-def test_drop_down_of_architectures_changes_the_figure(open_notebook):
-    notebook = open_notebook("07_convex_hull.ipynb")
-    notebook.run()
+HULL = """import mlipkit as mk
+names = ["DFT", *(f"{a}_{kind}" for a in ("chgnet", "mace", "cpainn") for kind in ("blind", "aware"))]
+mk.ByArchitecture(mk.plots.hull({n: mk.hull(mk.end_points(mk.load_dft())) for n in names}))"""
+
+
+def test_drop_down_of_architectures_changes_the_figure(open_app):
+    notebook = open_app(HULL, ".mlipkit-by-architecture")
     app = notebook.page.wait_for_selector(".mlipkit-by-architecture")
     app.scroll_into_view_if_needed()
     shown = "() => [...new Set(document.querySelector('.mlipkit-by-architecture .js-plotly-plot').data.filter(t => t.visible).map(t => t.name))]"
@@ -348,21 +355,20 @@ def test_drop_down_of_architectures_changes_the_figure(open_notebook):
     assert notebook.errors() == [] and notebook.console == []
 
 
-def test_a_file_dropped_in_is_read_and_shown(open_notebook, tmp_path):
+def test_a_file_dropped_in_is_read_and_shown(open_app, tmp_path):
     """An OUTCAR, and a file that is no calculation."""
     from make_vasp import write_outcar
 
     atoms = next(a for a in mk.end_points(mk.load_dft()) if a.info["ordering"] == "x050_na01_fe02")
     write_outcar(tmp_path / "OUTCAR", [atoms])
     (tmp_path / "notes.txt").write_text("not a calculation")
-    notebook = open_notebook("01_dft_data.ipynb")
+    notebook = open_app("import mlipkit as mk\nmk.upload()")
     page = notebook.page
-    notebook.run()
     app = page.wait_for_selector(".mlipkit-upload")
     app.scroll_into_view_if_needed()
     for name, says in (("OUTCAR", "2 Fe2+, 2 Fe3+"), ("notes.txt", "notes.txt")):
         with page.expect_file_chooser() as chooser:
-            app.query_selector("button").click()
+            app.query_selector(".mlipkit-file button").click()
         chooser.value.set_files(str(tmp_path / name))
         told = lambda says=says: says in app.inner_text()
         assert eventually(page, told), app.inner_text()

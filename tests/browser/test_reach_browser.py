@@ -4,10 +4,9 @@ what changes is read out, text stands out from its ground; and what one can do w
 
 import io
 
-import nbformat
 import numpy as np
 import pytest
-from conftest import PLAYER
+from conftest import PLAYER, run_alone
 from lab import SCREENSHOTS, eventually, still
 from PIL import Image
 from test_browser import drawn, pixels, share_of
@@ -34,7 +33,7 @@ APPS = {  # what to run, what it is, and whether it has words that are read out
     "player": (PLAYER.replace("steps=25", "steps=3"), ".mlipkit-player", True),
     "threshold": (f"{START}mk.explore_threshold()", ".mlipkit-threshold", True),
     "upload": (START + UPLOAD, ".mlipkit-upload", True),
-    "training curve": (START + CURVE, ".jp-OutputArea-child .js-plotly-plot", False),
+    "training curve": (START + CURVE, ".mlipkit-app", False),
     "by architecture": (
         f"{START}names = ['DFT', 'mace_aware', 'chgnet_aware']\n{HULL}",
         ".mlipkit-by-architecture",
@@ -45,22 +44,18 @@ NAMED = {"button", "slider", "checkbox", "combobox", "listbox", "textbox", "spin
 NAMED |= {"image", "img", "Canvas", "figure", "table"}
 
 
-def opened(open_notebook, folder, name):
-    """A notebook with one app in it, drawn; and the selector of the app."""
-    code, selector, _ = APPS[name]
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    cell = nbformat.v4.new_code_cell(code)
-    file = f"reach_{name.replace(' ', '_')}.ipynb"
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), folder / file)
-    notebook = open_notebook(file)
-    notebook.run()
+@pytest.fixture(scope="module")
+def opened(request, browser, lab, lab_folder):
+    """An app of its own in a notebook, drawn: its name, the notebook, its page and selector."""
+    name, (code, selector, _) = request.param, APPS[request.param]
+    notebook = run_alone(browser, lab, lab_folder, code, selector)
     page = notebook.page
-    page.wait_for_selector(selector)
     if name in ("show", "explorer", "temperature", "player", "upload"):
         canvas = page.wait_for_selector(f"{selector} canvas")
         assert eventually(page, lambda: drawn(pixels(canvas)))
     still(page)
-    return notebook, page, selector
+    yield name, notebook, page, selector
+    notebook.close()
 
 
 def unnamed(page, selector):
@@ -98,9 +93,9 @@ FOCUSED = """() => { const e = document.activeElement, s = getComputedStyle(e);
     return [e.dataset.reach === undefined ? null : Number(e.dataset.reach), ring] }"""
 
 
-@pytest.mark.parametrize("name", APPS)
-def test_every_control_has_a_name_and_is_reached_by_tab(open_notebook, lab_folder, name):
-    notebook, page, app = opened(open_notebook, lab_folder, name)
+@pytest.mark.parametrize("opened", APPS, indirect=True)
+def test_every_control_has_a_name_and_is_reached_by_tab(opened):
+    name, notebook, page, app = opened
     assert unnamed(page, app) == []
     live = page.evaluate(
         "a => [...document.querySelectorAll(a + ' [aria-live=polite]')].map(e => e.innerText)", app
@@ -152,11 +147,11 @@ CONTRAST = """(selector) => {
     return found }"""
 
 
-@pytest.mark.parametrize("name", [name for name in APPS if name != "training curve"])
-def test_text_stands_out_from_its_ground_in_both_themes(open_notebook, lab_folder, name):
-    _, page, app = opened(open_notebook, lab_folder, name)
+@pytest.mark.parametrize("opened", [a for a in APPS if a != "training curve"], indirect=True)
+def test_text_stands_out_from_its_ground_in_both_themes(opened):
+    name, _, page, app = opened
     SCREENSHOTS.mkdir(exist_ok=True)
-    for theme in ("Light", "Dark"):
+    for theme in ("Dark", "Light"):
         page.evaluate(
             "t => window.jupyterapp.commands.execute('apputils:change-theme', {theme: t})",
             f"JupyterLab {theme}",
@@ -179,10 +174,9 @@ def extent(image):
     return shares
 
 
-def test_a_crystal_fills_the_screen_turns_by_keys_and_is_kept_as_a_picture(
-    open_notebook, lab_folder
-):
-    notebook, page, app = opened(open_notebook, lab_folder, "show")
+@pytest.mark.parametrize("opened", ["show"], indirect=True)
+def test_a_crystal_fills_the_screen_turns_by_keys_and_is_kept_as_a_picture(opened):
+    _, notebook, page, app = opened
     size = "() => { const c = document.querySelector('.mlipkit-3d canvas'); return [c.clientWidth, c.clientHeight] }"
     before = page.evaluate(size)
     canvas = page.query_selector(f"{app} canvas")

@@ -2,7 +2,6 @@
 
 import json
 
-import nbformat
 import numpy as np
 import pytest
 from lab import in_both_themes_and_widths, still
@@ -26,16 +25,11 @@ TIMED = """async ([selector, key]) => {
 
 
 @pytest.fixture
-def app(open_notebook, lab_folder):
+def app(open_app):
     """The app alone in a notebook, drawn: (notebook, page)."""
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    cells = [nbformat.v4.new_code_cell(CELL)]
-    notebook = nbformat.v4.new_notebook(cells=cells, metadata=kernel)
-    nbformat.write(notebook, lab_folder / "temperature.ipynb")
-    opened = open_notebook("temperature.ipynb")
+    opened = open_app(CELL, ".mlipkit-temperature")
     page = opened.page
     page.set_default_timeout(90_000)  # 3D is drawn in software: a busy machine takes its time
-    opened.run()
     page.wait_for_selector(".mlipkit-temperature canvas")
     page.wait_for_function(f"{PLOT}?.data?.length > 0 && {LINE} === 600")
     opened.python("app.structure._execute_js_code('window.nglStage = this.stage', keep=False)")
