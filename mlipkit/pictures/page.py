@@ -119,6 +119,8 @@ STYLE = """
 .mlipkit-app .js-plotly-plot .ticks path { stroke: var(--ink) !important; }
 .mlipkit-app .js-plotly-plot .shapelayer path[style*="rgb(0, 0, 0)"] {
   stroke: var(--ink) !important; }
+.mlipkit-app .js-plotly-plot .updatemenu-item-rect[style*="rgb(244, 250, 255)"] {
+  fill: rgba(128,128,128,.3) !important; }
 .mlipkit-3d canvas { background-color: var(--paper, white) !important; }
 .mlipkit-crystal:fullscreen { background: var(--paper, white); padding-bottom: 12px; }
 .mlipkit-crystal:fullscreen > * { flex: none; margin: 0 12px; }

@@ -144,6 +144,14 @@ CONTRAST = """(selector) => {
         const under = ground(e), ink = over(parse(getComputedStyle(e).color), under);
         const [a, b] = [light(ink), light(under)].sort((p, q) => q - p);
         found.push([(a + 0.05) / (b + 0.05), text.slice(0, 40)]) }
+    // buttons within a plot: their text has what is drawn under it for a ground
+    for (const button of document.querySelectorAll(selector + ' .updatemenu-button')) {
+        const [box, words] = ['rect', 'text'].map(e => button.querySelector(e));
+        const fill = e => { const c = parse(getComputedStyle(e).fill);
+            return [...c.slice(0, 3), c[3] * getComputedStyle(e).fillOpacity] };
+        const under = over(fill(box), ground(button.closest('div')));
+        const [a, b] = [light(over(fill(words), under)), light(under)].sort((p, q) => q - p);
+        found.push([(a + 0.05) / (b + 0.05), words.textContent]) }
     return found }"""
 
 
