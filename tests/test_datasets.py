@@ -276,7 +276,7 @@ def test_all_pages_of_a_long_list(server, content):
 def test_unknown_names(server):
     with pytest.raises(
         mk.InputError,
-        match="'olivine', 'olivine-free-cells', 'olivine-host', 'olivine-verdict', "
+        match="'olivine', 'olivine-li', 'olivine-free-cells', 'olivine-host', 'olivine-verdict', "
         "'electronic-entropy'",
     ):
         load_dft("nothing")

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -10,13 +11,21 @@ import mlipkit as mk
 from mlipkit.frames.labels import checked_frame, label, well_converged
 
 
-def test_embedded_set_has_what_it_promises(frames):
+@pytest.mark.parametrize("name, ion", [("olivine", "Na"), ("olivine-li", "Li")])
+def test_embedded_set_has_what_it_promises(name, ion):
+    frames = mk.load_dft(name)
     table = mk.frame_table(frames)
-    assert sorted(table["x"].unique()) == [0, 0.25, 0.5, 0.75, 1]
+    known = {0, 0.25, 0.5, 1} if ion == "Li" else {0, 0.25, 0.5, 0.75, 1}  # Li is not whole yet
+    assert known <= set(table["x"]) <= {0, 0.25, 0.5, 0.75, 1}
     for atoms in frames:
-        na, fe = (atoms.symbols == "Na").sum(), (atoms.symbols == "Fe").sum()
-        assert fe == 4 and na == 4 * atoms.info["x"] == len(atoms.info["na_sites"])
-        assert len(atoms.info["fe3_sites"]) == fe - na  # neutrality
+        ions, fe = (atoms.symbols == ion).sum(), (atoms.symbols == "Fe").sum()
+        assert fe == 4 and ions == 4 * atoms.info["x"] == len(atoms.info[f"{ion.lower()}_sites"])
+        assert len(atoms.info["fe3_sites"]) == fe - ions  # neutrality
+        # two clear groups of moments, µB
+        states, moments = (
+            a[atoms.symbols == "Fe"] for a in (atoms.arrays["oxi_states"], label(atoms, "magmoms"))
+        )
+        assert (moments[states == 2] < 3.95).all() and (moments[states == 3] > 4.05).all()
         assert atoms.arrays["oxi_states"].sum() == 0
         assert atoms.get_forces().shape == (len(atoms), 3) and atoms.get_stress().shape == (6,)
         # eV/Å; a free crystal is pushed nowhere
@@ -24,6 +33,27 @@ def test_embedded_set_has_what_it_promises(frames):
         assert atoms.info["split"] in ("train", "validation", "test")
     # a group never straddles two splits
     assert table.groupby("ordering")["split"].nunique().max() == 1
+    relaxing = table[table["kind"].isin(["relax", "final"])]
+    rises = relaxing.groupby("job")["energy"].diff()
+    assert rises.max() < 0.03  # eV per cell; the optimiser takes steps without line search
+
+
+def test_the_set_of_lithium_stands_beside_that_of_sodium(frames, ends):
+    lithium = mk.load_dft("olivine-li")
+    renamed = lambda name: name.replace("_li", "_na")
+    split = {a.info["ordering"]: a.info["split"] for a in frames}
+    assert all(split[renamed(a.info["ordering"])] == a.info["split"] for a in lithium)
+    # FePO4 is the same calculation
+    empty = [[a.get_potential_energy() for a in s if a.info["x"] == 0] for s in (frames, lithium)]
+    assert empty[0] == empty[1]
+    with warnings.catch_warnings():  # of those that are not relaxed yet
+        warnings.simplefilter("ignore", UserWarning)
+        hull = mk.hull(mk.end_points(lithium))
+    # no ordering is on the hull, as literature has it; the lowest of x = 0.5 is that of sodium
+    assert hull[hull["on_hull"]]["x"].tolist() == [0, 1] and len(hull) >= 7
+    metal = mk.Compound("Li", {"Fe": (2, 3)}, metal=-1.9011)
+    voltage = mk.voltage_profile(mk.end_points(lithium, fmax=1), compound=metal)
+    assert voltage["voltage"].tolist() == pytest.approx([3.354], abs=0.002)
 
 
 def test_loading_does_not_import_torch():

@@ -94,9 +94,13 @@ def test_the_way_back_ends_on_the_host():
     assert ways == {j.tag for j in known.values() if j.kind == "relax" and j.ion == "Na"}
 
 
-def test_the_shipped_set_is_what_the_gates_make_of_the_campaign(frames):
-    kept, free, _ = collect.collect("Na")
-    assert len(kept) == len(frames) and len(free) == len(mk.load_dft("olivine-free-cells"))
+@pytest.mark.parametrize("ion, name", [("Na", "olivine"), ("Li", "olivine-li")])
+def test_the_shipped_set_is_what_the_gates_make_of_the_campaign(ion, name):
+    kept, free, _ = collect.collect(ion)
+    frames = mk.load_dft(name)
+    assert len(kept) == len(frames)
+    if ion == "Na":
+        assert len(free) == len(mk.load_dft("olivine-free-cells"))
     for a, b in zip(kept, frames):
         assert (a.info["job"], a.info["step"], a.info["ordering"], a.info["split"]) == (
             b.info["job"],

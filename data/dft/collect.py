@@ -42,6 +42,7 @@ TURNED = 0.25
 RELEASED = 0.03, 0.05
 # eV/Å: mean force on the atoms of a crystal, which is zero when the density is converged
 DRIFT = 0.01
+EMBEDDED = "olivine", "olivine_li", "free_cells", "hosts", "verdict"
 UPHILL = 0.02  # eV per cell; the optimiser takes steps without line search
 
 
@@ -288,7 +289,7 @@ def write_manifest():
         if p.is_file()
     )
     names = [
-        *(f"dft/{name}.extxyz" for name in ("olivine", "free_cells", "hosts", "verdict")),
+        *(f"dft/{name}.extxyz" for name in EMBEDDED),
         *made,
     ]
     write_atomically(
@@ -303,8 +304,7 @@ if __name__ == "__main__":
     apart += [atoms for atoms in apart_li if "Li" in atoms.symbols]
     judged = verdicts()  # may refuse; then nothing has been written
     write_frames(HERE / "olivine.extxyz", kept)
-    if any("Li" in atoms.symbols for atoms in lithium):
-        write_frames(HERE / "olivine_li.extxyz", lithium)
+    write_frames(HERE / "olivine_li.extxyz", lithium)
     write_frames(HERE / "free_cells.extxyz", free)
     write_frames(HERE / "hosts.extxyz", hosts(kept))
     if apart:

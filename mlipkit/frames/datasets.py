@@ -16,6 +16,7 @@ from mlipkit.files import InputError, embedded, write_atomically
 
 EMBEDDED = {
     "olivine": "dft/olivine.extxyz",
+    "olivine-li": "dft/olivine_li.extxyz",
     "olivine-free-cells": "dft/free_cells.extxyz",
     "olivine-host": "dft/hosts.extxyz",
     "olivine-verdict": "dft/verdict.extxyz",
@@ -34,7 +35,6 @@ RECORDS = {
     "polyanion": ("10.11583/DTU.27202446", 27202446, None, {}),
     "polyanion-extra": ("10.11583/DTU.27411681", 27411681, None, {}),
 }
-COMPOUND = "NaxFePO4"  # of the embedded sets
 FRAME_FILES = re.compile(r"\.(extxyz|xyz|db|traj|json)(\.(gz|xz|bz2))?$", re.IGNORECASE)
 # of a download; PAUSE s longer after each failure, TIMEOUT s without a byte
 RETRIES, PAUSE, TIMEOUT = 5, 2.0, 30.0
@@ -47,7 +47,9 @@ def load_dft(name="olivine", files=None, cache=None, progress=True, timeout=TIME
     ----------
     name : str
         ``"olivine"``: embedded, NaxFePO4, PBE+U, 28 atoms, every Na arrangement and charge
-        ordering. ``"olivine-free-cells"``: embedded, the lowest ordering of every Na arrangement in
+        ordering. ``"olivine-li"``: embedded, LixFePO4 by the same recipe; so far the end members
+        and some of the fourteen mixed orderings (bcc Li: -1.9011 eV per atom).
+        ``"olivine-free-cells"``: embedded, the lowest ordering of every Na arrangement in
         the cell that charge-aware CHGNet relaxes it to, labelled by the same DFT (single points; in
         the main set cells are fixed). ``"olivine-host"``: embedded, all sixteen orderings with
         every atom on its site of the undistorted host, with labels where DFT's charges stay
@@ -75,10 +77,11 @@ def load_dft(name="olivine", files=None, cache=None, progress=True, timeout=TIME
     list of ase.Atoms, or FrameSequence for records
         Labels (energy eV, forces eV/Å, stress eV/Å^3, magmoms µB) in a ``SinglePointCalculator``.
         Records: ``info["source"]`` is the DOI, ``info["file"]`` the file in the record. Olivine:
-        ``arrays["oxi_states"]`` from the moments found, and in ``info``: ``x`` (Na per formula
-        unit), ``na_sites`` and ``fe3_sites`` (tuples, of the four 4a and 4c sites of the cell),
-        ``ordering`` (name of the symmetry class), ``degeneracy``, ``job``, ``kind`` (relax, final,
-        rattled_i, strained_i), ``step``, ``density`` (criterion of the SCF), ``split``.
+        ``arrays["oxi_states"]`` from the moments found, and in ``info``: ``x`` (Na or Li per
+        formula unit), ``na_sites`` (``li_sites``) and ``fe3_sites`` (tuples, of the four 4a and 4c
+        sites of the cell), ``ordering`` (name of the symmetry class), ``degeneracy``, ``job``,
+        ``kind`` (relax, final, rattled_i, strained_i), ``step``, ``density`` (criterion of the
+        SCF), ``split``.
 
     Raises
     ------
@@ -178,14 +181,14 @@ def load_results():
 def _embedded(file):
     from mlipkit.frames.readers import read_frames
 
-    frames = read_frames(embedded(file))
+    ion, frames = "Li" if file.endswith("_li.extxyz") else "Na", read_frames(embedded(file))
     for atoms in frames:
         info = atoms.info
-        _, na, fe = info.pop("tag").split("_")
+        _, ions, fe = info.pop("tag").split("_")
         atoms.info = {
-            "compound": COMPOUND,
+            "compound": f"{ion}xFePO4",
             "x": float(info["x"]),
-            "na_sites": _sites(na),
+            f"{ion.lower()}_sites": _sites(ions),
             "fe3_sites": _sites(fe),
             "ordering": str(info["ordering"]),
             "degeneracy": int(info["degeneracy"]),
