@@ -8,7 +8,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 import mlipkit as mk
-from mlipkit.frames.labels import checked_frame, label, well_converged
+from mlipkit.frames.labels import check_cell, checked_frame, label, well_converged
 
 
 @pytest.mark.parametrize("name, ion", [("olivine", "Na"), ("olivine-li", "Li")])
@@ -94,6 +94,23 @@ def test_bad_files_name_file_and_frame(frames, tmp_path, damage, says):
     path.write_text(damage(path.read_text()))
     with pytest.raises(mk.InputError, match=f"mine.extxyz.*{says}"):
         mk.read_frames(path)
+
+
+@pytest.mark.parametrize(
+    "cell", [[[3, 0, 0], [3, 0, 0], [0, 0, 3]], [[1, 1, 0], [2, 2, 0], [3, 3, 1e-9]]]
+)
+@pytest.mark.parametrize("pbc", [True, False])
+def test_a_flat_cell_is_refused(cell, pbc, tmp_path):
+    atoms = Atoms("FeO", positions=[[0, 0, 0], [1.8, 0, 0]], cell=cell, pbc=pbc)
+    calls = mk.show, mk.infer_oxidation_states, mk.compound, mk.find_host, mk.frame_table
+    for call in calls:
+        with pytest.raises(mk.InputError, match="the cell is flat, its vectors"):
+            call(atoms)
+    with pytest.raises(mk.InputError, match="the cell is flat"):
+        checked_frame(atoms, "here", 0)
+    # no cell, or one that repeats in some directions
+    for cell in (None, [3, 3, 0], [[3, 0, 0], [0, 0, 0], [1e-3, 0, 3]]):
+        check_cell(Atoms("Fe", cell=cell), "here")
 
 
 def test_missing_file(tmp_path):

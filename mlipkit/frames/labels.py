@@ -16,6 +16,22 @@ UNKNOWN = "-"  # a spin state that is not told; an empty text would be no column
 PER_ATOM = ("forces", "magmoms", "charges", "energies", "stresses")  # labels with a row per atom
 
 
+def check_cell(atoms, where):
+    """Refuse a cell whose vectors lie in a plane or on a line: nothing can be repeated by them.
+
+    Vectors that are zero, of a direction in which nothing repeats, may be there.
+    """
+    vectors = atoms.cell.array[atoms.cell.array.any(axis=1)]
+    if not len(vectors):
+        return
+    directions = vectors / np.abs(vectors).max(axis=1, keepdims=True)
+    if np.linalg.matrix_rank(directions, tol=1e-6) < len(vectors):
+        raise InputError(
+            f"{where}: the cell is flat, its vectors {atoms.cell.array.tolist()} (Å) lie in a "
+            "plane or on a line"
+        )
+
+
 def checked_frame(atoms, source, i):
     """Bring a frame from any reader to the conventions of the package: labels checked, vacancies
     dropped, origin noted.
@@ -38,7 +54,8 @@ def checked_frame(atoms, source, i):
     Raises
     ------
     InputError
-        When there is no atom, a position or the cell is not finite, or a label has the wrong shape.
+        When there is no atom, a position or the cell is not finite, the cell is flat, or a label
+        has the wrong shape.
     """
     from ase.calculators.singlepoint import SinglePointCalculator
 
@@ -56,6 +73,7 @@ def checked_frame(atoms, source, i):
         )
     if not np.isfinite(atoms.cell.array).all():
         raise InputError(f"{where}: the cell is not finite")
+    check_cell(atoms, where)
     results = {
         name: value
         for name, value in getattr(atoms.calc, "results", {}).items()

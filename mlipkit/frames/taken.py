@@ -11,7 +11,7 @@ from ase import Atoms
 
 from mlipkit.arguments import shown
 from mlipkit.files import InputError
-from mlipkit.frames.labels import checked_label, label
+from mlipkit.frames.labels import check_cell, checked_label, label
 
 TAKEN = "ase.Atoms, or pymatgen's Structure, ComputedStructureEntry or Trajectory"
 KILOBAR = -0.1 / 160.21766208  # eV/Å^3, and VASP counts pressure where ASE counts stress
@@ -102,6 +102,7 @@ def each_frame(things, where):
 def _frames_of(thing, where):
     """The frames of one object; None when it is none that holds frames."""
     if isinstance(thing, Atoms):
+        check_cell(thing, where)
         return [thing]
     if not any(kind.__module__.split(".")[0] == "pymatgen" for kind in type(thing).__mro__):
         return None
