@@ -51,9 +51,9 @@ test: .venv/ready
 	$(BIN)/ruff format --check .
 	if [ -n "$(TESTS)" ]; then exec $(BIN)/python -m pytest $(TESTS); fi
 	for tests in "not browser and not alone" "browser and not alone"; do \
-		OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "$$tests" || exit; \
+		OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "$$tests" --durations=10 || exit; \
 	done
-	$(BIN)/python -m pytest -m "alone"
+	$(BIN)/python -m pytest -m "alone" --durations=10
 
 collect: .venv/ready
 	@$(BIN)/python data/dft/collect.py

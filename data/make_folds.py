@@ -10,7 +10,6 @@ folds, the hard test). By *ordering*: every ordering leaves once, others of its 
 Weights are not kept, predictions are. Training in flight lies in data/checkpoints/folds.
 """
 
-import fnmatch
 import sys
 from pathlib import Path
 
@@ -35,6 +34,7 @@ from make_models import (
     nudged_starts,
     pretrained_network,
     relaxed_from,
+    wanted,
     write_results,
 )
 from make_models import rows as predicted
@@ -239,9 +239,8 @@ def tables():
 if __name__ == "__main__":
     stage, *patterns = sys.argv[1:] or ["run"]
     if stage == "run":
-        frames = mk.load_dft()
-        for title, *how in runs():
-            if any(fnmatch.fnmatch(title, p) for p in patterns or ["*"]):
-                run(title, *how, frames)
+        frames, by_name = mk.load_dft(), {title: how for title, *how in runs()}
+        for title in wanted(by_name, patterns):
+            run(title, *by_name[title], frames)
     else:
         tables()

@@ -415,19 +415,28 @@ def markdown(corner, table):
     ]
 
 
+def wanted(names, patterns):
+    """The names that a pattern asks for, all of them without one.
+
+    Raises
+    ------
+    SystemExit
+        When nothing has such a name.
+    """
+    found = [n for n in names if any(fnmatch.fnmatch(n, p) for p in patterns or ["*"])]
+    if not found:
+        sys.exit(f"no run is named {' or '.join(patterns)}; there is {', '.join(names)}")
+    return found
+
+
 def train_all(patterns):
     # once: all models get the same data, whatever the campaign adds meanwhile
     frames, sha256 = mk.load_dft(), describe(data_folder() / "dft/olivine.extxyz")["sha256"]
-    wanted = [run for run in runs() if any(fnmatch.fnmatch(run.name, p) for p in patterns or ["*"])]
-    if not wanted:
-        sys.exit(
-            f"no run is named {' or '.join(patterns)}; there is "
-            f"{', '.join(run.name for run in runs())}"
-        )
-    for run in wanted:
+    by_name = {run.name: run for run in runs()}
+    for name in wanted(by_name, patterns):
         done = set(read_results().query(f"data_sha256 == '{sha256[:12]}'")["run"])
-        if run.name not in done:
-            train_one(frames, sha256, run)
+        if name not in done:
+            train_one(frames, sha256, by_name[name])
 
 
 if __name__ == "__main__":

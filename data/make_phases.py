@@ -10,7 +10,6 @@ RUNS are patterns such as 'cpainn_*_free'. Writes data/phases, the manifest and 
 docs/phases.md. Relaxations in flight lie in data/checkpoints/phases.
 """
 
-import fnmatch
 import os
 import sys
 from pathlib import Path
@@ -23,7 +22,7 @@ import mlipkit as mk
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE / "dft")]
 from collect import write_manifest
-from make_models import markdown, write_results
+from make_models import markdown, wanted, write_results
 
 PHASES = HERE / "phases"
 DOCS = "docs/phases.md"
@@ -158,11 +157,8 @@ def tables():
 
 if __name__ == "__main__":
     stage, *patterns = sys.argv[1:] or ["phases"]
-    for run in RUNS:
-        if any(
-            fnmatch.fnmatch(run, p) for p in patterns or [SIZES_OF if stage == "sizes" else "*"]
-        ):
-            {"sample": sample, "phases": phases, "sizes": sizes}[stage](run)
+    for run in wanted(RUNS, patterns or ([SIZES_OF] if stage == "sizes" else [])):
+        {"sample": sample, "phases": phases, "sizes": sizes}[stage](run)
     if stage == "phases":
         write_manifest()
         tables()

@@ -10,7 +10,6 @@ is held out there is held out here. RUNS are patterns such as 'cpainn_*_16'.
 """
 
 import copy
-import fnmatch
 import sys
 from pathlib import Path
 
@@ -32,10 +31,17 @@ from mlipkit.relaxation.geometries import geometry_table
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE / "dft")]
 from make_folds import MODELS, interval, stays
-from make_models import FINE_TUNING, markdown, nudged_starts, relaxed_from, write_results
+from make_models import (
+    FINE_TUNING,
+    markdown,
+    nudged_starts,
+    relaxed_from,
+    wanted,
+    write_results,
+)
 from make_models import rows as predicted
 
-TRANSFER, LITHIUM = HERE / "models" / "transfer", HERE / "dft" / "olivine_li.extxyz"
+TRANSFER, LITHIUM = HERE / "models" / "transfer", "olivine-li"
 SHARES = ("0", "1", "4", "16", "all", "both")
 STEPS = 800  # of a fine-tuning on some frames of Li, four frames each
 
@@ -158,7 +164,7 @@ def figures(table, lithium):
 
 
 def tables():
-    lithium, found = well_converged(mk.read_frames(LITHIUM, progress=False)), {}
+    lithium, found = well_converged(mk.load_dft(LITHIUM)), {}
     for title, name, _, share in runs():
         path = TRANSFER / f"{title}.csv"
         if path.exists():
@@ -172,10 +178,9 @@ def tables():
 if __name__ == "__main__":
     stage, *patterns = sys.argv[1:] or ["run"]
     if stage == "run":
-        lithium = well_converged(mk.read_frames(LITHIUM, progress=False))
-        sodium = well_converged(mk.load_dft())
-        for title, *how in runs():
-            if any(fnmatch.fnmatch(title, p) for p in patterns or ["*"]):
-                run(title, *how, lithium, sodium)
+        lithium, sodium = well_converged(mk.load_dft(LITHIUM)), well_converged(mk.load_dft())
+        by_name = {title: how for title, *how in runs()}
+        for title in wanted(by_name, patterns):
+            run(title, *by_name[title], lithium, sodium)
     else:
         tables()

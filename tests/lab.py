@@ -169,11 +169,11 @@ def api(url, where, method="GET", **fields):
     return json.loads(body) if body else None
 
 
-def until(check, seconds=60):
-    """What `check` says once it is true, or in the end."""
+def until(check, seconds=60, pause=time.sleep):
+    """What `check` says once it is true; asked again and again, and the last time what it is."""
     end = time.monotonic() + seconds
     while not (said := check()) and time.monotonic() < end:
-        time.sleep(0.1)
+        pause(0.05)
     return said
 
 
@@ -265,11 +265,8 @@ def still(page):
 
 
 def eventually(page, check, seconds=60):
-    """What `check` says once it is true; asked again and again, and the last time what it is."""
-    end = time.monotonic() + seconds
-    while not (said := check()) and time.monotonic() < end:
-        page.wait_for_timeout(50)
-    return said
+    """As `until`, while the page goes on."""
+    return until(check, seconds, lambda s: page.wait_for_timeout(1000 * s))
 
 
 def in_both_themes_and_widths(page, app, name):
