@@ -157,10 +157,12 @@ def collect(ion):
         frames = read_frames(path)
         clear = [labelled(atoms, splits, table, ion) for atoms in frames]
         final = frames[-1] if frames[-1].info["kind"] == "final" and clear[-1] else None
+        if job.kind == "relax" and not final:
+            continue  # under way: where its orbital ends is not known yet
         end = (
             ends.get(job.tag)
             if job.kind in ("cell", "back", "displaced")
-            else final or (frames[-1] if job.kind == "relax" else None)
+            else final
         )
         ends[job.name] = end
         runs.append((frames, clear, end))
