@@ -9,6 +9,7 @@ import traitlets as t
 SCRIPT = """
 function render({ model, el }) {
   el.className = "mlipkit-status"; el.setAttribute("role", "status");
+  const kernel = model.widget_manager && model.widget_manager.kernel;
   let root = null, seen = null, sized = null, again = null, later = 0, soon = 0;
   const set = (element, name, value) => {
     if (element && element.getAttribute(name) !== value) element.setAttribute(name, value) };
@@ -45,8 +46,14 @@ function render({ model, el }) {
   const choose = row => {
     model.set("clicked", [Number(row.dataset.atom), model.get("clicked")[1] + 1]);
     model.save_changes() };
-  const click = event => { const row = atom(event); again = null; if (row) choose(row) };
-  const key = event => { const row = atom(event);
+  // outside JupyterLab nobody tells a page that its kernel has ended: it asks when it is used
+  let asked = 0;
+  const ask = () => { if (!kernel || Date.now() < asked + 5000) return;
+    asked = Date.now();
+    fetch(`${kernel.serverSettings.baseUrl}api/kernels/${kernel.id}`)
+      .then(answer => { if (answer.status === 404) dead() }, () => {}) };
+  const click = event => { ask(); const row = atom(event); again = null; if (row) choose(row) };
+  const key = event => { ask(); const row = atom(event);
     if (row && (event.key === "Enter" || event.key === " ")) {
       event.preventDefault(); event.stopPropagation(); again = row.dataset.atom; choose(row) } };
   const start = () => {
@@ -68,7 +75,6 @@ function render({ model, el }) {
       + "the page, again.";
     el.innerText = "";
     root.prepend(note) } };
-  const kernel = model.widget_manager && model.widget_manager.kernel;
   const GONE = ["dead", "terminating", "restarting", "autorestarting"];
   let wait = 0;
   const status = () => { clearTimeout(wait);

@@ -178,7 +178,9 @@ def test_a_relaxation_plays_and_the_timeline_answers(open_app):
 
 
 def test_the_explorer_is_served_as_a_page(browser, tmp_path):
-    """By `make app`: nothing is fetched from elsewhere, and the kernel ends with the page."""
+    """By `make app`: nothing is fetched from elsewhere, the kernel ends with the page, and the page
+    says when its kernel has ended.
+    """
     with (
         make("app", tmp_path, APP_ARGS="--no-browser") as url,
         contextlib.closing(browser.new_context(viewport={"width": 1250, "height": 1000})) as window,
@@ -218,6 +220,13 @@ def test_the_explorer_is_served_as_a_page(browser, tmp_path):
         other = window.new_page()
         page.close(run_before_unload=True)
         assert eventually(other, lambda: answers() == 404)
+        # a kernel that the server has ended: the page says so when it is used
+        other.goto(url, timeout=90_000)
+        other.wait_for_selector(".mlipkit-explorer canvas", timeout=90_000)
+        ended = f"{url}api/kernels/{other.evaluate(f'{config}.kernelId')}"
+        assert window.request.delete(ended).status == 204
+        other.click(".mlipkit-explorer button:has-text('charge-aware')")
+        other.wait_for_selector(".mlipkit-dead")
 
 
 UPLOAD = """import mlipkit as mk
