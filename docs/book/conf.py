@@ -59,7 +59,19 @@ nb_execution_excludepatterns += [
 nb_execution_raise_on_error = True
 nb_merge_streams = True
 nb_ipywidgets_js = {}
-myst_enable_extensions = ["dollarmath", "attrs_block", "colon_fence"]
+myst_enable_extensions = ["dollarmath", "attrs_block", "colon_fence", "substitution"]
+# where a reader gets the notebooks: make book REPOSITORY=https://github.com/someone/mlipkit
+repository = os.environ.get("REPOSITORY", "")
+binder = repository.replace("https://github.com/", "https://mybinder.org/v2/gh/")
+myst_substitutions = {
+    "lab": "`make lab` in a copy of the repository",
+    "binder": "point [mybinder.org](https://mybinder.org) at the repository",
+}
+if repository:
+    myst_substitutions["lab"] = f"`git clone {repository}`, and in the folder `make lab`"
+if binder != repository:
+    tour = f"{binder}/HEAD?urlpath=lab/tree/notebooks/00_tour.ipynb"
+    myst_substitutions["binder"] = f"[open the tour on Binder]({tour})"
 myst_heading_anchors = 3
 myst_update_mathjax = False
 html_math_renderer = "mathml"

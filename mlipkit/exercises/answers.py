@@ -21,6 +21,7 @@ LARGEST = 1e100  # numbers are compared as floats
 SLIPS = {
     "sign": "the size is right, the sign is not",
     "eV": "that looks like eV; it is asked for in {unit}",
+    "eV_cell": "that looks like eV of the whole cell; it is asked for in {unit}",
     "cell": "that looks like the value of the whole cell; it is asked for in {unit}",
     "atom": "that looks like the value per atom; it is asked for in {unit}",
     "percent": "that looks like percent; it is asked for as {unit}",
@@ -199,8 +200,10 @@ def several(exercise, answer):
         return (
             "that is a mask, one True or False for each; np.flatnonzero(mask) says which are True"
         )
-    given, right = set(given), set(exercise.expected)
     known = exercise.evaluate(check["known"], "known")
+    spelled = {part.lower(): part for part in known if isinstance(part, str)}
+    small = lambda part: part.strip().lower() if isinstance(part, str) else part
+    given, right = {spelled.get(small(part), part) for part in given}, set(exercise.expected)
     if strange := [part for part in given if part not in known]:
         among = ", ".join(map(str, known)) if len(known) < 12 else f"{known[0]} to {known[-1]}"
         return f"{shown(strange[0])} is none of {among}; the answer is a set of {check['of']}"
