@@ -18,11 +18,13 @@ import pandas as pd
 from ase.units import kB
 
 import mlipkit as mk
+from mlipkit.frames.labels import well_converged
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE / "dft")]
 from collect import write_manifest
 from make_models import markdown, wanted, write_results
+from make_transfer import trained
 
 PHASES = HERE / "phases"
 DOCS = "docs/phases.md"
@@ -35,21 +37,34 @@ SIZES = {"32": (2, 2, 2), "72": (2, 3, 3), "144": (3, 3, 4)}  # formula units: r
 SIZES_OF = "cpainn_aware_free"
 TEMPERATURES = (200, 300, 400, 500, 600, 700, 800, 900, 1050, 1200)
 ARCHITECTURES = ("cpainn", "mace", "chgnet")
+# what moves: how runs and files of a compound end, the data set of its end members
+SETS = {"Na": ("", "olivine"), "Li": ("_li", "olivine-li")}
 RUNS = {
-    f"{name}_{'aware' if aware else 'blind'}_{'free' if cell else 'fixed'}": (name, aware, cell)
+    f"{name}_{'aware' if aware else 'blind'}_{'free' if cell else 'fixed'}{SETS[ion][0]}": (
+        *(name, aware, cell, ion),
+    )
+    for ion in SETS
     for name in ARCHITECTURES
     for cell in (True, False)
     for aware in (True, False)
 }
 
 
+def model_of(name, aware, ion):
+    """The shipped model; for lithium the one of `make_transfer` that has seen both compounds."""
+    if ion == "Na":
+        return mk.load_model(name, charge_aware=aware)
+    lithium, sodium = (well_converged(mk.load_dft(SETS[i][1])) for i in ("Li", "Na"))
+    return trained(f"{name}_{'aware' if aware else 'blind'}_both", lithium, sodium)
+
+
 def sample(run):
     """The configurations of a run, as they are shipped: random ones, then those that an expansion
     asks for.
     """
-    name, aware, cell = RUNS[run]
-    ends = mk.end_points(mk.load_dft())
-    model = mk.load_model(name, charge_aware=aware)
+    name, aware, cell, ion = RUNS[run]
+    ends = mk.end_points(mk.load_dft(SETS[ion][1]))
+    model = model_of(name, aware, ion)
     cores = int(os.environ.get("CORES", "1"))
     how = {"folder": HERE / "checkpoints" / "phases" / run, "processes": cores, "steps": 200}
     doubled = {**how, "folder": HERE / "checkpoints" / "phases" / f"{run}_doubled", "steps": 500}
@@ -73,7 +88,7 @@ def sample(run):
 
 def phases(run):
     """The diagrams of a run: an aware one gives that with the electrons and that without."""
-    name, aware, cell = RUNS[run]
+    name, aware, cell, ion = RUNS[run]
     path = PHASES / f"{run}.json"
     if not path.exists():
         print(f"{run}: not sampled yet")
@@ -86,7 +101,7 @@ def phases(run):
         print(run, "ions alone:", kinds["without"], flush=True)
     for kind, fitted in kinds.items():
         diagram = mk.phase_diagram(fitted, TEMPERATURES, n_runs=4)
-        written = f"phases_{name}_{kind}_{'free' if cell else 'fixed'}.json"
+        written = f"phases_{name}_{kind}_{'free' if cell else 'fixed'}{SETS[ion][0]}.json"
         mk.write_phases(PHASES / written, diagram)
         print(written, diagram, flush=True)
 
@@ -118,7 +133,7 @@ def sizes(run):
 def tables():
     """docs/phases.md: the expansions, and the boundaries of all diagrams."""
     fits, rows = [], []
-    for run, (name, aware, cell) in RUNS.items():
+    for run, (name, aware, cell, ion) in RUNS.items():
         path = PHASES / f"{run}.json"
         if not path.exists():
             continue
@@ -128,6 +143,7 @@ def tables():
         fits.append(
             {
                 "model": f"{name}, {'charge-aware' if aware else 'charge-blind'}",
+                "compound": f"{ion}xFePO4",
                 "cells": "free" if cell else "fixed",
                 "configurations": len(c.kept),
                 "left out": len(c.table) - len(c.kept),
@@ -143,9 +159,10 @@ def tables():
             }
         )
     for path in sorted(PHASES.glob("phases_*.json")):
-        _, name, kind, cell = path.stem.split("_")
+        _, name, kind, cell, *ion = path.stem.split("_")
         d = mk.read_phases(path)
-        row = {"model": name, "electrons": kind, "cells": cell}
+        compound = "LixFePO4" if ion else "NaxFePO4"
+        row = {"model": name, "compound": compound, "electrons": kind, "cells": cell}
         for t in d.temperatures:
             gaps = d.gaps(t)
             row[f"{t:g} K"] = "; ".join(f"{a:.2f}–{b:.2f}" for a, b, _ in gaps) or "one phase"

@@ -114,18 +114,25 @@ def parts_of(lithium, sodium, share):
     return chosen + again
 
 
-def run(title, name, aware, share, lithium, sodium):
-    """Train on a share of Li and write what the model says of the held-out orderings."""
+def trained(title, lithium, sodium):
+    """The model of a run; its checkpoint is kept."""
+    name, aware, share = {title: how for title, *how in runs()}[title]
+    potential = grown(mk.load_model(name, charge_aware=aware), "Li", "Na")
+    if share == "0":
+        return potential
+    frames, how = parts_of(lithium, sodium, share), dict(FINE_TUNING[name])
+    if share.isdigit():
+        how["epochs"] = STEPS * 4 // max(4, int(share))
+    folder = HERE / "checkpoints" / "transfer" / title
+    return train(name, frames, aware, seed=0, **how, start=potential, folder=folder)[0]
+
+
+def run(title, lithium, sodium):
+    """Write what a model trained on a share of Li says of the held-out orderings."""
     path = TRANSFER / f"{title}.csv"
     if path.exists():
         return
-    potential = grown(mk.load_model(name, charge_aware=aware), "Li", "Na")
-    if share != "0":
-        frames, how = parts_of(lithium, sodium, share), dict(FINE_TUNING[name])
-        if share.isdigit():
-            how["epochs"] = STEPS * 4 // max(4, int(share))
-        folder = HERE / "checkpoints" / "transfer" / title
-        potential, _ = train(name, frames, aware, seed=0, **how, start=potential, folder=folder)
+    potential = trained(title, lithium, sodium)
     test = [a for a in lithium if a.info["split"] == "test"]
     ends = mk.end_points(lithium)
     held = [a for a in ends if a.info["split"] == "test"]
@@ -179,8 +186,7 @@ if __name__ == "__main__":
     stage, *patterns = sys.argv[1:] or ["run"]
     if stage == "run":
         lithium, sodium = well_converged(mk.load_dft(LITHIUM)), well_converged(mk.load_dft())
-        by_name = {title: how for title, *how in runs()}
-        for title in wanted(by_name, patterns):
-            run(title, *by_name[title], lithium, sodium)
+        for title in wanted([title for title, *_ in runs()], patterns):
+            run(title, lithium, sodium)
     else:
         tables()

@@ -8,17 +8,20 @@ from mlipkit.statmech.phases import read_phases
 ARCHITECTURES = ("cpainn", "mace", "chgnet")
 CELLS = ("free", "fixed")
 # what is counted: how the files call it
+COMPOUNDS = {"NaxFePO4": "", "LixFePO4": "_li"}  # how the names of their files end
 COUNTED = {"with electrons": "with", "without": "without", "charge-blind": "blind"}
 
 
-def load_phases(cells="free"):
-    """The phase diagrams of the embedded compound, computed with the shipped models.
+def load_phases(cells="free", compound="NaxFePO4"):
+    """The phase diagrams of an embedded compound, computed with models trained on its DFT.
 
     Parameters
     ----------
     cells : str
         ``"free"``: the cells of the configurations were relaxed; ``"fixed"``: they stood on the
         straight line between those of the end members (Vegard).
+    compound : str
+        ``"NaxFePO4"``, of the shipped models, or ``"LixFePO4"``, of models trained on both.
 
     Returns
     -------
@@ -34,27 +37,30 @@ def load_phases(cells="free"):
         When a file is missing or damaged.
     """
     arguments.text(cells, "load_phases: cells", CELLS)
+    end = COMPOUNDS[arguments.text(compound, "load_phases: compound", COMPOUNDS)]
     there, found = manifest(), {}
     for architecture in ARCHITECTURES:
         for counted, short in COUNTED.items():
-            name = f"phases/phases_{architecture}_{short}_{cells}.json"
+            name = f"phases/phases_{architecture}_{short}_{cells}{end}.json"
             if name in there:
                 found.setdefault(architecture, {})[counted] = read_phases(embedded(name))
     if not found:
-        raise InputError(f"load_phases: no phase diagram of {cells} cells is shipped")
+        raise InputError(f"load_phases: no phase diagram of {compound} in {cells} cells is shipped")
     return found
 
 
-def load_configurations(architecture="cpainn", charge_aware=True, cells="free"):
-    """Configurations of the embedded compound as a shipped model relaxed them.
+def load_configurations(
+    architecture="cpainn", charge_aware=True, cells="free", compound="NaxFePO4"
+):
+    """Configurations of an embedded compound as a model relaxed them.
 
     Parameters
     ----------
     architecture : str
         ``"cpainn"``, ``"mace"`` or ``"chgnet"``.
     charge_aware : bool
-    cells : str
-        ``"free"`` or ``"fixed"``, as for `load_phases`.
+    cells, compound : str
+        As for `load_phases`.
 
     Returns
     -------
@@ -64,10 +70,12 @@ def load_configurations(architecture="cpainn", charge_aware=True, cells="free"):
     arguments.text(architecture, "load_configurations: architecture", ARCHITECTURES)
     aware = arguments.flag(charge_aware, "load_configurations: charge_aware")
     arguments.text(cells, "load_configurations: cells", CELLS)
-    name = f"phases/{architecture}_{'aware' if aware else 'blind'}_{cells}.json"
+    end = COMPOUNDS[arguments.text(compound, "load_configurations: compound", COMPOUNDS)]
+    name = f"phases/{architecture}_{'aware' if aware else 'blind'}_{cells}{end}.json"
     if name not in manifest():
         raise InputError(
             f"load_configurations: those of charge-{'aware' if aware else 'blind'} {architecture} "
-            f"in {cells} cells are not shipped; mk.sample_configurations(host, model) makes some"
+            f"of {compound} in {cells} cells are not shipped; mk.sample_configurations(host, "
+            "model) makes some"
         )
     return read_configurations(embedded(name))
