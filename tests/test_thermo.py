@@ -1,3 +1,4 @@
+import warnings
 from pathlib import Path
 
 import ase.io
@@ -202,6 +203,18 @@ def test_voltage_of_the_embedded_set_is_that_of_naxfepo4(ends):
     profile = mk.voltage_profile(ends)
     assert profile["mean_voltage"][0] == pytest.approx(2.900, abs=5e-4)
     assert profile["voltage"].to_list() == pytest.approx([2.907, 2.893], abs=5e-4)
+
+
+def test_the_known_metal_is_not_taken_in_silence_for_frames_of_others(ends, tmp_path):
+    mk.write_frames(tmp_path / "mine.extxyz", ends)
+    mine = mk.name_orderings(mk.read_frames(tmp_path / "mine.extxyz"), progress=False)
+    with pytest.warns(UserWarning, match=r"measured against bcc Na .* -1.3227 eV per atom"):
+        profile = mk.voltage_profile(mine)
+    assert profile["mean_voltage"][0] == pytest.approx(2.900, abs=5e-4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mk.voltage_profile(ends)
+        mk.voltage_profile(mine, compound=mk.Compound("Na", {"Fe": (2, 3)}, metal=-1.31))
 
 
 def test_what_cannot_be_measured_is_said(cobaltate, ends):

@@ -4,11 +4,13 @@ All along the line between two end members of one compound, the framework with t
 the most mobile ions; x is mobile ions per formula unit.
 """
 
+import warnings
+
 import numpy as np
 
 from mlipkit import arguments
+from mlipkit.charges.compounds import METALS, compound_of, listed
 from mlipkit.charges.compounds import compound as compound_with_states
-from mlipkit.charges.compounds import compound_of, listed
 from mlipkit.files import InputError
 from mlipkit.frames.labels import different_u, required_label
 
@@ -168,7 +170,8 @@ def voltage_profile(frames, energies=None, compound=None):
     frames, energies, compound
         As for `formation_energies`; ``compound.metal`` is the energy of the metal, eV per atom, on
         the same footing as the other energies. The one of bcc Na by the method of the embedded set
-        is known and also serves models trained on that set.
+        is known and also serves models trained on that set; for frames read from files it is taken
+        with a warning.
 
     Returns
     -------
@@ -193,6 +196,14 @@ def voltage_profile(frames, energies=None, compound=None):
         raise InputError(
             f"voltage_profile needs the energy of {mobile} metal, eV per atom, by the method of "
             f"the frames: compound=mk.Compound({mobile!r}, {redox}, metal=...)"
+        )
+    if metal == METALS.get(mobile) and any("source" in a.info for a in frames):
+        warnings.warn(
+            f"voltage_profile: measured against bcc {mobile} by the method of the embedded set, "
+            f"{metal:.4f} eV per atom. If these frames are of another code or functional, all "
+            "voltages are shifted by the difference: give the energy of the metal by their method, "
+            f"mk.Compound({mobile!r}, ..., metal=...)",
+            stacklevel=2,
         )
     table["e"] = along_the_line(frames, energies, compound)[1]
     v = _vertices(table)
