@@ -21,6 +21,9 @@ EMBEDDED = {
     "olivine-host": "dft/hosts.extxyz",
     "olivine-verdict": "dft/verdict.extxyz",
 }
+# what moves in an embedded set and what it is called
+MOVES = {"dft/olivine_li.extxyz": ("Li", "LixFePO4")}
+ELSE_MOVES = "Na", "NaxFePO4"
 # name: DOI, figshare article, proxy elements, MD5 of what is known without asking the server
 RECORDS = {
     "electronic-entropy": (
@@ -181,12 +184,12 @@ def load_results():
 def _embedded(file):
     from mlipkit.frames.readers import read_frames
 
-    ion, frames = "Li" if file.endswith("_li.extxyz") else "Na", read_frames(embedded(file))
+    (ion, compound), frames = MOVES.get(file, ELSE_MOVES), read_frames(embedded(file))
     for atoms in frames:
         info = atoms.info
         _, ions, fe = info.pop("tag").split("_")
         atoms.info = {
-            "compound": f"{ion}xFePO4",
+            "compound": compound,
             "x": float(info["x"]),
             f"{ion.lower()}_sites": _sites(ions),
             "fe3_sites": _sites(fe),

@@ -8,11 +8,12 @@ from mlipkit.statmech.phases import read_phases
 ARCHITECTURES = ("cpainn", "mace", "chgnet")
 CELLS = ("free", "fixed")
 # what is counted: how the files call it
-COMPOUNDS = {"NaxFePO4": "", "LixFePO4": "_li"}  # how the names of their files end
+SODIUM, LITHIUM = "NaxFePO4", "LixFePO4"
+COMPOUNDS = {SODIUM: "", LITHIUM: "_li"}  # how the names of their files end
 COUNTED = {"with electrons": "with", "without": "without", "charge-blind": "blind"}
 
 
-def load_phases(cells="free", compound="NaxFePO4"):
+def load_phases(cells="free", compound=SODIUM):
     """The phase diagrams of an embedded compound, computed with models trained on its DFT.
 
     Parameters
@@ -49,9 +50,7 @@ def load_phases(cells="free", compound="NaxFePO4"):
     return found
 
 
-def load_configurations(
-    architecture="cpainn", charge_aware=True, cells="free", compound="NaxFePO4"
-):
+def load_configurations(architecture="cpainn", charge_aware=True, cells="free", compound=SODIUM):
     """Configurations of an embedded compound as a model relaxed them.
 
     Parameters
