@@ -32,9 +32,8 @@ from mlipkit.pictures.figures import (  # noqa: F401 - mlipkit.pictures.plots gi
     padded,
     parted,
     ring,
-    series_dash,
     series_size,
-    series_style,
+    series_styles,
     spread,
     title,
 )
@@ -83,9 +82,9 @@ def parity(
         [np.asarray(label, float), *(np.asarray(p, float) for p in predicted.values())]
     )
     ends = padded(everything)
-    figure = go.Figure()
+    figure, styles = go.Figure(), series_styles(predicted)
     for name, values in predicted.items():
-        colour, symbol = series_style(name)
+        colour, symbol, _ = styles[name]
         if colour_by == "architecture" and not name.endswith("pretrained"):
             colour = ARCHITECTURES.get(parted(name)[0], OTHERS[0][0])
         symbols = (
@@ -163,9 +162,9 @@ def hull(tables):
     figure, tables = go.Figure(), _by_method(tables)
     energies = np.concatenate([table["formation_energy"] for table in tables.values()])
     near = SIDE_BY_SIDE * (np.nanmax(energies) - np.nanmin(energies) or 1)
-    shown = []
+    shown, styles = [], series_styles(tables)
     for name, table in tables.items():
-        (colour, symbol), (size, width) = series_style(name), series_size(name)
+        (colour, symbol, dash), (size, width) = styles[name], series_size(name)
         shown.append(spread(table["x"], table["formation_energy"], near))
         vertices = table[table["on_hull"]].drop_duplicates("x").sort_values("x")
         points, line = (
@@ -197,7 +196,7 @@ def hull(tables):
             legendgroup=name,
             showlegend=False,
             hoverinfo="skip",
-            line={"color": colour, "width": width, "dash": series_dash(name)},
+            line={"color": colour, "width": width, "dash": dash},
         )
     figure.update_layout(
         LAYOUT,
@@ -269,8 +268,9 @@ def voltage(profiles):
     """
     figure = go.Figure()
     tables = _by_method(profiles)
+    styles = series_styles(tables)
     for name, table in tables.items():
-        (colour, symbol), (size, width) = series_style(name), series_size(name)
+        (colour, symbol, dash), (size, width) = styles[name], series_size(name)
         ends = [(step, step[end]) for step in table.to_dict("records") for end in ("x1", "x2")]
         figure.add_scatter(
             x=[x for _, x in ends],
@@ -281,7 +281,7 @@ def voltage(profiles):
                 for s, _ in ends
             ],
             mode="lines+markers",
-            line={"color": colour, "width": width, "dash": series_dash(name)},
+            line={"color": colour, "width": width, "dash": dash},
             marker={"color": colour, "symbol": symbol, "size": size},
             hovertemplate="%{y:.3f} V<br>%{text}<extra>" + title(name) + "</extra>",
         )
@@ -540,8 +540,9 @@ def verdict(table):
         ("as_asked", "DFT, charges as asked", "-open"),
         ("as_found", "DFT, charges as the model has them", None),
     )
+    styles = series_styles(table["model"].unique())
     for model, rows in table.groupby("model"):
-        colour, symbol = series_style(model)
+        colour, symbol, _ = styles[model]
         nothing = {"x": [None], "y": [None], "mode": "markers", "legendgroup": model}
         figure.add_scatter(
             **nothing, name=title(model), marker={"color": colour, "symbol": symbol, "size": 11}
