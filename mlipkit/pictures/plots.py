@@ -134,8 +134,10 @@ def _draw_noise(figure, noise, quantity):
         y=1,
         xanchor="right",
         yanchor="bottom",
+        yshift=28,  # above the legend, which reaches far to the right in a narrow figure
         showarrow=False,
     )
+    figure.update_layout(margin_t=66, legend_y=1)
 
 
 def _by_method(tables):
@@ -419,6 +421,7 @@ def _name_orderings(figure, names):
         ticktext=[_brief(name) for name in names],
         tickangle=-45,
     )
+    figure.update_layout(height=560)  # the names take a third of it
 
 
 def _brief(ordering):
@@ -576,7 +579,7 @@ def verdict(table):
         mark = {"color": INK, "symbol": symbol, "size": 11, "line": {"width": 2, "color": INK}}
         figure.add_scatter(x=[None], y=[None], mode="markers", name=says, marker=mark)
     figure.add_hline(y=0, line={"color": SERIES["DFT"][0], "width": 2}, opacity=1)
-    figure.update_layout(LAYOUT, yaxis_title="above DFT's own structure (meV/f.u.)", height=560)
+    figure.update_layout(LAYOUT, yaxis_title="above DFT's own structure (meV/f.u.)")
     figure.update_layout(scattermode="group", scattergap=0.4)
     _name_orderings(figure, table["ordering"].unique())
     return figure
