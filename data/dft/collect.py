@@ -159,11 +159,7 @@ def collect(ion):
         final = frames[-1] if frames[-1].info["kind"] == "final" and clear[-1] else None
         if job.kind == "relax" and not final:
             continue  # under way: where its orbital ends is not known yet
-        end = (
-            ends.get(job.tag)
-            if job.kind in ("cell", "back", "displaced")
-            else final
-        )
+        end = ends.get(job.tag) if job.kind in ("cell", "back", "displaced") else final
         ends[job.name] = end
         runs.append((frames, clear, end))
         if final:
