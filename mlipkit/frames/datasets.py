@@ -39,6 +39,10 @@ FRAME_FILES = re.compile(r"\.(extxyz|xyz|db|traj|json)(\.(gz|xz|bz2))?$", re.IGN
 # of a download; PAUSE s longer after each failure, TIMEOUT s without a byte
 RETRIES, PAUSE, TIMEOUT = 5, 2.0, 30.0
 
+# the mobile ion of the embedded sets, and how their compound is named
+SODIUM = "Na", "NaxFePO4"
+OTHER_IONS = {"dft/olivine_li.extxyz": ("Li", "LixFePO4")}
+
 
 def load_dft(name="olivine", files=None, cache=None, progress=True, timeout=TIMEOUT):
     """A named set of DFT frames.
@@ -181,12 +185,13 @@ def load_results():
 def _embedded(file):
     from mlipkit.frames.readers import read_frames
 
-    ion, frames = "Li" if file.endswith("_li.extxyz") else "Na", read_frames(embedded(file))
+    ion, compound = OTHER_IONS.get(file, SODIUM)
+    frames = read_frames(embedded(file))
     for atoms in frames:
         info = atoms.info
         _, ions, fe = info.pop("tag").split("_")
         atoms.info = {
-            "compound": f"{ion}xFePO4",
+            "compound": compound,
             "x": float(info["x"]),
             f"{ion.lower()}_sites": _sites(ions),
             "fe3_sites": _sites(fe),
