@@ -1,7 +1,7 @@
 # make lab    JupyterLab on the tour            make dft      go on with the DFT campaign (installs GPAW when missing)
 # make app    the explorer as a page of its own (voila)
 # make test   everything that CI checks         make collect  gates: campaign -> embedded set
-# make screenshot  the pictures in the README            make results  what each model finds, hulls, voltages
+# make screenshot  pictures of README, glossary           make results  what each model finds, hulls, voltages
 # make models train (RUNS='*' all seeds), predict  make lock     pin the newest versions that pyproject.toml allows
 # make folds  every ordering held out once (FOLDS='arrangement*')
 # make workshop exercises into the notebooks, solutions; FRESH=06 writes a student's copy of one as new
@@ -83,8 +83,9 @@ results: .venv/ready
 	$(BIN)/python data/make_believed.py
 
 screenshot:
-	@$(MAKE) test TESTS="tests/browser -k the_papers_result -s"
+	@$(MAKE) test TESTS="tests/browser -k 'the_papers_result or kept_as_a_picture' -s"
 	cp screenshots/explorer_blind.png screenshots/explorer_aware.png docs
+	PYTHONPATH=. $(BIN)/python workshop/pictures.py
 
 lock:
 	@rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock

@@ -276,6 +276,16 @@ def test_the_plans_name_exercises_and_notebooks_that_there_are():
         assert int(count) == len(sources()[number]["exercises"])
 
 
+def test_each_word_of_the_glossary_has_its_picture():
+    glossary = WORKSHOP.partition("## Glossary")[2]
+    words = re.findall(r"^\*\*(.+?)\.\*\* [^\n]+\n\n!\[([^]]+)\]\((.+?)\)$", glossary, re.M)
+    asked = ["Oxidation state", "Charge ordering", "Hull", "Polaron", "Electronic entropy"]
+    assert [word for word, *_ in words] == asked
+    shown = {path for _, _, path in words}
+    there = {f"glossary/{path.name}" for path in (ROOT / "docs" / "glossary").iterdir()}
+    assert shown == there and all(len(alt) > 40 for _, alt, _ in words)
+
+
 def test_the_glossary_has_the_numbers_of_the_package(ends):
     moments = {2: [], 3: []}
     for atoms in ends:

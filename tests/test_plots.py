@@ -302,11 +302,13 @@ def test_series_differ_in_grey(ends):
     table = mk.hull(ends)
     lines = plots.hull({"DFT": table, "mace_blind": table, "mace_aware": table}).data[1::2]
     assert [t.line.dash for t in lines] == ["solid", "dot", "dash"]
-    for style in (plots.series_dash, lambda name: plots.series_style(name)[1]):
-        assert (
-            len({style(name) for name in ("DFT", "mace_blind", "mace_aware", "chgnet_pretrained")})
-            == 4
-        )
+    names = "DFT", "mace_blind", "mace_aware", "chgnet_pretrained"
+    for name in ("NaxFePO4, DFT", "LixFePO4, DFT", "mine"):  # the first two have one place
+        alone = plots.series_styles([name])[name]
+        names = *names, name
+        assert plots.series_styles(names)[name] == alone or name == "LixFePO4, DFT"
+    for looks in zip(*plots.series_styles(names).values()):
+        assert len(set(looks)) == len(names)
 
 
 def test_voltage_is_a_staircase(ends):

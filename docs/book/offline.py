@@ -83,6 +83,7 @@ def _download(package, folder):
 def write_reference(folder, mk):
     """One page for each room, its public names as they are called: mlipkit.read_frames."""
     folder.mkdir(exist_ok=True)
+    outdated = set(folder.glob("*.rst"))
     for number, room in enumerate(mk._ROOMS, start=1):
         title = room.__name__.removeprefix("mlipkit.")
         lines = [title, "=" * len(title), "", inspect.getdoc(room), ""]
@@ -96,9 +97,12 @@ def write_reference(folder, mk):
                     f".. auto{'class' if inspect.isclass(thing) else 'function'}:: {path}",
                     "",
                 ]
-        page, text = folder / f"{number}_{title}.rst", "\n".join(lines)
+        page, text = folder / f"{number:02}_{title}.rst", "\n".join(lines)
+        outdated.discard(page)
         if not page.exists() or page.read_text() != text:  # else Sphinx would read it again
             page.write_text(text)
+    for page in outdated:
+        page.unlink()
 
 
 def clean_outputs(app, doctree):

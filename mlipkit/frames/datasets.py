@@ -21,9 +21,6 @@ EMBEDDED = {
     "olivine-host": "dft/hosts.extxyz",
     "olivine-verdict": "dft/verdict.extxyz",
 }
-# what moves in an embedded set and what it is called
-MOVES = {"dft/olivine_li.extxyz": ("Li", "LixFePO4")}
-ELSE_MOVES = "Na", "NaxFePO4"
 # name: DOI, figshare article, proxy elements, MD5 of what is known without asking the server
 RECORDS = {
     "electronic-entropy": (
@@ -41,6 +38,10 @@ RECORDS = {
 FRAME_FILES = re.compile(r"\.(extxyz|xyz|db|traj|json)(\.(gz|xz|bz2))?$", re.IGNORECASE)
 # of a download; PAUSE s longer after each failure, TIMEOUT s without a byte
 RETRIES, PAUSE, TIMEOUT = 5, 2.0, 30.0
+
+# the mobile ion of the embedded sets, and how their compound is named
+SODIUM = "Na", "NaxFePO4"
+OTHER_IONS = {"dft/olivine_li.extxyz": ("Li", "LixFePO4")}
 
 
 def load_dft(name="olivine", files=None, cache=None, progress=True, timeout=TIMEOUT):
@@ -184,7 +185,8 @@ def load_results():
 def _embedded(file):
     from mlipkit.frames.readers import read_frames
 
-    (ion, compound), frames = MOVES.get(file, ELSE_MOVES), read_frames(embedded(file))
+    ion, compound = OTHER_IONS.get(file, SODIUM)
+    frames = read_frames(embedded(file))
     for atoms in frames:
         info = atoms.info
         _, ions, fe = info.pop("tag").split("_")

@@ -38,7 +38,8 @@ LEVELS = (
 DASHES = {"DFT": "solid", "pretrained": "longdash", "blind": "dot", "aware": "dash"}
 CLOSE_UP = 0.04  # eV per formula unit above the end members: what a close-up of a hull shows
 # a series of any other name
-OTHERS = (("#913030", "triangle-up"), ("#B27AFF", "square"), ("#6A00FF", "star"))
+OTHERS = (("#913030", "triangle-up"), ("#B27AFF", "triangle-down"), ("#6A00FF", "star"))
+OTHER_DASHES = "longdashdot", "dashdot", "10px,3px,2px,3px,2px,3px"
 
 INK, CLEAR = "#757575", "rgba(0,0,0,0)"  # read on a white page and on a black one
 MODEBAR = 40  # px to the right of a figure
@@ -92,17 +93,23 @@ def title(name):
     return TITLES.get(architecture, architecture) + (" " if kind == "pretrained" else ", ") + said
 
 
-def series_style(name):
-    """Colour and symbol of a series: ``DFT``, or a model such as ``mace_aware``, by whether it is
-    pretrained, blind or aware; of another name always the same.
+def series_styles(names):
+    """Colour, symbol and dash pattern of each series of a figure, ``{name: (...)}``.
+
+    ``DFT``, or a model such as ``mace_aware``, goes by whether it is pretrained, blind or aware. A
+    series of any other name has the same wherever it stands alone, and another than one before it
+    in the same figure while there are some left.
     """
-    known = SERIES.get(parted(name)[1])
-    return known or OTHERS[sum(name.encode()) % len(OTHERS)]
-
-
-def series_dash(name):
-    """Dash pattern of the lines of a series."""
-    return DASHES.get(parted(name)[1], "longdashdot")
+    styles, taken = {}, []
+    for name in names:
+        kind = parted(name)[1]
+        if kind in SERIES:
+            styles[name] = (*SERIES[kind], DASHES[kind])
+            continue
+        order = [(sum(name.encode()) + k) % len(OTHERS) for k in range(len(OTHERS))]
+        taken.append(min(order, key=taken.count))
+        styles[name] = (*OTHERS[taken[-1]], OTHER_DASHES[taken[-1]])
+    return styles
 
 
 def series_size(name):

@@ -32,9 +32,8 @@ from mlipkit.pictures.figures import (  # noqa: F401 - mlipkit.pictures.plots gi
     padded,
     parted,
     ring,
-    series_dash,
     series_size,
-    series_style,
+    series_styles,
     spread,
     title,
 )
@@ -83,9 +82,9 @@ def parity(
         [np.asarray(label, float), *(np.asarray(p, float) for p in predicted.values())]
     )
     ends = padded(everything)
-    figure = go.Figure()
+    figure, styles = go.Figure(), series_styles(predicted)
     for name, values in predicted.items():
-        colour, symbol = series_style(name)
+        colour, symbol, _ = styles[name]
         if colour_by == "architecture" and not name.endswith("pretrained"):
             colour = ARCHITECTURES.get(parted(name)[0], OTHERS[0][0])
         symbols = (
@@ -135,8 +134,10 @@ def _draw_noise(figure, noise, quantity):
         y=1,
         xanchor="right",
         yanchor="bottom",
+        yshift=28,  # above the legend, which reaches far to the right in a narrow figure
         showarrow=False,
     )
+    figure.update_layout(margin_t=66, legend_y=1)
 
 
 def _by_method(tables):
@@ -163,9 +164,9 @@ def hull(tables):
     figure, tables = go.Figure(), _by_method(tables)
     energies = np.concatenate([table["formation_energy"] for table in tables.values()])
     near = SIDE_BY_SIDE * (np.nanmax(energies) - np.nanmin(energies) or 1)
-    shown = []
+    shown, styles = [], series_styles(tables)
     for name, table in tables.items():
-        (colour, symbol), (size, width) = series_style(name), series_size(name)
+        (colour, symbol, dash), (size, width) = styles[name], series_size(name)
         shown.append(spread(table["x"], table["formation_energy"], near))
         vertices = table[table["on_hull"]].drop_duplicates("x").sort_values("x")
         points, line = (
@@ -197,7 +198,7 @@ def hull(tables):
             legendgroup=name,
             showlegend=False,
             hoverinfo="skip",
-            line={"color": colour, "width": width, "dash": series_dash(name)},
+            line={"color": colour, "width": width, "dash": dash},
         )
     figure.update_layout(
         LAYOUT,
@@ -269,8 +270,9 @@ def voltage(profiles):
     """
     figure = go.Figure()
     tables = _by_method(profiles)
+    styles = series_styles(tables)
     for name, table in tables.items():
-        (colour, symbol), (size, width) = series_style(name), series_size(name)
+        (colour, symbol, dash), (size, width) = styles[name], series_size(name)
         ends = [(step, step[end]) for step in table.to_dict("records") for end in ("x1", "x2")]
         figure.add_scatter(
             x=[x for _, x in ends],
@@ -281,7 +283,7 @@ def voltage(profiles):
                 for s, _ in ends
             ],
             mode="lines+markers",
-            line={"color": colour, "width": width, "dash": series_dash(name)},
+            line={"color": colour, "width": width, "dash": dash},
             marker={"color": colour, "symbol": symbol, "size": size},
             hovertemplate="%{y:.3f} V<br>%{text}<extra>" + title(name) + "</extra>",
         )
@@ -419,6 +421,7 @@ def _name_orderings(figure, names):
         ticktext=[_brief(name) for name in names],
         tickangle=-45,
     )
+    figure.update_layout(height=560)  # the names take a third of it
 
 
 def _brief(ordering):
@@ -540,8 +543,9 @@ def verdict(table):
         ("as_asked", "DFT, charges as asked", "-open"),
         ("as_found", "DFT, charges as the model has them", None),
     )
+    styles = series_styles(table["model"].unique())
     for model, rows in table.groupby("model"):
-        colour, symbol = series_style(model)
+        colour, symbol, _ = styles[model]
         nothing = {"x": [None], "y": [None], "mode": "markers", "legendgroup": model}
         figure.add_scatter(
             **nothing, name=title(model), marker={"color": colour, "symbol": symbol, "size": 11}
@@ -575,7 +579,7 @@ def verdict(table):
         mark = {"color": INK, "symbol": symbol, "size": 11, "line": {"width": 2, "color": INK}}
         figure.add_scatter(x=[None], y=[None], mode="markers", name=says, marker=mark)
     figure.add_hline(y=0, line={"color": SERIES["DFT"][0], "width": 2}, opacity=1)
-    figure.update_layout(LAYOUT, yaxis_title="above DFT's own structure (meV/f.u.)", height=560)
+    figure.update_layout(LAYOUT, yaxis_title="above DFT's own structure (meV/f.u.)")
     figure.update_layout(scattermode="group", scattergap=0.4)
     _name_orderings(figure, table["ordering"].unique())
     return figure

@@ -215,6 +215,8 @@ def test_a_crystal_fills_the_screen_turns_by_keys_and_is_kept_as_a_picture(opene
     with page.expect_download() as download:
         page.get_by_role("button", name="picture").press("Enter")
     assert download.value.suggested_filename.endswith(".png")
+    # the glossary has it, and the last one
+    download.value.save_as(SCREENSHOTS / "ordering.png")
     kept = np.asarray(Image.open(download.value.path()).convert("RGB")).astype(int)
     assert kept.shape[:2] == (2 * before[1], 2 * before[0])
     for colour in (VALENCE[2], VALENCE[3], ARROW):
@@ -225,4 +227,12 @@ def test_a_crystal_fills_the_screen_turns_by_keys_and_is_kept_as_a_picture(opene
     assert eventually(page, lambda: (pixels(canvas) != at).any(axis=-1).mean() > 0.002)
     still(page)
     notebook.shot("crystal_labels")
+    page.get_by_role("checkbox", name="labels").uncheck()
+    at = pixels(canvas)
+    page.get_by_role("checkbox", name="octahedra").check()
+    assert eventually(page, lambda: (pixels(canvas) != at).any(axis=-1).mean() > 0.002)
+    still(page)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="picture").press("Enter")
+    download.value.save_as(SCREENSHOTS / "polaron.png")
     assert notebook.errors() == [] and notebook.console == []
