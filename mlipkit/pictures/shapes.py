@@ -40,7 +40,7 @@ STICK = 0.09  # Å
 # seen on white and on black
 ARROW, EDGE, MARK, CHOSEN = "#9B3FCF", "#777777", "#CC0000", "#D6278B"
 MARK_RADIUS, CHOSEN_RADIUS = 1.15, 0.95  # Å
-LABEL = "#808080"
+LABEL, ON_LIGHT = "#808080", "#202020"
 PER_MAGNETON, LEAST_ARROW, ARROW_RADIUS = 0.5, 0.5, 0.2  # Å per µB, µB, Å
 UP = np.array([0, 0, 1.0])
 KEY_DISTANCE = 1.6  # Å from the corner of the cell
@@ -109,7 +109,7 @@ def marks(atoms, marked, colour=MARK, radius=MARK_RADIUS):
 def labels(atoms, texts):
     """NGL shapes: a text under each atom that has one, over which its moment may stand."""
     return [
-        ["text", (atoms.positions[i] - 1.2 * UP).tolist(), rgb(LABEL), 1.5, text]
+        ["text", (atoms.positions[i] - 1.2 * UP).tolist(), rgb(ON_LIGHT), 1.3, text]
         for i, text in enumerate(texts or ())
         if text
     ]

@@ -44,6 +44,13 @@ CLEARNESS = {"octahedra": 0.35, "marks": 0.4, "chosen": 0.45}
 GLASS = """this.stage.getComponentsByName('%s').list.forEach(c => c.reprList.forEach(r => {
     r.setParameters({opacity: %s, side: 'double', depthWrite: false});
     r.repr.bufferList.forEach(({pickingGroup: g}) => g.parent && g.parent.remove(g)) }))"""
+# labels stand on a light ground of their own, in front of all atoms; nglview's shapes know no
+# parameters, so the part is drawn once more
+CHIPS = """this.stage.getComponentsByName('labels').list.forEach(c => {
+    Object.assign(c.shape.parameters, {showBackground: true, backgroundColor: 'white',
+        backgroundMargin: 0.25, backgroundOpacity: 0.8, attachment: 'middle-center'});
+    c.removeAllRepresentations(); c.addRepresentation('buffer');
+    c.reprList.forEach(r => r.repr.bufferList.forEach(b => { b.material.depthTest = false })) })"""
 
 # A click picks and must not re-centre; fog would fade to white in a dark theme; the mouse over an
 # atom tells its state, where NGL would say "[MOL]1:A.FE ()"; and arrow keys turn the crystal
@@ -291,8 +298,8 @@ def draw(view, atoms, octahedra=False, marked=(), chosen=None, colours=None, tex
     }
     for part, make in shapes.items():
         if parts[part]:
-            glass = GLASS % (part, CLEARNESS[part]) if part in CLEARNESS else None
-            outdated.append(view.shapes(part, make(), then=glass))
+            then = GLASS % (part, CLEARNESS[part]) if part in CLEARNESS else None
+            outdated.append(view.shapes(part, make(), then=CHIPS if part == "labels" else then))
     # last, so that WebGL keeps its compiled shaders: 140 ms in software
     for old in filter(None, outdated):
         view.remove_component(old)

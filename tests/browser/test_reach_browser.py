@@ -224,8 +224,11 @@ def test_a_crystal_fills_the_screen_turns_by_keys_and_is_kept_as_a_picture(opene
     # labels on request
     at = pixels(canvas)
     page.get_by_role("checkbox", name="labels").check()
-    assert eventually(page, lambda: (pixels(canvas) != at).any(axis=-1).mean() > 0.002)
     still(page)
+    # dark letters on chips of their own
+    fresh = lambda: (pixels(canvas) != at).any(axis=-1)
+    assert eventually(page, lambda: fresh().mean() > 0.01)
+    assert (fresh() & (pixels(canvas).max(axis=-1) < 90)).mean() > 0.001
     notebook.shot("crystal_labels")
     page.get_by_role("checkbox", name="labels").uncheck()
     at = pixels(canvas)
