@@ -2,8 +2,11 @@
 picture is there.
 """
 
+import json
+import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -150,6 +153,27 @@ def test_every_command_is_there():
         command = ["make", "-n", "-o", ".venv/ready", "-o", ".venv-gpaw/ready", target]
         dry = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         assert dry.returncode == 0, dry.stderr
+
+
+def test_collect_makes_the_shipped_files(tmp_path):
+    """To the byte, in a copy of what git has."""
+    tracked = ["git", "ls-files", "-z", "Makefile", "pyproject.toml", "mlipkit", "data"]
+    said = subprocess.run(tracked, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, said.split("\0")):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    sets = sorted((tmp_path / "data/dft").glob("*.extxyz"))
+    for path in sets:
+        path.unlink()
+    command = ["make", "-o", ".venv/ready", "collect", f"BIN={Path(sys.executable).parent}"]
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    made = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+    assert len(sets) == 6
+    for path in sets:
+        assert path.read_bytes() == (ROOT / path.relative_to(tmp_path)).read_bytes(), path.name
+    there, here = (json.loads((p / "data/manifest.json").read_text()) for p in (tmp_path, ROOT))
+    assert {n: there[n] for n in there if n.startswith("dft/")}.items() <= here.items()
 
 
 def _commands():

@@ -101,7 +101,7 @@ def _level_labels(levels):
             labels[last] += f", {short.lstrip(ascii_lowercase)}"
         else:
             last, labels[name] = name, short
-    most = 14  # letters; what is longer would run out of the plot
+    most = 10  # letters; what is longer would run out of the plot in a narrow window
     return {n: t if len(t) <= most else f"{t[: most - 2]} …" for n, t in labels.items()}
 
 
