@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -771,6 +772,21 @@ OPTIONS = {
     "optimizer": "LBFGSLineSearch",
     "seconds": None,
 }
+
+
+def test_a_model_that_leaves_the_end_members_is_spoken_of(sampled):
+    host, model, given, _ = sampled
+    ends = [a.copy() for a in given["ends"] if a.info["x"] in (0, 1)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mk.sample_configurations(host, model, n=2, **{**given, "ends": ends})
+    full = next(a for a in ends if a.info["x"] == 1)
+    sodium = int(np.flatnonzero(full.symbols == "Na")[2])
+    full.positions[sodium] += [0.0, 0.0, 0.5]  # not relaxed at all; the model moves it back
+    with pytest.warns(
+        UserWarning, match=r"Fe4Na4O16P4 .* relaxes atom \d+ \(Na\) 0\.[345]\d Å away"
+    ):
+        mk.sample_configurations(host, model, n=2, **{**given, "ends": ends, "folder": None})
 
 
 def test_a_longer_list_begins_with_the_shorter_one(sampled):

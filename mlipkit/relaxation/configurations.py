@@ -1,5 +1,7 @@
 """Random and low-energy arrangements of ions and charges, relaxed by a potential."""
 
+import warnings
+
 import numpy as np
 
 from mlipkit import arguments
@@ -24,6 +26,9 @@ MOST_ATOMS = 120  # of the supercells that are taken by default
 # a cell that stretches further than this from between the end members is another structure: in
 # NaxFePO4 MACE's stretch by 2.6 % at most, CHGNet's by up to 20 %, to energies that no DFT knows
 MOST_STRAIN = 0.05
+# Å that a relaxed end member may be moved: by the shipped models of NaxFePO4 at most 0.17, by one
+# of LixFePO4 that was trained on relaxations alone 0.43, into a structure that DFT has not
+MOST_MOVED = 0.25
 WHERE = "sample_configurations"
 
 
@@ -79,8 +84,9 @@ def sample_configurations(
     Returns
     -------
     Configurations
-        For `fit_expansion`. Cells whose charges moved, whose atoms left their sites, that stretched
-        by more than 5 % or that did not converge stay in the table, marked.
+        For `fit_expansion`. A warning says when the model moves the atoms of end members that were
+        given by more than 0.25 Å. Cells whose charges moved, whose atoms left their sites, that
+        stretched by more than 5 % or that did not converge stay in the table, marked.
 
     Raises
     ------
@@ -251,9 +257,29 @@ def relaxed_ends(whole, frames, model, how, options):
                 f"{WHERE}: the end member {start.get_chemical_formula()} cannot be relaxed: "
                 f"{reason}"
             )
+        if frames is not None:
+            _warn_of_another_crystal(start, r.atoms)
         ends[start.info["x"]] = in_setting_of(r.atoms, whole.host, whole.compound.mobile)
     full = ends[max(ends)][1]
     return {x: (cell, np.where(np.isnan(d), full, d)) for x, (cell, d) in ends.items()}
+
+
+def _warn_of_another_crystal(given, relaxed):
+    """A model that leaves the relaxed structure that it was given invents minima, and an expansion
+    of its energies is one of these.
+    """
+    shifts = relaxed.get_scaled_positions(wrap=False) - given.get_scaled_positions(wrap=False)
+    shifts = (shifts - shifts.mean(axis=0)) @ given.cell.array
+    moved = np.linalg.norm(shifts, axis=1)
+    if moved.max() > MOST_MOVED:
+        i = int(moved.argmax())
+        warnings.warn(
+            f"{WHERE}: from the end member {given.get_chemical_formula()} as it was given the "
+            f"model relaxes atom {i} ({given.symbols[i]}) {moved[i]:.2f} Å away. A model that "
+            "knows the crystal stays within 0.2 Å; what this one samples may be another. Train it "
+            "on displaced and strained cells too, or give other ends=",
+            stacklevel=4,
+        )
 
 
 def _geometry(whole, frames, filled):
