@@ -112,7 +112,13 @@ def make(target, home, **variables):
         found = (re.search(r"http://(?:localhost|127)\S+", line) for line in started.stdout)
         yield next(match.group() for match in found if match)
     finally:
+        # JupyterLab asked to end while a kernel starts waits for that, a minute at most
+        family = psutil.Process(started.pid).children(recursive=True)
         started.terminate()
+        _, left = psutil.wait_procs(family, timeout=10)
+        for process in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         started.communicate(timeout=60)
 
 
