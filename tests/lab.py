@@ -1,6 +1,8 @@
 """JupyterLab and Chromium for the browser tests."""
 
 import contextlib
+import ctypes
+import gc
 import json
 import os
 import re
@@ -192,6 +194,14 @@ def memory(address):
             lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()
             total += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
     return total / 1e6
+
+
+def own_memory():
+    """MB of this process, without what Python and its allocator keep for later."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # not the GNU C library
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    return psutil.Process().memory_info().rss / 1e6
 
 
 def start_kernel(address, notebook):

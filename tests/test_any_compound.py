@@ -1,9 +1,6 @@
 """The explorer of compounds that it never heard of, with and without models."""
 
-import gc
-import os
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +8,7 @@ import traitlets
 from ase.calculators.lj import LennardJones
 from ase.data import atomic_numbers
 from compounds import frames_of, from_disk, layered, magnetite, olivine, spinel
+from lab import own_memory
 
 import mlipkit as mk
 
@@ -174,18 +172,12 @@ def test_two_hundred_toggles_of_own_frames_leave_nothing_behind():
 
     for k in range(24):
         toggle(k)
-    before, megabytes = count(), memory()
+    before, megabytes = count(), own_memory()
     for k in range(24, 224):
         toggle(k)
     toggle(23)
     assert count() == before
-    assert memory() - megabytes < 8
-
-
-def memory():
-    gc.collect()
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+    assert own_memory() - megabytes < 8
 
 
 def test_a_study_from_a_folder_of_outcars_to_the_explorer(tmp_path):

@@ -1,15 +1,13 @@
-import gc
 import html
 import itertools
-import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import traitlets
+from lab import own_memory
 
 import mlipkit as mk
 from mlipkit.apps import explorer_words
@@ -135,12 +133,6 @@ def test_two_hundred_toggles_leave_nothing_behind():
         a, *rest = np.flatnonzero(app.state.atoms.symbols == "Fe")
         app.state.swap(a, rest[k % 3])
 
-    def memory():
-        gc.collect()
-        return (
-            int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
-        )
-
     def count():
         view = app.structure
         return (
@@ -154,14 +146,14 @@ def test_two_hundred_toggles_leave_nothing_behind():
 
     for k in range(150):
         toggle(k)
-    before, megabytes = count(), memory()
+    before, megabytes = count(), own_memory()
     for k in range(150, 350):
         toggle(k)
     toggle(149)  # the picture of the count before
     assert count() == before
     # pytest -s shows it
-    print(f"memory after 200 more toggles: {memory() - megabytes:+.1f} MB of {megabytes:.0f}")
-    assert memory() - megabytes < 8
+    print(f"memory after 200 more toggles: {own_memory() - megabytes:+.1f} MB of {megabytes:.0f}")
+    assert own_memory() - megabytes < 8
 
 
 def test_swaps_move_a_charge_aware_model_and_no_other(state):
