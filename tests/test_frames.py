@@ -1,6 +1,8 @@
+import re
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +17,7 @@ from mlipkit.frames.labels import check_cell, checked_frame, label, well_converg
 def test_embedded_set_has_what_it_promises(name, ion):
     frames = mk.load_dft(name)
     table = mk.frame_table(frames)
-    known = {0, 0.25, 0.5, 1} if ion == "Li" else {0, 0.25, 0.5, 0.75, 1}  # Li is not whole yet
-    assert known <= set(table["x"]) <= {0, 0.25, 0.5, 0.75, 1}
+    assert sorted(table["x"].unique()) == [0, 0.25, 0.5, 0.75, 1]
     for atoms in frames:
         ions, fe = (atoms.symbols == ion).sum(), (atoms.symbols == "Fe").sum()
         assert fe == 4 and ions == 4 * atoms.info["x"] == len(atoms.info[f"{ion.lower()}_sites"])
@@ -50,7 +51,17 @@ def test_the_set_of_lithium_stands_beside_that_of_sodium(frames, ends):
         warnings.simplefilter("ignore", UserWarning)
         hull = mk.hull(mk.end_points(lithium))
     # no ordering is on the hull, as literature has it; the lowest of x = 0.5 is that of sodium
-    assert hull[hull["on_hull"]]["x"].tolist() == [0, 1] and len(hull) >= 7
+    assert hull[hull["on_hull"]]["x"].tolist() == [0, 1] and len(hull) >= 11
+    energies = {
+        row.ordering: 1e3 * row.formation_energy
+        for row in (*hull.itertuples(), *mk.hull(ends).itertuples())
+    }
+    said = (Path(__file__).parent.parent / "data/dft/README.md").read_text()
+    rows = re.findall(r"(x\d{3}_li\w+) \| (-?[\d.]+) \| (-?[\d.]+) \|", said)
+    assert len(rows) == len(hull) - 2
+    for name, li, na in rows:
+        right = energies[name], energies[renamed(name)]
+        assert [float(li), float(na)] == pytest.approx(right, abs=0.06), name
     metal = mk.Compound("Li", {"Fe": (2, 3)}, metal=-1.9011)
     voltage = mk.voltage_profile(mk.end_points(lithium, fmax=1), compound=metal)
     assert voltage["voltage"].tolist() == pytest.approx([3.354], abs=0.002)
