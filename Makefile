@@ -53,7 +53,7 @@ test: .venv/ready
 	for tests in "not browser and not alone" "browser and not alone"; do \
 		OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "$$tests" --durations=10 || exit; \
 	done
-	$(BIN)/python -m pytest -m "alone" --durations=10
+	NOTEBOOKS_IN=browser $(BIN)/python -m pytest -m "alone" --durations=10
 
 collect: .venv/ready
 	@$(BIN)/python data/dft/collect.py

@@ -120,21 +120,71 @@ def test_a_file_arrives_in_pieces(frames, tmp_path, piece):
     assert view.file.folder is None
 
 
-def test_a_file_too_large_out_of_turn_or_empty(frames, tmp_path):
-    view = mk.upload(limit=1000)
-    assert view.file.limit == 1000 and hand_over(view.file, "a.xyz", b"0" * 1001, 100) == []
-    view.file._hear(view.file, {"turn": 0.5, "at": 0}, [memoryview(b"0" * 100)])
-    assert view.file.folder is None and view.state.message == ""
-    # another file is chosen while the first one comes
-    view.file._hear(view.file, {"turn": 1, "at": 0, "name": "first", "size": 10}, [])
-    first = view.file.folder.name
-    view.file._hear(view.file, {"turn": 2, "at": 0, "name": "second", "size": 10}, [])
-    view.file._hear(view.file, {"turn": 1, "at": 0}, [memoryview(b"0" * 5)])
-    assert view.file.at == 0 and not Path(first).exists()
-    assert hand_over(view.file, "OUTCAR", b"", 100) == [{"turn": 0.5}]
+def begun(limit=1000, size=10, turn=1):
+    """An upload with a file on its way, its `SentFile`, and what that says to the page."""
+    view, said = mk.upload(limit=limit), []
+    view.file.send = lambda content, buffers=None: said.append(content)
+    view.file._hear(view.file, {"turn": turn, "at": 0, "name": "a.xyz", "size": size}, [])
+    return view, view.file, said
+
+
+def test_a_file_too_large_or_empty():
+    _, file, said = begun(size=1001)
+    assert file.folder is None and "too large" in said[0]["says"]
+    file._hear(file, {"turn": 1, "at": 0}, [memoryview(b"0" * 100)])
+    assert file.folder is None and len(said) == 1
+    view = mk.upload()
+    assert hand_over(view.file, "OUTCAR", b"", 100) == [{"turn": 0.5, "says": ""}]
     assert "OUTCAR" in view.state.message
     with pytest.raises(mk.InputError, match="limit"):
         mk.upload(limit=0)
+
+
+def test_pieces_out_of_turn_are_not_taken():
+    _, file, said = begun()
+    first = file.folder.name
+    for wrong in (
+        ({"turn": 2, "at": 0}, b"0" * 5),
+        ({"turn": 1, "at": 3}, b"0" * 5),
+        ({"turn": 1, "at": 0}, b"0" * 11),  # more than was promised
+        ({"turn": 1, "at": 0}, b""),
+    ):
+        file._hear(file, wrong[0], [memoryview(wrong[1])])
+        assert file.at == 0 and said == [{"turn": 1, "at": 0}]
+    # another file is chosen, and that one is given up
+    file._hear(file, {"turn": 2, "at": 0, "name": "second", "size": 10}, [])
+    assert said[1:] == [{"turn": 1, "says": ""}, {"turn": 2, "at": 0}]
+    assert not Path(first).exists()
+    file._hear(file, {"turn": 2, "stop": True}, [])
+    assert file.folder is None and len(said) == 3
+    _, file, _ = begun()
+    folder = file.folder.name
+    file.close()
+    assert not Path(folder).exists()
+
+
+def test_what_goes_wrong_with_a_file_is_told_and_nothing_is_left(frames, tmp_path):
+    view, file, said = begun()
+    folder = file.folder.name
+    file.path = Path(folder)  # no file can be written there
+    file._hear(file, {"turn": 1, "at": 0}, [memoryview(b"0" * 5)])
+    assert "cannot be kept" in said[-1]["says"] and not Path(folder).exists()
+    mk.write_frames(tmp_path / "good.extxyz", frames[:2])
+    view.state.read(tmp_path / "good.extxyz")
+
+    def fails(path):
+        view.state.frames = []
+        raise MemoryError
+
+    file.take = fails
+    for message in ({"turn": 3, "at": 0, "name": "b.xyz", "size": 1}, {"turn": 3, "at": 0}):
+        pieces = [memoryview(b"0")] * ("name" not in message)
+        if pieces:
+            with pytest.raises(MemoryError):
+                file._hear(file, message, pieces)
+        else:
+            file._hear(file, message, pieces)
+    assert "could not be read" in said[-1]["says"] and file.folder is None
 
 
 def test_the_live_curve_grows():

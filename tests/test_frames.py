@@ -119,6 +119,10 @@ def test_a_flat_cell_is_refused(cell, pbc, tmp_path):
             call(atoms)
     with pytest.raises(mk.InputError, match="the cell is flat"):
         checked_frame(atoms, "here", 0)
+    atoms.cell[0, 0] = np.nan if pbc else np.inf
+    for call in calls:
+        with pytest.raises(mk.InputError, match="the cell is not finite"):
+            call(atoms)
     # no cell, or one that repeats in some directions
     for cell in (None, [3, 3, 0], [[3, 0, 0], [0, 0, 0], [1e-3, 0, 3]]):
         check_cell(Atoms("Fe", cell=cell), "here")

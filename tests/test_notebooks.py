@@ -1,6 +1,7 @@
 """Every notebook: stored without outputs, short cells, top to bottom in time and memory."""
 
 import json
+import os
 import re
 import time
 from itertools import pairwise
@@ -41,8 +42,8 @@ def test_the_tour_lists_all_and_each_leads_to_the_next():
 @pytest.mark.alone
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_runs_top_to_bottom(path):
-    """Where there is a browser its tests run each notebook, with the same limits."""
-    if chromium_path():
+    """In `make test` the browser's tests run each notebook, with the same limits."""
+    if os.environ.get("NOTEBOOKS_IN") == "browser" and chromium_path():
         pytest.skip("tests/browser/test_browser.py runs it")
     notebook = nbformat.read(path, 4)
     notebook.cells.append(nbformat.v4.new_code_cell(PEAK))

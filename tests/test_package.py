@@ -111,7 +111,8 @@ def test_import_costs_nothing():
 def test_pip_installs_it_with_data_and_weights(tmp_path):
     command = [sys.executable, "-m", "pip", "install", "--no-deps", f"--target={tmp_path}", ROOT]
     made = subprocess.run(command, capture_output=True, text=True)
-    if made.returncode and re.search("connection|hatchling", made.stderr, re.IGNORECASE):
+    offline = "No matching distribution found for hatchling|NewConnectionError"
+    if made.returncode and re.search(offline, made.stderr):
         pytest.skip("pip reaches no index, and the build wants hatchling from there")
     assert made.returncode == 0, made.stderr[-2000:]
     code = """import mlipkit as mk

@@ -30,7 +30,8 @@ def cut(picture, width=800, margin=20):
     picture = picture.convert("RGB")
     empty = Image.new("RGB", picture.size, picture.getpixel((0, 0)))
     left, top, right, bottom = ImageChops.difference(picture, empty).getbbox()
-    picture = picture.crop((left - margin, top - margin, right + margin, bottom + margin))
+    first, last = (max(0, left - margin), max(0, top - margin)), (right + margin, bottom + margin)
+    picture = picture.crop((*first, *map(min, last, picture.size)))
     return picture.resize((width, round(width * picture.height / picture.width)))
 
 

@@ -61,7 +61,7 @@ nb_merge_streams = True
 nb_ipywidgets_js = {}
 myst_enable_extensions = ["dollarmath", "attrs_block", "colon_fence", "substitution"]
 # where a reader gets the notebooks: make book REPOSITORY=https://github.com/someone/mlipkit
-repository = os.environ.get("REPOSITORY", "")
+repository = os.environ.get("REPOSITORY", "").rstrip("/").removesuffix(".git")
 binder = repository.replace("https://github.com/", "https://mybinder.org/v2/gh/")
 myst_substitutions = {
     "lab": "`make lab` in a copy of the repository",

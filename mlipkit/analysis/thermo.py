@@ -9,8 +9,8 @@ import warnings
 import numpy as np
 
 from mlipkit import arguments
-from mlipkit.charges.compounds import METALS, compound_of, listed
 from mlipkit.charges.compounds import compound as compound_with_states
+from mlipkit.charges.compounds import compound_of, listed
 from mlipkit.files import InputError
 from mlipkit.frames.labels import different_u, required_label
 
@@ -170,8 +170,8 @@ def voltage_profile(frames, energies=None, compound=None):
     frames, energies, compound
         As for `formation_energies`; ``compound.metal`` is the energy of the metal, eV per atom, on
         the same footing as the other energies. The one of bcc Na by the method of the embedded set
-        is known and also serves models trained on that set; for frames read from files it is taken
-        with a warning.
+        is known and also serves models trained on that set; for the labels of frames that
+        `read_frames` read it is taken with a warning.
 
     Returns
     -------
@@ -187,7 +187,7 @@ def voltage_profile(frames, energies=None, compound=None):
     """
     import pandas as pd
 
-    frames = listed(frames, "voltage_profile takes")
+    frames, given = listed(frames, "voltage_profile takes"), getattr(compound, "metal", None)
     compound = compound_of(frames, compound)
     table = hull(frames, energies, compound)
     metal, mobile, z = compound.metal, compound.mobile, compound.charge
@@ -197,7 +197,7 @@ def voltage_profile(frames, energies=None, compound=None):
             f"voltage_profile needs the energy of {mobile} metal, eV per atom, by the method of "
             f"the frames: compound=mk.Compound({mobile!r}, {redox}, metal=...)"
         )
-    if metal == METALS.get(mobile) and any("source" in a.info for a in frames):
+    if given is None and energies is None and any("source" in a.info for a in frames):
         warnings.warn(
             f"voltage_profile: measured against bcc {mobile} by the method of the embedded set, "
             f"{metal:.4f} eV per atom. If these frames are of another code or functional, all "

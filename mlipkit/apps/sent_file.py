@@ -8,44 +8,53 @@ from pathlib import Path
 import anywidget
 import traitlets as t
 
+# Of each piece the kernel asks for the next. `turn` names a file, so that an answer about one that
+# is no longer sent changes nothing.
 SCRIPT = """
 const PIECE = 1 << 20;
-const megabytes = bytes => (bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0);
+const rounded = (bytes, up) => { const [unit, name] = bytes < 1e6 ? [1e3, "kB"] : [1e6, "MB"];
+  return `${(up ? Math.ceil : Math.floor)(10 * bytes / unit) / 10} ${name}` };
 function render({ model, el }) {
   const input = document.createElement("input"), button = document.createElement("button");
   const told = document.createElement("span");
   let file = null, turn = 0;
   const say = text => { told.innerText = text };
+  const stop = text => { if (file) model.send({ turn, stop: true });
+    file = null; turn = 0; say(text) };
   const choose = chosen => {
     if (!chosen || model.get("disabled")) return;
-    if (chosen.size > model.get("limit"))
-      return say(`${chosen.name} has ${megabytes(chosen.size)} MB, and at most `
-        + `${megabytes(model.get("limit"))} are taken here`);
-    file = chosen; turn = Math.random();
+    const limit = model.get("limit");
+    if (chosen.size > limit) return stop(`${chosen.name} has ${rounded(chosen.size, true)}, and at `
+      + `most ${rounded(limit)} are taken here`);
+    file = chosen; turn = Math.random(); say(`${file.name}: waiting for the kernel ...`);
     model.send({ turn, at: 0, name: file.name, size: file.size }) };
   const answered = async said => {
-    if (said.turn !== turn) return;
-    if (said.at === undefined) { file = null; return say("") }
-    const now = turn, piece = await file.slice(said.at, said.at + PIECE).arrayBuffer()
-      .catch(() => say(`${file.name} can no longer be read: choose it again`));
-    if (!piece || now !== turn) return;
+    if (!file || said.turn !== turn) return;
+    if (said.at === undefined) { file = null; turn = 0; return say(said.says || "") }
+    const mine = file, now = turn;
+    const piece = await mine.slice(said.at, said.at + PIECE).arrayBuffer().catch(() => null);
+    if (now !== turn) return;
+    if (!piece || !piece.byteLength)
+      return stop(`${mine.name} can no longer be read: choose it again`);
     const end = said.at + piece.byteLength;
-    say(end < file.size ? `sending ${file.name}: ${megabytes(end)} of ${megabytes(file.size)} MB`
-      : `reading ${file.name} ...`);
+    say(end < mine.size ? `sending ${mine.name}: ${rounded(end)} of ${rounded(mine.size, true)}`
+      : `reading ${mine.name} ...`);
     model.send({ turn, at: said.at }, undefined, [new DataView(piece)]) };
   input.type = "file"; input.style.display = "none";
   input.onchange = () => { choose(input.files[0]); input.value = "" };
   button.type = "button"; button.className = "jupyter-button widget-button";
-  button.innerText = model.get("label"); button.onclick = () => input.click();
-  const able = () => { button.disabled = model.get("disabled") };
-  told.setAttribute("role", "status");
+  button.onclick = () => input.click(); told.setAttribute("role", "status");
   el.classList.add("mlipkit-file"); el.append(button, input, "or drop it here", told);
   el.ondragover = event => { event.preventDefault(); el.classList.add("mlipkit-over") };
   el.ondragleave = () => el.classList.remove("mlipkit-over");
   el.ondrop = event => { event.preventDefault(); el.classList.remove("mlipkit-over");
     choose(event.dataTransfer.files[0]) };
-  able(); model.on("change:disabled", able); model.on("msg:custom", answered);
-  return () => { model.off("change:disabled", able); model.off("msg:custom", answered) };
+  const look = () => { button.disabled = model.get("disabled");
+    button.innerText = model.get("label") };
+  look(); model.on("change:disabled", look); model.on("change:label", look);
+  model.on("msg:custom", answered);
+  return () => { model.off("change:disabled", look); model.off("change:label", look);
+    model.off("msg:custom", answered) };
 }
 export default { render };
 """
@@ -74,44 +83,65 @@ class SentFile(anywidget.AnyWidget):
     limit = t.Int().tag(sync=True)
 
     def __init__(self, take, limit, **kwargs):
-        self.take, self.folder = take, None
+        self.take, self.folder, self.path = take, None, None
+        self.turn, self.at, self.size = None, 0, 0
         super().__init__(limit=limit, **kwargs)
         self.on_msg(self._hear)
 
+    def close(self):
+        self._drop()
+        super().close()
+
     def _hear(self, widget, said, pieces):
-        """Of each piece the page is asked for the next; out of turn nothing is taken."""
-        if "name" in said:
-            self._begin(said)
-        elif self.folder is None or (said.get("turn"), said.get("at")) != (self.turn, self.at):
-            return
-        elif pieces:
-            self.at += len(pieces[0])
-            with open(self.path, "ab") as file:
-                file.write(pieces[0])
-        if self.folder is None:
-            return
-        if self.at < self.size:
-            self.send({"turn": self.turn, "at": self.at})
-            return
+        """A new file, a piece of it, or its end; out of turn nothing is taken."""
         try:
+            if "name" in said:
+                self._begin(said)
+            elif self.folder is None or said.get("turn") != self.turn:
+                return
+            elif said.get("stop"):
+                return self._drop()
+            elif said.get("at") != self.at or not self._append(pieces):
+                return
+            if self.at < self.size:
+                return self.send({"turn": self.turn, "at": self.at})
             self.take(self.path)
-        finally:
             self._end()
-            self.send({"turn": self.turn})
+        except OSError as reason:
+            self._end(f"the file cannot be kept on the kernel's side: {reason.strerror}")
+        except BaseException:
+            self._end("the file could not be read; what went wrong is in the log of the kernel")
+            raise
 
     def _begin(self, said):
-        self._end()  # another file was chosen meanwhile
+        self._end()  # another file was chosen meanwhile, on this page or on another one
         self.turn, self.at, self.size = said.get("turn"), 0, int(said["size"])
         if self.size > self.limit:
-            return
+            raise OSError(0, "it is too large")
         self.folder = tempfile.TemporaryDirectory()
         self.path = Path(self.folder.name) / file_name(str(said["name"]))
         self.path.touch()
 
-    def _end(self):
+    def _append(self, pieces):
+        """Whether a piece was taken: none that is empty, or more than was promised."""
+        piece = pieces[0] if pieces else b""
+        if not 0 < len(piece) <= self.size - self.at:
+            return False
+        with open(self.path, "ab") as file:
+            file.write(piece)
+        self.at += len(piece)
+        return True
+
+    def _end(self, says=""):
+        """Let go of a file and tell the page."""
+        if self.turn is not None:
+            self.send({"turn": self.turn, "says": says})
+        self._drop()
+
+    def _drop(self):
         if self.folder is not None:
             self.folder.cleanup()
-        self.folder = None
+        self.turn = self.folder = None
 
 
 def file_name(name):

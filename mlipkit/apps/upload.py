@@ -70,6 +70,8 @@ class UploadState(t.HasTraits):
 
     def read(self, path):
         """Read a file that a person handed over; an error becomes the message, without frames."""
+        # an observer must not look at the old frames, nor beyond the end of the new ones
+        self.frames, self.index, self.message = [], 0, ""
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
             try:
@@ -87,8 +89,6 @@ class UploadState(t.HasTraits):
             message = plain(message.replace(f"{path.parent}/", "").strip())
         for atoms in frames:
             atoms.info["source"] = path.name
-        # an observer must not look at the old frames, nor beyond the end of the new ones
-        self.frames, self.index = [], 0
         self.message, self.frames = message, frames
         self.index = max(0, len(frames) - 1)
 
@@ -189,7 +189,8 @@ def upload(limit=UNPACKED):
     Parameters
     ----------
     limit : int
-        Bytes of the largest file that is taken, by default 500 MB.
+        Bytes of the largest file that is taken, by default 500 MB; unpacked a file may have 500 MB
+        at any limit.
 
     Returns
     -------

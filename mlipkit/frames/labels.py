@@ -17,10 +17,13 @@ PER_ATOM = ("forces", "magmoms", "charges", "energies", "stresses")  # labels wi
 
 
 def check_cell(atoms, where):
-    """Refuse a cell whose vectors lie in a plane or on a line: nothing can be repeated by them.
+    """Refuse a cell that is not finite, or whose vectors lie in a plane or on a line: nothing can
+    be repeated by them.
 
     Vectors that are zero, of a direction in which nothing repeats, may be there.
     """
+    if not np.isfinite(atoms.cell.array).all():
+        raise InputError(f"{where}: the cell is not finite")
     vectors = atoms.cell.array[atoms.cell.array.any(axis=1)]
     if not len(vectors):
         return
@@ -71,8 +74,6 @@ def checked_frame(atoms, source, i):
             f"{where}: atom {np.argmin(np.isfinite(atoms.positions).all(axis=1))}: a position is "
             "not a finite number"
         )
-    if not np.isfinite(atoms.cell.array).all():
-        raise InputError(f"{where}: the cell is not finite")
     check_cell(atoms, where)
     results = {
         name: value

@@ -184,8 +184,8 @@ def orderings_table(
         unit of the framework), ``formula``, ``degeneracy``, ``n_frames``, ``energy_per_fu``
         (lowest, eV per formula unit), ``above_lowest`` (meV per formula unit above the lowest
         ordering of that x), ``lowest_frame`` (its number in `frames`), ``compound``. Energies are
-        NaN where no frame has one; `above_lowest` also, with a warning, where the frames were
-        computed with different U (``info["hubbard_u"]``).
+        NaN where no frame has one; all are, with a warning, where the frames were computed with
+        different U (``info["hubbard_u"]``).
     """
     import pandas as pd
 
@@ -195,10 +195,12 @@ def orderings_table(
     frames, rows = as_frames(frames, "orderings_table takes"), {}
     if not frames:
         return pd.DataFrame(columns=columns)
+    if mixed := different_u(frames):
+        warnings.warn(f"orderings_table: {mixed}", stacklevel=2)
     for i, crystal, place in _places(frames, host, compound, max_distance, symprec, progress):
         atoms, key = frames[i], (crystal.title, place.ordering)
         energy = label(atoms, "energy")
-        energy = np.nan if energy is None else float(energy) / place.n_units
+        energy = np.nan if energy is None or mixed else float(energy) / place.n_units
         start = {"ordering": place.ordering, "x": place.x, "degeneracy": place.degeneracy}
         start |= {"formula": atoms.get_chemical_formula(), "compound": crystal.title}
         start |= {"n_frames": 0, "energy_per_fu": np.nan, "lowest_frame": i}
@@ -211,9 +213,6 @@ def orderings_table(
     table = table.sort_values(["compound", "x", "energy_per_fu", "ordering"], ignore_index=True)
     lowest = table.groupby(["compound", "x"])["energy_per_fu"].transform("min")
     table["above_lowest"] = 1000 * (table["energy_per_fu"] - lowest)
-    if mixed := different_u(frames):
-        warnings.warn(f"orderings_table: {mixed}", stacklevel=2)
-        table["above_lowest"] = np.nan
     return table
 
 

@@ -101,7 +101,7 @@ def series_styles(names):
     in the same figure while there are some left.
     """
     styles, taken = {}, []
-    for name in names:
+    for name in dict.fromkeys(names):
         kind = parted(name)[1]
         if kind in SERIES:
             styles[name] = (*SERIES[kind], DASHES[kind])

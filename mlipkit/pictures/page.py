@@ -10,7 +10,7 @@ SCRIPT = """
 function render({ model, el }) {
   el.className = "mlipkit-status"; el.setAttribute("role", "status");
   const kernel = model.widget_manager && model.widget_manager.kernel;
-  let root = null, seen = null, sized = null, again = null, later = 0, soon = 0;
+  let gone = false, root = null, seen = null, sized = null, again = null, later = 0, soon = 0;
   const set = (element, name, value) => {
     if (element && element.getAttribute(name) !== value) element.setAttribute(name, value) };
   const each = (selector, what) => root.querySelectorAll(selector).forEach(what);
@@ -48,18 +48,22 @@ function render({ model, el }) {
     model.save_changes() };
   // outside JupyterLab nobody tells a page that its kernel has ended: it asks when it is used
   let asked = 0;
-  const ask = () => { if (!kernel || Date.now() < asked + 5000) return;
+  const ask = async () => {
+    const server = kernel && kernel.serverSettings && kernel.serverSettings.baseUrl;
+    if (!server || Date.now() < asked + 5000) return;
     asked = Date.now();
-    fetch(`${kernel.serverSettings.baseUrl}api/kernels/${kernel.id}`)
-      .then(answer => { if (answer.status === 404) dead() }, () => {}) };
-  const click = event => { ask(); const row = atom(event); again = null; if (row) choose(row) };
+    const answer = await fetch(`${server}api/kernels/${kernel.id}`).catch(() => null);
+    if (!answer || answer.status !== 404) return;
+    const told = await answer.json().catch(() => null); // Jupyter's own, and no other server's
+    if (told && /kernel/i.test(told.message || told.reason || "")) dead() };
+  const click = event => { const row = atom(event); again = null; if (row) choose(row); ask() };
   const key = event => { ask(); const row = atom(event);
     if (row && (event.key === "Enter" || event.key === " ")) {
       event.preventDefault(); event.stopPropagation(); again = row.dataset.atom; choose(row) } };
   const start = () => {
     root = el.closest(".mlipkit-app");
     if (!root) return void setTimeout(start, 100);
-    press(); name();
+    press(); name(); if (gone) dead();
     seen = new MutationObserver(changed);
     seen.observe(root, { subtree: true, childList: true, attributeFilter: ["class"] });
     sized = new ResizeObserver(fit);
@@ -68,23 +72,25 @@ function render({ model, el }) {
     root.addEventListener("click", click);
     root.addEventListener("keydown", key, true) };
   start();
-  const dead = () => { if (root && !root.querySelector(".mlipkit-dead")) {
+  const dead = () => { gone = true; el.innerText = "";
+    if (root && !root.querySelector(".mlipkit-dead")) {
     const note = document.createElement("div");
     note.className = "mlipkit-dead"; note.setAttribute("role", "alert");
     note.innerText = "The kernel of this page was restarted or has ended: run the cell, or load "
       + "the page, again.";
-    el.innerText = "";
     root.prepend(note) } };
   const GONE = ["dead", "terminating", "restarting", "autorestarting"];
   let wait = 0;
   const status = () => { clearTimeout(wait);
     if (GONE.includes(kernel.status)) dead();
+    if (gone) return;
     if (kernel.status !== "busy") el.innerText = "";
     else wait = setTimeout(() => { el.innerText = "computing ..." }, 400) };
-  if (kernel) { kernel.statusChanged.connect(status); status() }
+  const hears = kernel && kernel.statusChanged;
+  if (hears) { hears.connect(status); status() }
   model.on("comm_live_update", dead); model.on("comm:close", dead);
   return () => { model.off("comm_live_update", dead); model.off("comm:close", dead);
-    clearTimeout(wait); if (kernel) kernel.statusChanged.disconnect(status);
+    clearTimeout(wait); if (hears) hears.disconnect(status);
     clearTimeout(soon); if (seen) seen.disconnect(); if (sized) sized.disconnect();
     if (root) { root.removeEventListener("click", click);
       root.removeEventListener("keydown", key, true) } };

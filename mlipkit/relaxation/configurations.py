@@ -274,10 +274,10 @@ def _warn_of_another_crystal(given, relaxed):
     if moved.max() > MOST_MOVED:
         i = int(moved.argmax())
         warnings.warn(
-            f"{WHERE}: from the end member {given.get_chemical_formula()} as it was given the "
-            f"model relaxes atom {i} ({given.symbols[i]}) {moved[i]:.2f} Å away. A model that "
-            "knows the crystal stays within 0.2 Å; what this one samples may be another. Train it "
-            "on displaced and strained cells too, or give other ends=",
+            f"from the end member {given.get_chemical_formula()} as ends= gives it the model "
+            f"relaxes {given.symbols[i]} {moved[i]:.2f} Å away. A model that knows the crystal "
+            "stays within 0.2 Å; what this one samples may be another. Train it on displaced and "
+            "strained cells too, or give other ends",
             stacklevel=4,
         )
 

@@ -231,6 +231,9 @@ def test_the_explorer_is_served_as_a_page(browser, tmp_path):
 
 UPLOAD = """import mlipkit as mk
 mk.upload(limit=30_000_000)"""
+HEARD = """() => { const told = document.querySelector('.mlipkit-file [role=status]');
+    window.heard = [];
+    new MutationObserver(() => window.heard.push(told.innerText)).observe(told, {childList: true}) }"""
 MESSAGE = 10 * 2**20  # bytes that a server takes in one
 DROP = """name => { const box = document.querySelector('.mlipkit-file');
     const carried = new DataTransfer(); carried.items.add(new File(['no calculation'], name));
@@ -252,10 +255,12 @@ def test_a_file_larger_than_a_message_is_sent_and_one_too_large_is_not(open_app,
     told = lambda: page.inner_text(".mlipkit-upload")
     choose = lambda path: page.set_input_files(".mlipkit-file input", path)
     choose(tmp_path / "huge.xyz")
-    assert eventually(page, lambda: "huge.xyz has 31 MB, and at most 30 are taken" in told())
+    assert eventually(page, lambda: "huge.xyz has 31 MB, and at most 30 MB are taken" in told())
+    page.evaluate(HEARD)
     choose(tmp_path / "large" / "OUTCAR")
-    page.wait_for_selector(".mlipkit-file [role=status]:text('sending OUTCAR')")
     assert eventually(page, lambda: "2 Fe2+, 2 Fe3+" in told()), told()
+    said = page.evaluate("window.heard")
+    assert any(text.startswith("sending OUTCAR: 1") for text in said), said
     page.wait_for_function("document.querySelector('.mlipkit-file [role=status]').innerText === ''")
     page.evaluate(DROP, "notes.txt")
     assert eventually(page, lambda: "notes.txt" in told() and "2 Fe2+" not in told()), told()
