@@ -23,9 +23,11 @@ from pathlib import Path
 
 import numpy as np
 
+from mlipkit.analysis.thermo import formation_energies
 from mlipkit.charges.oxidation import FIXED, infer_oxidation_states
 from mlipkit.files import data_folder, describe, write_atomically
-from mlipkit.frames.labels import write_frames
+from mlipkit.frames.datasets import load_dft
+from mlipkit.frames.labels import end_points, write_frames
 from mlipkit.frames.readers import read_frames
 from mlipkit.relaxation.many import load_relaxations
 
@@ -296,6 +298,26 @@ def write_manifest():
     )
 
 
+def write_comparison():
+    """The table of lithium beside sodium in README.md."""
+    energies = {}
+    for name in ("olivine-li", "olivine"):
+        ends = end_points(load_dft(name))
+        for atoms, energy in zip(ends, formation_energies(ends)):
+            energies[atoms.info["ordering"]] = f"{1e3 * energy:.1f}"
+    rows = [
+        f"| {name} | {energy} | {energies[name.replace('_li', '_na')]} |"
+        for name, energy in energies.items()
+        if "_li" in name and not name.startswith(("x000", "x100"))
+    ]
+    table = ["| ordering | Li | Na |", "|---|---|---|", *rows]
+    path = HERE / "README.md"
+    before, rest = path.read_text().split("<!-- lithium: begin", 1)
+    comment, after = rest.split("<!-- lithium: end -->", 1)
+    begin = f"<!-- lithium: begin{comment.splitlines()[0]}"
+    write_atomically(path, before + "\n".join([begin, *table, "<!-- lithium: end -->"]) + after)
+
+
 if __name__ == "__main__":
     kept, free, apart = collect("Na")
     lithium, _, apart_li = collect("Li")
@@ -309,6 +331,7 @@ if __name__ == "__main__":
         write_frames(HERE / "kept_apart.extxyz", apart)
     write_frames(HERE / "verdict.extxyz", judged)
     write_manifest()
+    write_comparison()
     print(
         f"{len(kept)} frames in the set, {len(lithium)} in that of Li, {len(free)} free cells, "
         "kept apart: "
