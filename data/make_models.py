@@ -41,7 +41,7 @@ from mlipkit.models.training import SCALES, SETTINGS, train
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE / "dft")]
-from collect import write_manifest
+from collect import write_manifest, write_part
 
 FOLDER, PRETRAINED, CHECKPOINTS = HERE / "models", HERE / "pretrained", HERE / "checkpoints"
 SEEDS, SHIPPED = (0, 1, 2), (0,)
@@ -368,16 +368,8 @@ def errors_text(frames, errors):
 
 
 def write_results(part, lines, file="docs/results.md"):
-    """Replace what stands in a file between the two comments of that part."""
-    path = HERE.parent / file
-    before, rest = path.read_text().split(f"<!-- {part}: begin", 1)
-    comment, after = rest.split(f"<!-- {part}: end -->", 1)
-    write_atomically(
-        path,
-        f"{before}<!-- {part}: begin{comment.splitlines()[0]}\n"
-        + "\n".join(lines)
-        + f"\n<!-- {part}: end -->{after}",
-    )
+    """As `write_part`, in a file of the repository."""
+    write_part(HERE.parent / file, part, lines)
 
 
 def results_text(results):

@@ -10,6 +10,7 @@ RUNS are patterns such as 'cpainn_*_free'. Writes data/phases, the manifest and 
 docs/phases.md. Relaxations in flight lie in data/checkpoints/phases.
 """
 
+import itertools
 import os
 import sys
 from pathlib import Path
@@ -39,15 +40,11 @@ TEMPERATURES = (200, 300, 400, 500, 600, 700, 800, 900, 1050, 1200)
 ARCHITECTURES = ("cpainn", "mace", "chgnet")
 # what moves: how runs and files of a compound end, the data set of its end members
 SETS = {"Na": ("", "olivine"), "Li": ("_li", "olivine-li")}
-RUNS = {
-    f"{name}_{'aware' if aware else 'blind'}_{'free' if cell else 'fixed'}{SETS[ion][0]}": (
-        *(name, aware, cell, ion),
-    )
-    for ion in SETS
-    for name in ARCHITECTURES
-    for cell in (True, False)
-    for aware in (True, False)
-}
+KINDS = itertools.product(SETS, ARCHITECTURES, (True, False), (True, False))
+RUNS = {}  # name: (architecture, whether it is aware, whether cells are free, what moves)
+for ion, name, cell, aware in KINDS:
+    run = f"{name}_{'aware' if aware else 'blind'}_{'free' if cell else 'fixed'}{SETS[ion][0]}"
+    RUNS[run] = name, aware, cell, ion
 
 
 def model_of(name, aware, ion):

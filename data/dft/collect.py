@@ -26,7 +26,7 @@ import numpy as np
 from mlipkit.analysis.thermo import formation_energies
 from mlipkit.charges.oxidation import FIXED, infer_oxidation_states
 from mlipkit.files import data_folder, describe, write_atomically
-from mlipkit.frames.datasets import load_dft
+from mlipkit.frames.datasets import EMBEDDED, load_dft
 from mlipkit.frames.labels import end_points, write_frames
 from mlipkit.frames.readers import read_frames
 from mlipkit.relaxation.many import load_relaxations
@@ -44,7 +44,6 @@ TURNED = 0.25
 RELEASED = 0.03, 0.05
 # eV/Å: mean force on the atoms of a crystal, which is zero when the density is converged
 DRIFT = 0.01
-EMBEDDED = "olivine", "olivine_li", "free_cells", "hosts", "verdict"
 UPHILL = 0.02  # eV per cell; the optimiser takes steps without line search
 
 
@@ -288,14 +287,19 @@ def write_manifest():
         for p in (folder / room).rglob("*")
         if p.is_file()
     )
-    names = [
-        *(f"dft/{name}.extxyz" for name in EMBEDDED),
-        *made,
-    ]
+    names = [*EMBEDDED.values(), *made]
     write_atomically(
         folder / "manifest.json",
         json.dumps({n: describe(folder / n) for n in names}, indent=1) + "\n",
     )
+
+
+def write_part(path, part, lines):
+    """Replace what stands in a file between the two comments of that part."""
+    before, rest = path.read_text().split(f"<!-- {part}: begin", 1)
+    comment, after = rest.split(f"<!-- {part}: end -->", 1)
+    begin = f"<!-- {part}: begin{comment.splitlines()[0]}"
+    write_atomically(path, before + "\n".join([begin, *lines, f"<!-- {part}: end -->"]) + after)
 
 
 def write_comparison():
@@ -311,11 +315,7 @@ def write_comparison():
         if "_li" in name and not name.startswith(("x000", "x100"))
     ]
     table = ["| ordering | Li | Na |", "|---|---|---|", *rows]
-    path = HERE / "README.md"
-    before, rest = path.read_text().split("<!-- lithium: begin", 1)
-    comment, after = rest.split("<!-- lithium: end -->", 1)
-    begin = f"<!-- lithium: begin{comment.splitlines()[0]}"
-    write_atomically(path, before + "\n".join([begin, *table, "<!-- lithium: end -->"]) + after)
+    write_part(HERE / "README.md", "lithium", table)
 
 
 if __name__ == "__main__":

@@ -51,6 +51,9 @@ CHIPS = """this.stage.getComponentsByName('labels').list.forEach(c => {
         backgroundMargin: 0.25, backgroundOpacity: 0.8, attachment: 'middle-center'});
     c.removeAllRepresentations(); c.addRepresentation('buffer');
     c.reprList.forEach(r => r.repr.bufferList.forEach(b => { b.material.depthTest = false })) })"""
+# what is done to a part once it is drawn
+THEN = {part: GLASS % (part, clearness) for part, clearness in CLEARNESS.items()}
+THEN["labels"] = CHIPS
 
 # A click picks and must not re-centre; fog would fade to white in a dark theme; the mouse over an
 # atom tells its state, where NGL would say "[MOL]1:A.FE ()"; and arrow keys turn the crystal
@@ -298,8 +301,7 @@ def draw(view, atoms, octahedra=False, marked=(), chosen=None, colours=None, tex
     }
     for part, make in shapes.items():
         if parts[part]:
-            then = GLASS % (part, CLEARNESS[part]) if part in CLEARNESS else None
-            outdated.append(view.shapes(part, make(), then=CHIPS if part == "labels" else then))
+            outdated.append(view.shapes(part, make(), then=THEN.get(part)))
     # last, so that WebGL keeps its compiled shaders: 140 ms in software
     for old in filter(None, outdated):
         view.remove_component(old)

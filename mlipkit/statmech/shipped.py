@@ -7,9 +7,9 @@ from mlipkit.statmech.phases import read_phases
 
 ARCHITECTURES = ("cpainn", "mace", "chgnet")
 CELLS = ("free", "fixed")
-# what is counted: how the files call it
 SODIUM, LITHIUM = "NaxFePO4", "LixFePO4"
 COMPOUNDS = {SODIUM: "", LITHIUM: "_li"}  # how the names of their files end
+# what is counted: how the files call it
 COUNTED = {"with electrons": "with", "without": "without", "charge-blind": "blind"}
 
 
