@@ -24,6 +24,7 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE / "dft")]
 from make_folds import ARCHITECTURES
 from make_models import (
+    DEVICE,
     FINE_TUNING,
     PRETRAINING,
     errors_of,
@@ -44,8 +45,8 @@ def trained(name, frames, validation, title):
     how = {**FINE_TUNING[name], "epochs": STEPS * 4 // len(frames)}
     start = pretrained_network(name, True) if name in PRETRAINING else None
     folder = HERE / "checkpoints" / "active" / title
-    found, _ = train(name, frames + validation, True, seed=0, **how, start=start, folder=folder)
-    return found
+    how |= {"seed": 0, "start": start, "device": DEVICE, "folder": folder}
+    return train(name, frames + validation, True, **how)[0]
 
 
 def disagreement(models, frames):

@@ -28,6 +28,7 @@ from mlipkit.relaxation.geometries import geometry_table, with_predictions
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE / "dft")]
 from make_models import (
+    DEVICE,
     FINE_TUNING,
     PRETRAINING,
     markdown,
@@ -107,6 +108,7 @@ def run(title, kind, k, name, aware, frames):
         seed=0,
         **FINE_TUNING[name],
         start=pretrained_network(name, aware) if name in PRETRAINING else None,
+        device=DEVICE,
         folder=HERE / "checkpoints" / "folds" / title,
     )
     test = [a for a in well_converged(split) if a.info["split"] == "test"]

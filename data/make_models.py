@@ -18,6 +18,7 @@ import datetime
 import fcntl
 import fnmatch
 import json
+import os
 import sys
 import time
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ from collect import write_manifest, write_part
 
 FOLDER, PRETRAINED, CHECKPOINTS = HERE / "models", HERE / "pretrained", HERE / "checkpoints"
 SEEDS, SHIPPED = (0, 1, 2), (0,)
+DEVICE = os.environ.get("DEVICE", "cpu")  # where folds are trained; "cuda" where there is a GPU
 # eV/Å and Å, of the relaxations with the models: off the saddle point that the symmetric geometry
 # is
 FMAX, RATTLE = 0.05, 0.01

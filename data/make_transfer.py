@@ -32,6 +32,7 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE / "dft")]
 from make_folds import MODELS, interval, stays
 from make_models import (
+    DEVICE,
     FINE_TUNING,
     markdown,
     nudged_starts,
@@ -124,7 +125,8 @@ def trained(title, lithium, sodium):
     if share.isdigit():
         how["epochs"] = STEPS * 4 // max(4, int(share))
     folder = HERE / "checkpoints" / "transfer" / title
-    return train(name, frames, aware, seed=0, **how, start=potential, folder=folder)[0]
+    how |= {"seed": 0, "start": potential, "device": DEVICE, "folder": folder}
+    return train(name, frames, aware, **how)[0]
 
 
 def run(title, lithium, sodium):

@@ -45,7 +45,8 @@ def test_training_on_a_gpu_follows_the_curve_of_the_cpu(few):
 
 def test_auto_is_a_device_that_is_there():
     assert device_of("auto").type == (GPU or "cpu")
-    assert mk.load_model("cpainn", charge_aware=True, device="auto").device == device_of("auto")
+    # torch says cuda:0 of what was moved to cuda
+    assert mk.load_model("cpainn", charge_aware=True, device="auto").device.type == (GPU or "cpu")
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:99", "meta", None, 3])
