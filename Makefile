@@ -4,6 +4,7 @@
 # make screenshot  pictures of README, glossary           make results  what each model finds, hulls, voltages
 # make models train (RUNS='*' all seeds), predict  make lock     pin the newest versions that pyproject.toml allows
 # make folds  every ordering held out once (FOLDS='arrangement*')
+# make transfer models of NaxFePO4 on LixFePO4 (SHARES='cpainn_*')
 # make workshop exercises into the notebooks, solutions; FRESH=06 writes a student's copy of one as new
 # make book   the notebooks and their outputs as a site (site/html; needs npm)
 # make phases expansions and phase diagrams (PHASES='cpainn_*'); make sample first relaxes what they are fitted to
@@ -16,13 +17,14 @@ PORT ?= 8888
 RUNS ?= *_seed0
 PHASES ?= *
 FOLDS ?= *
+SHARES ?= *
 SITE ?= site
 # seconds until an idle kernel of `make lab` ends: a day, for a model trained overnight may be waiting
 IDLE ?= 86400
 export OMP_WAIT_POLICY := passive
 BIN := .venv/bin
 
-.PHONY: lab app workshop book test screenshot lock collect models folds results phases sample dft dft-list lint clean
+.PHONY: lab app workshop book test screenshot lock collect models folds transfer results phases sample dft dft-list lint clean
 .DEFAULT_GOAL := lab
 
 .venv/ready: requirements.lock pyproject.toml .ci/make-venv
@@ -67,6 +69,11 @@ folds: .venv/ready
 	@set -f
 	nice -n 19 $(BIN)/python data/make_folds.py run $(FOLDS)
 	$(BIN)/python data/make_folds.py table
+
+transfer: .venv/ready
+	@set -f
+	nice -n 19 $(BIN)/python data/make_transfer.py run $(SHARES)
+	$(BIN)/python data/make_transfer.py table
 
 phases: .venv/ready
 	@set -f

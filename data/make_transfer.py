@@ -2,7 +2,7 @@
 """Is what the label teaches the ion's or the compound's? Models of NaxFePO4 on LixFePO4.
 
     make_transfer.py run [RUNS]   trainings that data/models/transfer does not have (resumable)
-    make_transfer.py table        docs/results.md, from what is there
+    make_transfer.py table        data/models/transfer.csv and docs/results.md, from what is there
 
 Zero shot, with 1, 4 and 16 frames of Li, with all of them, and with all of both; blind and aware
 with the same frames, start, seed and steps. The split is that of the sodium set: an ordering that
@@ -19,7 +19,7 @@ import torch
 from ase.data import atomic_numbers
 
 import mlipkit as mk
-from mlipkit.analysis.errors import frame_errors, order_scores
+from mlipkit.analysis.errors import bootstrap, frame_errors, order_scores
 from mlipkit.analysis.predictions import frame_key
 from mlipkit.analysis.thermo import formation_energies
 from mlipkit.files import write_atomically
@@ -30,7 +30,8 @@ from mlipkit.relaxation.geometries import geometry_table
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE / "dft")]
-from make_folds import MODELS, interval, stays
+from collect import write_manifest
+from make_folds import MODELS, stays
 from make_models import (
     DEVICE,
     FINE_TUNING,
@@ -44,6 +45,7 @@ from make_models import rows as predicted
 
 TRANSFER, LITHIUM = HERE / "models" / "transfer", "olivine-li"
 SHARES = ("0", "1", "4", "16", "all", "both")
+WORDS = {"0": "none", "both": "all, and Na"}  # as tables and figures call them
 STEPS = 800  # of a fine-tuning on some frames of Li, four frames each
 
 
@@ -106,9 +108,9 @@ def parts_of(lithium, sodium, share):
         return by["train"] + by["validation"]
     ends = mk.end_points(by["train"])
     full = next(a for a in ends if a.info["x"] == 1)
-    pool = [a for a in by["train"] if a.info["x"] > 0 and a is not full]
-    drawn = np.random.default_rng(0).permutation(len(pool))[: int(share) - 1]
-    chosen = [full, *(pool[k] for k in drawn)]
+    pool = [a for a in by["train"] if 0 < a.info["x"] < 1]
+    first, *rest = [pool[k] for k in np.random.default_rng(0).permutation(len(pool))]
+    chosen = [first, full, *rest][: int(share)]  # one frame alone holds both charge states
     again = [a.copy() for a in chosen]
     for copied, atoms in zip(again, chosen):
         copied.calc, copied.info = atoms.calc, {**atoms.info, "split": "validation"}
@@ -152,7 +154,7 @@ def run(title, lithium, sodium):
 
 
 def figures(table, lithium):
-    """A row of the table: errors on held-out orderings of Li."""
+    """A row of `mk.load_transfer`: what one model says of the held-out orderings of Li."""
     parts = {g: t.set_index("frame") for g, t in table.groupby("geometry")}
     test = [a for a in along_relaxations(lithium) if a.info["split"] == "test"]
     of_test = parts["frame"][~parts["frame"].index.duplicated()]
@@ -162,26 +164,55 @@ def figures(table, lithium):
     held = np.array([a.info["split"] == "test" for a in ends])
     off = formation_energies(ends, energies) - formation_energies(ends)
     score = order_scores(ends, energies, held)
-    stayed = stays(parts["relaxed"].query("ordering.str.contains('-') == False"))
+    relaxed = parts["relaxed"]
+    stayed = stays(relaxed[~relaxed["ordering"].str.contains("-")])  # end members have no choice
+    row = {"n": len(test), "orderings": int(held.sum())}
+    for column in ("forces", "magmoms", "valence_right"):
+        low, high = bootstrap(errors[column], errors["ordering"])
+        row |= {column: errors[column].mean(), f"{column}_low": low, f"{column}_high": high}
+    return row | {
+        "formation_energy": 1e3 * np.abs(off[held]).mean(),
+        "tau": score["kendall_tau"],
+        "pairs": score["pairs"],
+        "kept": int(stayed.sum()),
+        "asked": len(stayed),
+    }
+
+
+def written(row):
+    """The same as the docs show it."""
+
+    def with_interval(column, digits):
+        low, high = row[f"{column}_low"], row[f"{column}_high"]
+        return f"{row[column]:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
     return {
-        "formation energies, meV/f.u.": f"{1e3 * np.abs(off[held]).mean():.1f}",
-        "forces, meV/Å": interval(errors["forces"], errors["ordering"], 0),
-        "moments, µB": interval(errors["magmoms"], errors["ordering"], 3),
-        "τ (pairs)": f"{score['kendall_tau']:.2f} ({score['pairs']})",
-        "charges kept": f"{stayed.sum()}/{len(stayed)}",
+        "formation energies, meV/f.u.": f"{row['formation_energy']:.1f}",
+        "forces, meV/Å": with_interval("forces", 0),
+        "moments, µB": with_interval("magmoms", 3),
+        "valence right, %": with_interval("valence_right", 0),
+        "τ (pairs)": f"{row['tau']:.2f} ({row['pairs']:.0f})",
+        "charges kept": f"{row['kept']:.0f}/{row['asked']:.0f}",
     }
 
 
 def tables():
-    lithium, found = well_converged(mk.load_dft(LITHIUM)), {}
-    for title, name, _, share in runs():
+    """data/models/transfer.csv, and the same in docs/results.md."""
+    lithium, rows = well_converged(mk.load_dft(LITHIUM)), {}
+    for title, name, aware, share in runs():
         path = TRANSFER / f"{title}.csv"
         if path.exists():
-            words = {"0": "none", "both": "all, and all of Na"}.get(share, share)
-            how = title.split("_")[1]
-            found[f"{name}, {how}, {words}"] = figures(pd.read_csv(path), lithium)
-    table = pd.DataFrame.from_dict(found, orient="index")
-    write_results("transfer", markdown("model, frames of Li", table))
+            model = f"{name}_{'aware' if aware else 'blind'}"
+            rows[model, WORDS.get(share, share)] = figures(pd.read_csv(path), lithium)
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis(["model", "seen"])
+    write_atomically(TRANSFER.parent / "transfer.csv", table.round(4).to_csv())
+    shown = {
+        f"{model.replace('_', ', ')}, {seen}": written(row)
+        for (model, seen), row in table.iterrows()
+    }
+    shown = pd.DataFrame.from_dict(shown, orient="index")
+    write_results("transfer", markdown("model, frames of Li seen", shown))
+    write_manifest()
 
 
 if __name__ == "__main__":

@@ -14,6 +14,12 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "labels": ["write_frames", "frame_table", "end_points", "along_relaxations"],
         "taken": ["to_pymatgen"],
         "store": ["open_frames", "FrameSequence"],
-        "datasets": ["load_dft", "load_predictions", "load_results", "load_geometries"],
+        "datasets": [
+            "load_dft",
+            "load_predictions",
+            "load_results",
+            "load_geometries",
+            "load_transfer",
+        ],
     },
 )

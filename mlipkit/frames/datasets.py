@@ -51,8 +51,8 @@ def load_dft(name="olivine", files=None, cache=None, progress=True, timeout=TIME
     ----------
     name : str
         ``"olivine"``: embedded, NaxFePO4, PBE+U, 28 atoms, every Na arrangement and charge
-        ordering. ``"olivine-li"``: embedded, LixFePO4 by the same recipe; so far the end members
-        and some of the fourteen mixed orderings (bcc Li: -1.9011 eV per atom).
+        ordering. ``"olivine-li"``: embedded, LixFePO4 by the same recipe; end members and
+        thirteen of the fourteen mixed orderings (bcc Li: -1.9011 eV per atom).
         ``"olivine-free-cells"``: embedded, the lowest ordering of every Na arrangement in
         the cell that charge-aware CHGNet relaxes it to, labelled by the same DFT (single points; in
         the main set cells are fixed). ``"olivine-host"``: embedded, all sixteen orderings with
@@ -180,6 +180,28 @@ def load_results():
     import pandas as pd
 
     return pd.read_csv(embedded("models/results.csv"), dtype={"data_sha256": str})
+
+
+def load_transfer():
+    """What models of NaxFePO4 say of LixFePO4, once they have seen some of it.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index ``model`` (cpainn_blind, cpainn_aware, ...) and ``seen``: how many frames of LixFePO4
+        the shipped model was trained on further (``"none"``, ``"1"``, ``"4"``, ``"16"``, ``"all"``,
+        or ``"all, and Na"``: with those of NaxFePO4). On the held-out charge orderings of LixFePO4:
+        ``n`` (frames of relaxations), ``orderings``, ``forces`` (meV/Å), ``magmoms`` (µB) and
+        ``valence_right`` (%), each with its 95 % interval over orderings, ``..._low`` and
+        ``..._high``; ``formation_energy`` (meV per formula unit, mean absolute error on DFT's
+        structures, against the end members by the same model); ``tau`` and ``pairs``
+        (`order_scores`); ``kept`` of ``asked`` orderings whose charges stayed where they were put
+        when the model relaxed them.
+    """
+    import pandas as pd
+
+    table = pd.read_csv(embedded("models/transfer.csv"), dtype={"seen": str})
+    return table.set_index(["model", "seen"])
 
 
 def _embedded(file):

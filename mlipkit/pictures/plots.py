@@ -41,7 +41,12 @@ from mlipkit.pictures.figures import (  # noqa: F401 - mlipkit.pictures.plots gi
 # of the range of energies: what stands nearer than this would be drawn on each other
 SIDE_BY_SIDE = 0.03
 NOISE = "rgba(128, 128, 128, 0.4)"
-GROUPS = {"x": "composition", "ordering": "charge ordering", "site": "site"}
+GROUPS = {
+    "x": "composition",
+    "ordering": "charge ordering",
+    "site": "site",
+    "seen": "frames of the new compound seen",
+}
 
 # Figures hold lists: a FigureWidget sends an array as a binary buffer, and one that JupyterLab
 # draws late (its cell was out of sight) then comes out empty.
@@ -350,15 +355,16 @@ def entropy(table, part="entropy_electronic"):
 
 
 def error_by(table, quantity="energy", noise=None):
-    """Errors of several models, a bar for each composition, ordering or site.
+    """Errors of several models, a bar for each composition, ordering, site or share of data.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        As `mlipkit.error_by` returns it; with ``energy_low`` and ``energy_high`` the bars get their
-        intervals.
+        As `mlipkit.error_by` or `mlipkit.load_transfer` returns it; with ``energy_low`` and
+        ``energy_high`` the bars get their intervals.
     quantity : str
-        A column of it: ``"energy"``, ``"forces"``, ``"magmoms"`` or ``"valence_right"``.
+        A column of it: ``"energy"``, ``"forces"``, ``"magmoms"``, ``"valence_right"`` or
+        ``"formation_energy"``.
     noise : float, optional
         How far the labels themselves may be off, in the unit of the axis: drawn as a band, within
         which no model is to be praised.
@@ -400,6 +406,7 @@ def error_by(table, quantity="energy", noise=None):
         "forces": "force MAE (meV/Å)",
         "magmoms": "moment MAE (µB)",
         "valence_right": "valence right (% of sites)",
+        "formation_energy": "formation energy MAE (meV per formula unit)",
     }
     figure.update_layout(LAYOUT, yaxis_title=titles[quantity], barmode="group")
     figure.update_xaxes(title_text=GROUPS.get(by, by))
