@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 import pytest
-from conftest import PLAYER, run_alone
+from conftest import PLAYER, on_easel
 from lab import SCREENSHOTS, eventually, still
 from PIL import Image
 from test_browser import drawn, pixels, share_of
@@ -45,17 +45,17 @@ NAMED |= {"image", "img", "Canvas", "figure", "table"}
 
 
 @pytest.fixture(scope="module")
-def opened(request, browser, lab, lab_folder):
-    """An app of its own in a notebook, drawn: its name, the notebook, its page and selector."""
+def opened(request, easel):
+    """An app alone in a notebook, drawn: its name, the notebook, its page and selector."""
     name, (code, selector, _) = request.param, APPS[request.param]
-    notebook = run_alone(browser, lab, lab_folder, code, selector)
-    page = notebook.page
-    if name in ("show", "explorer", "temperature", "player", "upload"):
-        canvas = page.wait_for_selector(f"{selector} canvas")
-        assert eventually(page, lambda: drawn(pixels(canvas)))
-    still(page)
-    yield name, notebook, page, selector
-    notebook.close()
+    with on_easel(easel, request.session) as show:
+        notebook = show(code, selector)
+        page = notebook.page
+        if name in ("show", "explorer", "temperature", "player", "upload"):
+            canvas = page.wait_for_selector(f"{selector} canvas")
+            assert eventually(page, lambda: drawn(pixels(canvas)))
+        still(page)
+        yield name, notebook, page, selector
 
 
 def unnamed(page, selector):
