@@ -417,13 +417,13 @@ class Easel:
 
     def show(self, code, app=".mlipkit-app"):
         """The notebook in which the app, known by a selector, stands alone."""
-        if not self.notebook:
-            file = write_notebook(self.folder, "easel", "")
+        if self.notebook:
+            cell = f"{self.notebook.panel}.content.widgets[0].model.sharedModel"
+            self.notebook.page.evaluate(f"code => {cell}.setSource(code)", code)
+        else:
+            file = write_notebook(self.folder, "easel", code)
             self.notebook = Notebook(self.browser, self.url, file)
         notebook = self.notebook
-        notebook.page.evaluate(
-            f"code => {notebook.panel}.content.widgets[0].model.sharedModel.setSource(code)", code
-        )
         notebook.run()
         notebook.page.wait_for_selector(app)
         return notebook
