@@ -44,6 +44,12 @@ NAMED = {"button", "slider", "checkbox", "combobox", "listbox", "textbox", "spin
 NAMED |= {"image", "img", "Canvas", "figure", "table"}
 
 
+# an app gives its names 0.2 s after the last change, and that nothing moves is seen sooner
+NAMED_BY_THE_APP = """app => ['.js-plotly-plot:not([role])', '.widget-toggle-buttons:not([role])',
+    '.widget-inline-hbox .noUi-handle:not([aria-label])', '.mlipkit-live:not([aria-live])'].every(
+        unnamed => !document.querySelector(`${app} ${unnamed}`))"""
+
+
 @pytest.fixture(scope="module")
 def opened(request, easel):
     """An app alone in a notebook, drawn: its name, the notebook, its page and selector."""
@@ -55,6 +61,7 @@ def opened(request, easel):
             canvas = page.wait_for_selector(f"{selector} canvas")
             assert eventually(page, lambda: drawn(pixels(canvas)))
         still(page)
+        page.wait_for_function(NAMED_BY_THE_APP, arg=selector)
         yield name, notebook, page, selector
 
 
