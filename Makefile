@@ -52,10 +52,10 @@ test: .venv/ready
 	@$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	if [ -n "$(TESTS)" ]; then exec $(BIN)/python -m pytest $(TESTS); fi
-	for tests in "not browser and not alone" "browser and not alone"; do \
-		OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "$$tests" --durations=10 || exit; \
-	done
-	NOTEBOOKS_IN=browser $(BIN)/python -m pytest -m "alone" --durations=10
+	both="-n 2 --dist loadfile --durations=10"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $$both --ignore=tests/browser -m "not alone"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $$both tests/browser -m "not alone"
+	NOTEBOOKS_IN=browser $(BIN)/python -m pytest $$(grep -rl "mark.alone" tests --include=test_*.py) -m alone --durations=10
 
 collect: .venv/ready
 	@$(BIN)/python data/dft/collect.py

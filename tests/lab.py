@@ -37,6 +37,8 @@ FLAGS = [
     "--use-gl=angle",
     "--use-angle=swiftshader",
     "--enable-unsafe-swiftshader",
+    # SwiftShader draws the crystals alone: for whole pages it takes five times the processor time
+    "--disable-gpu-compositing",
 ]
 
 
@@ -320,8 +322,6 @@ class Notebook:
     """A notebook open in JupyterLab in a page of headless Chromium."""
 
     def __init__(self, browser, url, name):
-        for session in api(url, "/api/sessions"):
-            api(url, f"/api/sessions/{session['id']}", "DELETE")
         self.url, self.name, self.console = url, name, []
         self.page = browser.new_page(viewport={"width": 1500, "height": 1000})
         self.page.on(
@@ -384,4 +384,64 @@ class Notebook:
         (element or self.page).screenshot(path=str(SCREENSHOTS / f"{name}.png"))
 
     def close(self):
+        """Close the page and end the kernel, which would go on without it."""
         self.page.close()
+        for session in api(self.url, "/api/sessions"):
+            if session["path"] == self.name:
+                api(self.url, f"/api/sessions/{session['id']}", "DELETE")
+
+
+# the output goes, and with it what an app has drawn; a browser keeps sixteen WebGL contexts at most
+CLEAR = """async () => {
+    if (document.fullscreenElement) await document.exitFullscreen();
+    const lost = [...document.querySelectorAll('.nglview canvas, .mlipkit-3d canvas')].map(
+        c => (c.getContext('webgl2') || c.getContext('webgl'))?.getExtension('WEBGL_lose_context'));
+    await window.jupyterapp.commands.execute('notebook:clear-all-cell-outputs');
+    lost.forEach(context => context?.loseContext());
+    delete window.nglStage;
+    await window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Light'});
+    window.scrollTo(0, 0) }"""
+# as a kernel begins, apart from the modules and models that it has loaded
+ANEW = """import ipywidgets
+ipywidgets.Widget.close_all()
+get_ipython().reset(new_session=True)"""
+
+
+class Easel:
+    """A page and its kernel that show one app after the other: JupyterLab is loaded once, and so is
+    the package.
+    """
+
+    def __init__(self, browser, url, folder):
+        self.browser, self.url, self.folder, self.notebook = browser, url, folder, None
+
+    def show(self, code, app=".mlipkit-app"):
+        """The notebook in which the app, known by a selector, stands alone."""
+        if self.notebook:
+            cell = f"{self.notebook.panel}.content.widgets[0].model.sharedModel"
+            self.notebook.page.evaluate(f"code => {cell}.setSource(code)", code)
+        else:
+            file = write_notebook(self.folder, "easel", code)
+            self.notebook = Notebook(self.browser, self.url, file)
+        notebook = self.notebook
+        notebook.run()
+        notebook.page.wait_for_selector(app)
+        return notebook
+
+    def clear(self):
+        """Make page and kernel ready for the next app."""
+        page = self.notebook.page
+        page.evaluate(CLEAR)
+        said = self.notebook.python(ANEW)
+        assert not said, said
+        page.set_default_timeout(30_000)
+        page.set_viewport_size({"width": 1500, "height": 1000})
+        page.mouse.move(0, 0)
+        still(page)
+        self.notebook.console.clear()
+
+    def close(self):
+        """The next app gets a page and a kernel of its own."""
+        if self.notebook:
+            self.notebook.close()
+        self.notebook = None

@@ -44,7 +44,7 @@ def test_the_tour_lists_all_and_each_leads_to_the_next():
 def test_runs_top_to_bottom(path):
     """In `make test` the browser's tests run each notebook, with the same limits."""
     if os.environ.get("NOTEBOOKS_IN") == "browser" and chromium_path():
-        pytest.skip("tests/browser/test_browser.py runs it")
+        pytest.skip("tests/browser/test_notebooks_browser.py runs it")
     notebook = nbformat.read(path, 4)
     notebook.cells.append(nbformat.v4.new_code_cell(PEAK))
     began = time.time()

@@ -148,7 +148,7 @@ def test_a_newcomer_reads_it_in_one_go():
 def test_every_command_is_there():
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
     asked = [set(re.findall(MAKE, "\n".join(_commands(text)))) for text in (README, RESULTS)]
-    # those of the README are run: by browser tests, test_book.py, below, and by CI
+    # those of the README are run: by browser tests, below, and by CI
     assert asked[0] == {"lab", "app", "book", "collect", "test"}
     assert asked[1] >= {"dft", "dft-list", "models", "folds", "results", "sample", "phases"}
     for target in sorted(asked[0] | asked[1]):

@@ -12,6 +12,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.units import kB
 from compounds import layered, olivine, rhombohedral, spinel
 from numba import njit
+from pymatgen.core import Species, Structure
 from scipy.optimize import brentq
 from scipy.special import ellipk, entr
 
@@ -21,7 +22,7 @@ from mlipkit.orderings.lattice import lattice_of
 from mlipkit.relaxation import configurations as relaxed
 from mlipkit.statmech import kernel
 from mlipkit.statmech.configurations import COLUMNS, Configurations, name_of
-from mlipkit.statmech.expansion import disordered, smol_order, subspace_of
+from mlipkit.statmech.expansion import correlations_in, disordered, smol_order, subspace_of
 from mlipkit.statmech.interactions import Moves, _tables
 from mlipkit.statmech.phases import BIN, N_BINS, bennett, heated
 from mlipkit.statmech.sampling import chance_of, shares_of
@@ -330,6 +331,33 @@ CELLS = {
     "LiMn2O4": [1, (1, 2, 1)],
     "MgMn2O4": [(1, 1, 2)],
 }
+
+
+@pytest.mark.parametrize("name", list(CELLS))
+@pytest.mark.parametrize("aware", [True, False])
+def test_correlations_are_those_of_smol(name, aware):
+    """Of a structure, as its users give one to it."""
+    subspace, rng = toy(name, seed=1, aware=aware).subspace, np.random.default_rng(0)
+    for cell in CELLS[name]:
+        lattice = toy(name, seed=1, aware=aware).interactions(cell).lattice
+        functions = correlations_in(subspace, lattice, aware)
+        order = smol_order(subspace, lattice)
+        _, held = disordered(lattice, aware)
+        for _ in range(3):
+            filled, states = lattice.random(int(rng.choice(lattice.compositions)), rng)
+            species = [Species(s, lattice.fixed.get(s, 0)) for s in lattice.atoms.symbols]
+            for i, q in zip(lattice.redox, states) if aware else ():
+                (species[i],) = (ion for ion in held[int(i)] if ion.oxi_state == q)
+            there = np.setdiff1d(np.arange(len(species)), lattice.mobile[~filled])
+            structure = Structure(
+                lattice.atoms.cell.array,
+                [species[i] for i in there],
+                lattice.atoms.get_scaled_positions()[there],
+            )
+            expected = subspace.corr_from_structure(
+                structure, scmatrix=lattice.matrix, site_mapping=order[there].tolist()
+            )
+            assert (functions(filled, states) == expected).all()
 
 
 @pytest.mark.parametrize("name", list(CELLS))

@@ -393,25 +393,28 @@ def correlations_in(subspace, lattice, aware):
     """The function of ``(filled, states)`` that gives the correlation functions of an arrangement
     in one supercell, shape (n_functions,). Unless `aware`, states are not looked at.
     """
-    from pymatgen.core import Structure
+    from smol.cofe.space.domain import Vacancy, get_allowed_species
 
+    # what smol's corr_from_structure does with each structure, done once for the supercell
+    supercell = subspace.structure.copy()
+    supercell.make_supercell(lattice.matrix)
     order = smol_order(subspace, lattice).tolist()
+    allowed = get_allowed_species(supercell)
+    digits = [{held: k for k, held in enumerate(allowed[site])} for site in order]
+    indices = subspace.get_orbit_indices(lattice.matrix).container
     _, held = disordered(lattice, aware)
     species = [_ion(s, lattice) for s in lattice.atoms.get_chemical_symbols()]
-    s = lattice.atoms.get_scaled_positions(wrap=False)
 
     def functions(filled, states=None):
         here = list(species)
         if aware:
             for i, q, options in zip(lattice.redox, states, lattice.options):
                 here[i] = held[int(i)][options.index(int(q))]
-        empty = set(lattice.mobile[~np.asarray(filled, bool)].tolist())
-        there = [i for i in range(len(here)) if i not in empty]
-        structure = Structure(lattice.atoms.cell.array, [here[i] for i in there], s[there])
-        mapping = [order[i] for i in there]
-        return subspace.corr_from_structure(
-            structure, scmatrix=lattice.matrix, site_mapping=mapping
-        )
+        for i in lattice.mobile[~np.asarray(filled, bool)]:
+            here[i] = Vacancy()
+        occupied = np.zeros(len(allowed), np.int32)
+        occupied[order] = [of[ion] for of, ion in zip(digits, here)]
+        return subspace.evaluator.correlations_from_occupancy(occupied, indices)
 
     return functions
 

@@ -1,10 +1,11 @@
-"""Chromium, JupyterLab on the notebooks, and a notebook opened in it."""
+"""Chromium, JupyterLab on the notebooks, a notebook opened in it, and a place to show apps."""
 
+import contextlib
 import os
 import shutil
 
 import pytest
-from lab import FLAGS, ROOT, Notebook, chromium_path, jupyterlab, write_notebook
+from lab import FLAGS, ROOT, Easel, Notebook, chromium_path, jupyterlab, write_notebook
 
 PLAYER = """import mlipkit as mk
 ends = mk.end_points(mk.load_dft())
@@ -13,7 +14,7 @@ player = mk.play(mk.relax(start, mk.load_model('cpainn', charge_aware=False), st
 player"""
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser():
     if not chromium_path():
         message = "no chromium here (Debian: apt-get install chromium; or set CHROMIUM)"
@@ -26,12 +27,12 @@ def browser():
         chromium.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def lab_folder(tmp_path_factory):
     return tmp_path_factory.mktemp("lab")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def lab(lab_folder):
     folder = lab_folder
     for path in (ROOT / "notebooks").glob("*.ipynb"):
@@ -42,34 +43,53 @@ def lab(lab_folder):
 
 @pytest.fixture
 def open_notebook(browser, lab):
-    opened = []
+    with contextlib.ExitStack() as opened:
 
-    def open_it(name):
-        opened.append(Notebook(browser, lab, name))
-        return opened[-1]
+        def open_it(name):
+            return opened.enter_context(contextlib.closing(Notebook(browser, lab, name)))
 
-    yield open_it
-    for notebook in opened:
-        notebook.close()
-
-
-def run_alone(browser, lab, folder, code, app):
-    """An app alone in a notebook, run."""
-    notebook = Notebook(browser, lab, write_notebook(folder, "alone", code))
-    notebook.run()
-    notebook.page.wait_for_selector(app)
-    return notebook
+        yield open_it
 
 
 @pytest.fixture
-def open_app(browser, lab, lab_folder):
-    """Open an app alone in a notebook, given its code and the selector that it is known by."""
-    opened = []
+def open_app(open_notebook, lab_folder):
+    """Open an app alone in a notebook of its own, given its code and the selector that it is known
+    by.
+    """
 
     def open_it(code, app=".mlipkit-app"):
-        opened.append(run_alone(browser, lab, lab_folder, code, app))
-        return opened[-1]
+        notebook = open_notebook(write_notebook(lab_folder, "alone", code))
+        notebook.run()
+        notebook.page.wait_for_selector(app)
+        return notebook
 
-    yield open_it
-    for notebook in opened:
-        notebook.close()
+    return open_it
+
+
+@pytest.fixture(scope="session")
+def easel(browser, lab, lab_folder):
+    """One page and one kernel for many apps, each alone in the notebook while it is there."""
+    with contextlib.closing(Easel(browser, lab, lab_folder)) as one:
+        yield one
+
+
+@contextlib.contextmanager
+def on_easel(easel, session):
+    """A function that shows an app; what is shown when a test fails is not used again."""
+    failed = session.testsfailed
+    try:
+        yield easel.show
+    except BaseException:
+        easel.close()
+        raise
+    if session.testsfailed > failed:
+        easel.close()
+    else:
+        easel.clear()
+
+
+@pytest.fixture
+def show_app(request, easel):
+    """As `open_app`, on the easel: for tests that leave the page and the kernel alive."""
+    with on_easel(easel, request.session) as show:
+        yield show

@@ -64,8 +64,8 @@ def click_atom(page, i):
     )
 
 
-def test_clicks_swap_charges_and_a_click_on_a_level_chooses(open_app):
-    notebook, page, explorer = open_explorer(open_app)
+def test_clicks_swap_charges_and_a_click_on_a_level_chooses(show_app):
+    notebook, page, explorer = open_explorer(show_app)
     page.select_option(
         ".mlipkit-explorer .widget-dropdown:has-text('architecture') select", label="cPaiNN"
     )
@@ -135,8 +135,8 @@ def test_clicks_swap_charges_and_a_click_on_a_level_chooses(open_app):
     assert notebook.errors() == [] and notebook.console == []
 
 
-def test_a_relaxation_plays_and_the_timeline_answers(open_app):
-    notebook = open_app(PLAYER, ".mlipkit-player")
+def test_a_relaxation_plays_and_the_timeline_answers(show_app):
+    notebook = show_app(PLAYER, ".mlipkit-player")
     page = notebook.page
     player = page.wait_for_selector(".mlipkit-player")
     canvas = page.wait_for_selector(".mlipkit-player canvas")
@@ -241,7 +241,7 @@ DROP = """name => { const box = document.querySelector('.mlipkit-file');
         box.dispatchEvent(new DragEvent(kind, {dataTransfer: carried, bubbles: true})) }"""
 
 
-def test_a_file_larger_than_a_message_is_sent_and_one_too_large_is_not(open_app, tmp_path):
+def test_a_file_larger_than_a_message_is_sent_and_one_too_large_is_not(show_app, tmp_path):
     from make_vasp import write_outcar
 
     atoms = next(a for a in mk.end_points(mk.load_dft()) if a.info["ordering"] == "x050_na01_fe02")
@@ -251,7 +251,7 @@ def test_a_file_larger_than_a_message_is_sent_and_one_too_large_is_not(open_app,
     repeats = round(2.5 * MESSAGE / len(step))
     (tmp_path / "large" / "OUTCAR").write_text(step + "\n" * (repeats * len(step)))
     (tmp_path / "huge.xyz").write_bytes(b"0" * 31_000_000)
-    page = open_app(UPLOAD).page
+    page = show_app(UPLOAD).page
     told = lambda: page.inner_text(".mlipkit-upload")
     choose = lambda path: page.set_input_files(".mlipkit-file input", path)
     choose(tmp_path / "huge.xyz")

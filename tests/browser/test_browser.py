@@ -1,20 +1,17 @@
-"""What a person sees: every notebook opened in JupyterLab in headless Chromium. Screenshots go to
-screenshots/.
-"""
+"""What a person sees of the apps in JupyterLab in headless Chromium. Screenshots go to screenshots/."""
 
 import io
 import json
 
 import numpy as np
 import pytest
-from lab import PEAK, ROOT, eventually, still
+from lab import ROOT, eventually, still
 from PIL import Image
 
 import mlipkit as mk
 from mlipkit.pictures.plots import VALENCE
 
 pytestmark = pytest.mark.browser
-NOTEBOOKS = sorted(p.name for p in (ROOT / "notebooks").glob("*.ipynb"))
 
 
 def pixels(element):
@@ -38,61 +35,14 @@ def drawn(image):
     return (image < 245).any(axis=-1).mean() > 0.02 and image.std() > 10
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS)
-def test_notebook_runs_and_shows(open_notebook, name):
-    notebook = open_notebook(name)
-    seconds = notebook.run()
-    peak = int(notebook.python(PEAK))
-    # pytest -s shows it
-    print(f"{name}: {seconds:.0f} s, peak memory {peak / 1e6:.2f} GB")
-    assert seconds < 120 and peak < 1.5e6
-    text = (ROOT / "notebooks" / name).read_text()
-    calls = "mk.show(", "mk.explore(", "mk.upload(", "mk.play(", "mk.study("
-    calls = *calls, "mk.explore_temperature("
-    expected = sum(text.count(call) for call in calls)
-
-    def shown():
-        canvases = notebook.page.query_selector_all(".jp-OutputArea canvas")
-        return [c for c in canvases if (c.bounding_box() or {}).get("height", 0) > 100]
-
-    eventually(notebook.page, lambda: len(shown()) == expected)
-    still(notebook.page)
-    assert notebook.errors() == []
-    views = shown()
-    assert len(views) == expected, "one 3D canvas per view"
-    for view in views:
-        view.scroll_into_view_if_needed()
-        assert eventually(notebook.page, lambda view=view: drawn(pixels(view))), "a blank canvas"
-        still(notebook.page)
-        image = pixels(view)
-        # grey where a model's moments tell no state
-        unclear = view.evaluate(
-            "c => (c.closest('.mlipkit-explorer')?.innerText || '').includes(', unclear')"
-        )
-        told = share_of(image, VALENCE[2]) + share_of(image, VALENCE[3]) > 0.002
-        assert told or unclear, "no metal in its colour"
-    for k, plot in enumerate(notebook.page.query_selector_all(".js-plotly-plot")):
-        plot.scroll_into_view_if_needed()
-        assert pixels(plot).std() > 5 and plot.evaluate("g => g.data.length") > 0, (
-            f"plot {k} is blank"
-        )
-    assert notebook.console == []
-    for k, area in enumerate(notebook.page.query_selector_all(".jp-Cell-outputWrapper")):
-        box = area.bounding_box()
-        if box and box["height"] > 200:
-            area.scroll_into_view_if_needed()
-            still(notebook.page)
-            notebook.shot(f"{name.split('.')[0]}_{k:02d}")
-
-
 EXPLORER = """import mlipkit as mk
 app = mk.explore(ordering="x050_na01_fe02", model="blind", geometry="relaxed")
 app"""
 
 
-def open_explorer(open_app):
+def open_explorer(show_app):
     """The explorer as the tour opens it, its page, and the app in sight."""
-    notebook = open_app(EXPLORER, ".mlipkit-explorer")
+    notebook = show_app(EXPLORER, ".mlipkit-explorer")
     page = notebook.page
     page.set_viewport_size({"width": 1320, "height": 1150})
     explorer = page.wait_for_selector(".mlipkit-explorer")
@@ -117,8 +67,8 @@ def click_button(notebook, label):
 TRACES = "() => [...document.querySelectorAll('.mlipkit-explorer .js-plotly-plot')].map(g => g.data.filter(t => t.visible !== false && t.name).map(t => t.name))"
 
 
-def test_explorer_answers_to_clicks(open_app):
-    notebook, page, explorer = open_explorer(open_app)
+def test_explorer_answers_to_clicks(show_app):
+    notebook, page, explorer = open_explorer(show_app)
     # toggle: hull and parity plot change, and the time until they are redrawn is measured
     assert page.evaluate(TRACES) == [["DFT"] * 2 + ["CHGNet, charge-blind"] * 4]
     times = []
@@ -199,11 +149,11 @@ DRAWN = """() => { const g = document.querySelector('.mlipkit-explorer .js-plotl
     return {series, window: Math.max(...levels) - Math.min(...levels), vertices: line.x, marks: marks.length} }"""
 
 
-def test_the_toggle_shows_the_papers_result(open_app):
+def test_the_toggle_shows_the_papers_result(show_app):
     """Relaxed by the model, blind and aware: charges kept, spread of the ladder and vertices of the
     hull are those of the shipped tables.
     """
-    notebook, page, explorer = open_explorer(open_app)
+    notebook, page, explorer = open_explorer(show_app)
     notebook.python("app.structure._execute_js_code('window.nglStage = this.stage', keep=False)")
     page.wait_for_function(
         "window.nglStage && window.nglStage.getComponentsByName('marks').list.length === 1"
@@ -283,11 +233,11 @@ def differences(notebook):
     return {name: (there, here) for name, right in same.items() if not right}
 
 
-def test_fast_clicks_leave_nothing_behind(open_app):
+def test_fast_clicks_leave_nothing_behind(show_app):
     """Bursts of clicks: in the end traces, rings and axes in the browser are those of the last
     choice.
     """
-    notebook, page, _ = open_explorer(open_app)
+    notebook, page, _ = open_explorer(show_app)
     labels, rng = (
         [
             "charge-blind",
@@ -319,8 +269,8 @@ def test_fast_clicks_leave_nothing_behind(open_app):
     assert notebook.errors() == [] and notebook.console == []
 
 
-def test_threshold_slider_moves_the_line(open_app):
-    notebook = open_app("import mlipkit as mk\nmk.explore_threshold(mk.load_dft())")
+def test_threshold_slider_moves_the_line(show_app):
+    notebook = show_app("import mlipkit as mk\nmk.explore_threshold(mk.load_dft())")
     app = notebook.page.wait_for_selector(".mlipkit-threshold")
     app.scroll_into_view_if_needed()
     line = "() => document.querySelector('.mlipkit-threshold .js-plotly-plot')?.layout?.shapes?.[0]?.x0"
@@ -343,8 +293,8 @@ names = ["DFT", *(f"{a}_{kind}" for a in ("chgnet", "mace", "cpainn") for kind i
 mk.ByArchitecture(mk.plots.hull({n: mk.hull(mk.end_points(mk.load_dft())) for n in names}))"""
 
 
-def test_drop_down_of_architectures_changes_the_figure(open_app):
-    notebook = open_app(HULL, ".mlipkit-by-architecture")
+def test_drop_down_of_architectures_changes_the_figure(show_app):
+    notebook = show_app(HULL, ".mlipkit-by-architecture")
     app = notebook.page.wait_for_selector(".mlipkit-by-architecture")
     app.scroll_into_view_if_needed()
     shown = "() => [...new Set(document.querySelector('.mlipkit-by-architecture .js-plotly-plot').data.filter(t => t.visible).map(t => t.name))]"
@@ -355,14 +305,14 @@ def test_drop_down_of_architectures_changes_the_figure(open_app):
     assert notebook.errors() == [] and notebook.console == []
 
 
-def test_a_file_dropped_in_is_read_and_shown(open_app, tmp_path):
+def test_a_file_dropped_in_is_read_and_shown(show_app, tmp_path):
     """An OUTCAR, and a file that is no calculation."""
     from make_vasp import write_outcar
 
     atoms = next(a for a in mk.end_points(mk.load_dft()) if a.info["ordering"] == "x050_na01_fe02")
     write_outcar(tmp_path / "OUTCAR", [atoms])
     (tmp_path / "notes.txt").write_text("not a calculation")
-    notebook = open_app("import mlipkit as mk\nmk.upload()")
+    notebook = show_app("import mlipkit as mk\nmk.upload()")
     page = notebook.page
     app = page.wait_for_selector(".mlipkit-upload")
     app.scroll_into_view_if_needed()

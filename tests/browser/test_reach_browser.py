@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 import pytest
-from conftest import PLAYER, run_alone
+from conftest import PLAYER, on_easel
 from lab import SCREENSHOTS, eventually, still
 from PIL import Image
 from test_browser import drawn, pixels, share_of
@@ -45,17 +45,17 @@ NAMED |= {"image", "img", "Canvas", "figure", "table"}
 
 
 @pytest.fixture(scope="module")
-def opened(request, browser, lab, lab_folder):
-    """An app of its own in a notebook, drawn: its name, the notebook, its page and selector."""
+def opened(request, easel):
+    """An app alone in a notebook, drawn: its name, the notebook, its page and selector."""
     name, (code, selector, _) = request.param, APPS[request.param]
-    notebook = run_alone(browser, lab, lab_folder, code, selector)
-    page = notebook.page
-    if name in ("show", "explorer", "temperature", "player", "upload"):
-        canvas = page.wait_for_selector(f"{selector} canvas")
-        assert eventually(page, lambda: drawn(pixels(canvas)))
-    still(page)
-    yield name, notebook, page, selector
-    notebook.close()
+    with on_easel(easel, request.session) as show:
+        notebook = show(code, selector)
+        page = notebook.page
+        if name in ("show", "explorer", "temperature", "player", "upload"):
+            canvas = page.wait_for_selector(f"{selector} canvas")
+            assert eventually(page, lambda: drawn(pixels(canvas)))
+        still(page)
+        yield name, notebook, page, selector
 
 
 def unnamed(page, selector):
@@ -96,7 +96,8 @@ FOCUSED = """() => { const e = document.activeElement, s = getComputedStyle(e);
 @pytest.mark.parametrize("opened", APPS, indirect=True)
 def test_every_control_has_a_name_and_is_reached_by_tab(opened):
     name, notebook, page, app = opened
-    assert unnamed(page, app) == []
+    # an app gives its names 0.2 s after the last change, and that nothing moves is seen sooner
+    assert eventually(page, lambda: not unnamed(page, app)), unnamed(page, app)
     live = page.evaluate(
         "a => [...document.querySelectorAll(a + ' [aria-live=polite]')].map(e => e.innerText)", app
     )

@@ -25,9 +25,9 @@ TIMED = """async ([selector, key]) => {
 
 
 @pytest.fixture
-def app(open_app):
+def app(show_app):
     """The app alone in a notebook, drawn: (notebook, page)."""
-    opened = open_app(CELL, ".mlipkit-temperature")
+    opened = show_app(CELL, ".mlipkit-temperature")
     page = opened.page
     page.set_default_timeout(90_000)  # 3D is drawn in software: a busy machine takes its time
     page.wait_for_selector(".mlipkit-temperature canvas")
