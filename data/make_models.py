@@ -101,9 +101,7 @@ def pretrained_network(name, aware):
 
     path = PRETRAINED / f"{weights_stem(name, aware, 0)}.safetensors"
     if not path.exists():
-        if not pretraining.PATH.exists():
-            pretraining.main()
-        frames = mk.read_frames(pretraining.PATH)
+        frames = pretraining.cells("Na")
         potential, _ = train(
             name,
             frames,

@@ -24,7 +24,7 @@ from mlipkit.frames.labels import well_converged
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE / "dft")]
 from collect import write_manifest
-from make_models import markdown, wanted, write_results
+from make_models import PRETRAINING, markdown, wanted, write_results
 from make_transfer import trained
 
 PHASES = HERE / "phases"
@@ -49,11 +49,12 @@ for ion, name, cell, aware in KINDS:
 
 
 def model_of(name, aware, ion):
-    """The shipped model; for lithium the one of `make_transfer` that has seen both compounds."""
+    """The shipped model; for lithium that of `make_transfer` which has seen most."""
     if ion == "Na":
         return mk.load_model(name, charge_aware=aware)
     lithium, sodium = (well_converged(mk.load_dft(SETS[i][1])) for i in ("Li", "Na"))
-    return trained(f"{name}_{'aware' if aware else 'blind'}_both", lithium, sodium)
+    share = "cells" if name in PRETRAINING else "both"
+    return trained(f"{name}_{'aware' if aware else 'blind'}_{share}", lithium, sodium)
 
 
 def sample(run):

@@ -4,8 +4,9 @@
     make_transfer.py run [RUNS]   trainings that data/models/transfer does not have (resumable)
     make_transfer.py table        data/models/transfer.csv and docs/results.md, from what is there
 
-Zero shot, with 1, 4 and 16 frames of Li, with all of them, and with all of both; blind and aware
-with the same frames, start, seed and steps. The split is that of the sodium set: an ordering that
+Zero shot, with 1, 4 and 16 frames of Li, with all of them, with all of both, and with all of both
+after cells of lithium that CHGNet labelled (`pretraining.py`); blind and aware with the same
+frames, start, seed and steps. The split is that of the sodium set: an ordering that
 is held out there is held out here. RUNS are patterns such as 'cpainn_*_16'.
 """
 
@@ -30,11 +31,13 @@ from mlipkit.relaxation.geometries import geometry_table
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE / "dft")]
+import pretraining
 from collect import write_manifest
 from make_folds import MODELS, stays
 from make_models import (
     DEVICE,
     FINE_TUNING,
+    PRETRAINING,
     markdown,
     nudged_starts,
     relaxed_from,
@@ -44,8 +47,9 @@ from make_models import (
 from make_models import rows as predicted
 
 TRANSFER, LITHIUM = HERE / "models" / "transfer", "olivine-li"
-SHARES = ("0", "1", "4", "16", "all", "both")
-WORDS = {"0": "none", "both": "all, and Na"}  # as tables and figures call them
+SHARES = ("0", "1", "4", "16", "all", "both", "cells")
+# as tables and figures call them
+WORDS = {"0": "none", "both": "all, and Na", "cells": "all, and Na, and CHGNet's"}
 STEPS = 800  # of a fine-tuning on some frames of Li, four frames each
 
 
@@ -92,6 +96,8 @@ def runs():
     """(name, architecture, aware, share) of all."""
     for model, how in MODELS.items():
         for share in SHARES:
+            if share == "cells" and how[0] not in PRETRAINING:  # has seen lithium by CHGNet itself
+                continue
             yield f"{model}_{share}", *how, share
 
 
@@ -100,7 +106,7 @@ def parts_of(lithium, sodium, share):
     in life: the last epoch counts, by validating on the same.
     """
     by = {s: [a for a in lithium if a.info["split"] == s] for s in ("train", "validation")}
-    if share == "both":
+    if share in ("both", "cells"):
         # FePO4 is one calculation in both sets
         known = [a for a in sodium if a.info["split"] in by and a.info["x"] > 0]
         return by["train"] + by["validation"] + known
@@ -123,6 +129,10 @@ def trained(title, lithium, sodium):
     potential = grown(mk.load_model(name, charge_aware=aware), "Li", "Na")
     if share == "0":
         return potential
+    if share == "cells":
+        folder = HERE / "checkpoints" / "transfer" / f"{title}_pretraining"
+        how = {**PRETRAINING[name], "start": potential, "device": DEVICE, "folder": folder}
+        potential, _ = train(name, pretraining.cells("Li"), aware, seed=0, **how)
     frames, how = parts_of(lithium, sodium, share), dict(FINE_TUNING[name])
     if share.isdigit():
         how["epochs"] = STEPS * 4 // max(4, int(share))
@@ -204,8 +214,8 @@ def tables():
         if path.exists():
             model = f"{name}_{'aware' if aware else 'blind'}"
             rows[model, WORDS.get(share, share)] = figures(pd.read_csv(path), lithium)
-    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis(["model", "seen"])
-    write_atomically(TRANSFER.parent / "transfer.csv", table.round(4).to_csv())
+    table = pd.DataFrame.from_dict(rows, orient="index").round(4).rename_axis(["model", "seen"])
+    write_atomically(TRANSFER.parent / "transfer.csv", table.to_csv())
     shown = {
         f"{model.replace('_', ', ')}, {seen}": written(row)
         for (model, seen), row in table.iterrows()

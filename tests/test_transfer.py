@@ -2,10 +2,12 @@
 
 import make_transfer
 import numpy as np
+import pandas as pd
 import pytest
 from make_folds import ARCHITECTURES
 
 import mlipkit as mk
+from mlipkit.frames.labels import well_converged
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -39,8 +41,43 @@ def test_a_share_holds_no_frame_of_a_held_out_ordering(share, frames):
     assert {a.info["split"] for a in used} == {"train", "validation"}
     train = [a for a in used if a.info["split"] == "train"]
     if share.isdigit():
-        assert len(train) == int(share) and train[0].info["x"] == 1
+        assert len(train) == int(share) and 0 < train[0].info["x"] < 1
+        assert {2, 3} <= set(train[0].arrays["oxi_states"])  # one alone tells an aware model all
+        assert share == "1" or train[1].info["x"] == 1
         longer = make_transfer.parts_of(frames, frames, "16")
         same = [np.array_equal(a.positions, b.positions) for a, b in zip(train, longer)]
         assert all(same)  # one frame, then that and three more
     assert all(a.calc is not None for a in used)
+
+
+def test_the_table_is_what_the_predictions_say():
+    lithium, table = well_converged(mk.load_dft("olivine-li")), mk.load_transfer()
+    page = (make_transfer.HERE.parent / "docs/results.md").read_text()
+    for title, name, aware, share in make_transfer.runs():
+        path = make_transfer.TRANSFER / f"{title}.csv"
+        if not path.exists():
+            continue
+        model, seen = (
+            f"{name}_{'aware' if aware else 'blind'}",
+            make_transfer.WORDS.get(share, share),
+        )
+        row, found = table.loc[model, seen], make_transfer.figures(pd.read_csv(path), lithium)
+        assert row.to_dict() == pytest.approx(found, abs=1e-4), title
+        said = " | ".join(make_transfer.written(row).values())
+        assert f"| {model.replace('_', ', ')}, {seen} | {said} |" in page, title
+    # blind and aware have seen the same
+    shares = {"none", "1", "4", "16", "all", "all, and Na"}
+    for name in ("cpainn", "mace"):
+        for how in ("blind", "aware"):
+            assert shares <= set(table.loc[f"{name}_{how}"].index), (name, how)
+
+
+def test_charges_carry_over_to_another_ion_and_forces_do_not():
+    """What notebook 04 says."""
+    table = mk.load_transfer()
+    for name in ("cpainn", "mace"):
+        aware, blind = table.loc[f"{name}_aware"], table.loc[f"{name}_blind"]
+        assert (aware["kept"] == 4).all() and (blind["kept"] <= 2).all()
+        assert aware.loc["none", "forces"] > 3 * aware.loc["1", "forces"]
+        assert aware.loc["all", "forces"] < 0.7 * blind.loc["all", "forces"]
+        assert aware.loc["4", "formation_energy"] > aware.loc["none", "formation_energy"]
