@@ -41,7 +41,6 @@ ARCHITECTURES = ("cpainn", "mace", "chgnet")
 # what moves: how runs and files of a compound end, the data set of its end members
 SETS = {"Na": ("", "olivine"), "Li": ("_li", "olivine-li")}
 KINDS = itertools.product(SETS, ARCHITECTURES, (True, False), (True, False))
-IN_CELLS_OF_DFT = ("Li",)  # of which too few cells were strained to know how they stretch
 RUNS = {}  # name: (architecture, whether it is aware, whether cells are free, what moves)
 for ion, name, cell, aware in KINDS:
     run = f"{name}_{'aware' if aware else 'blind'}_{'free' if cell else 'fixed'}{SETS[ion][0]}"
@@ -66,7 +65,6 @@ def sample(run):
     model = model_of(name, aware, ion)
     cores = int(os.environ.get("CORES", "1"))
     how = {"folder": HERE / "checkpoints" / "phases" / run, "processes": cores, "steps": 200}
-    how["keep_cells"] = ion in IN_CELLS_OF_DFT and not cell
     doubled = {**how, "folder": HERE / "checkpoints" / "phases" / f"{run}_doubled", "steps": 500}
     path = PHASES / f"{run}.json"
     drawn = mk.sample_configurations(

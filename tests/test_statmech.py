@@ -802,34 +802,6 @@ OPTIONS = {
 }
 
 
-def test_cells_that_are_kept_are_those_given(sampled):
-    host, model, given, c = sampled
-    swollen = [a.copy() for a in given["ends"] if a.info["x"] in (0, 1)]
-    for atoms in swollen:  # the model would shrink them back
-        atoms.set_cell(atoms.cell.array * 1.01, scale_atoms=True)
-    how = {"processes": 1, "progress": False}
-    lattice, cells = c.lattice("1x1x1"), {a.info["x"]: a.cell.lengths() for a in swollen}
-    for keep in (True, False):
-        ends = relaxed.relaxed_ends(lattice, swollen, model, how, OPTIONS, keep)
-        for x, (cell, _) in ends.items():
-            off = np.sort(np.linalg.norm(cell, axis=1)) / np.sort(cells[x]) - 1
-            assert (np.abs(off).max() < 1e-9) == keep, (x, off)
-    kept = {**given, "ends": swollen, "folder": None, "keep_cells": True}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        high, low = (
-            mk.sample_configurations(host, model, n=2, **{**kept, "keep_cells": k}).table["energy"]
-            for k in (True, False)
-        )
-    assert (high > low + 0.001).all()
-    for wrong, says in (({"ends": None}, "not given"), ({"cell": True}, "leave one out")):
-        with pytest.raises(mk.InputError, match=says):
-            mk.sample_configurations(host, model, n=2, **{**kept, **wrong})
-        if "ends" in wrong:
-            with pytest.raises(mk.InputError, match=f"extend_configurations.*{says}"):
-                mk.extend_configurations(c, model, keep_cells=True, processes=1)
-
-
 def test_a_model_that_leaves_the_end_members_is_spoken_of(sampled):
     host, model, given, _ = sampled
     ends = [a.copy() for a in given["ends"] if a.info["x"] in (0, 1)]

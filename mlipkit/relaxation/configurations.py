@@ -40,7 +40,6 @@ def sample_configurations(
     ends=None,
     supercells=None,
     fixed=None,
-    keep_cells=False,
     seed=0,
     folder=None,
     processes=None,
@@ -53,8 +52,7 @@ def sample_configurations(
     Compositions are drawn evenly from all that some charge ordering balances, then ions and charges
     at random. Every arrangement starts between the two end members: its cell and the places of its
     atoms are interpolated in x (Vegard), its atoms 0.01 Å off. With fixed cells (the default) it
-    keeps that cell; ``cell=True`` relaxes cells too. The two cells at the ends are those that the
-    model relaxes, or with ``keep_cells=True`` those given.
+    keeps that cell; ``cell=True`` relaxes cells too.
 
     Parameters
     ----------
@@ -77,10 +75,6 @@ def sample_configurations(
         and triple along each axis, up to 120 atoms.
     fixed : dict, optional
         Charges of the other elements, as for `enumerate_orderings`.
-    keep_cells : bool
-        Between the cells of `ends` as they are given (of DFT, of an experiment); of the end members
-        the model relaxes the atoms alone. For a model that was trained in such cells, and knows
-        little of how a cell stretches.
     seed : int
     folder, processes, client, progress
         As for `relax_many`; a campaign that was stopped goes on.
@@ -97,8 +91,7 @@ def sample_configurations(
     Raises
     ------
     InputError
-        When nothing can be neutral, the end members cannot be relaxed, or cells are to be kept and
-        relaxed at once, or are not given.
+        When nothing can be neutral, or the end members cannot be relaxed.
     """
     model, host = as_potential(model, WHERE), as_frame(host, f"{WHERE}: host")
     ends = None if ends is None else as_frames(ends, f"{WHERE}: ends")
@@ -109,8 +102,7 @@ def sample_configurations(
     how = {"folder": folder, "processes": processes, "client": client, "progress": progress}
     whole = lattice_of(host, compound, None, fixed, WHERE)
     lattices = _lattices(whole, supercells)
-    checked_kept(keep_cells, ends, options["cell"], WHERE)
-    first = relaxed_ends(whole, ends, model, how, options, keep_cells)
+    first = relaxed_ends(whole, ends, model, how, options)
     drawn = [_end(whole, which) for which in (0, -1)] + _drawn(lattices, n - 2, seed, model)
     return relaxed_configurations(whole, first, drawn, model, how, options)
 
@@ -123,7 +115,6 @@ def extend_configurations(
     ends=None,
     supercells=None,
     cutoffs=None,
-    keep_cells=False,
     seed=0,
     folder=None,
     processes=None,
@@ -148,7 +139,7 @@ def extend_configurations(
     n : int
         Arrangements of a round.
     rounds : int
-    ends, keep_cells
+    ends
         As for `sample_configurations`, the same as there.
     supercells : list, optional
         Further repeats of the host to walk in, beside those of `configurations`. An expansion may
@@ -188,8 +179,7 @@ def extend_configurations(
         )
     options = settings_of({**options, "cell": c.cell}, where)
     how = {"folder": folder, "processes": processes, "client": client, "progress": progress}
-    checked_kept(keep_cells, ends, c.cell, where)
-    geometries = relaxed_ends(whole, ends, model, how, options, keep_cells)
+    geometries = relaxed_ends(whole, ends, model, how, options)
     for turn in range(rounds):
         expansion = fit_expansion(c, cutoffs)
         wanted, known = _wanted(expansion, n, seed + turn, more)
@@ -247,23 +237,8 @@ def _wanted(expansion, n, seed, more):
     return [drawn[k] for k in chosen], known
 
 
-def checked_kept(keep_cells, ends, cell, where):
-    """Raise an InputError when there are no cells to keep, or they are to be relaxed."""
-    if not arguments.flag(keep_cells, f"{where}: keep_cells"):
-        return
-    if ends is None:
-        raise InputError(
-            f"{where}: keep_cells=True keeps the cells of ends=, which is not given; give relaxed "
-            "end members, as mk.end_points(frames)"
-        )
-    if cell:
-        raise InputError(
-            f"{where}: keep_cells=True keeps cells and cell=True relaxes them; leave one out"
-        )
-
-
-def relaxed_ends(whole, frames, model, how, options, keep_cells=False):
-    """The two end members as the model relaxes them, cells too unless these are kept:
+def relaxed_ends(whole, frames, model, how, options):
+    """The two end members as the model relaxes them, cells too:
     ``{x: (cell, shifts)}`` as `in_setting_of` gives them.
     """
     starts = []
@@ -273,8 +248,7 @@ def relaxed_ends(whole, frames, model, how, options, keep_cells=False):
         if frames is not None:
             known = dict(zip(("cell", "shifts"), _geometry(whole, frames, filled)))
         starts.append(whole.decorated(filled, states, **known))
-    settings = {**options, "cell": not keep_cells}
-    relaxed = relax_many([rattled(a) for a in starts], model, **how, **settings)
+    relaxed = relax_many([rattled(a) for a in starts], model, **how, **{**options, "cell": True})
     ends = {}
     for start, r in zip(starts, relaxed):
         if r is None or label(r.atoms, "energy") is None:
