@@ -3,6 +3,7 @@
 many orderings, and whether it held. From the folds, DFT's verdict and the phase diagrams.
 """
 
+import itertools
 import sys
 from pathlib import Path
 
@@ -125,15 +126,15 @@ def from_verdict(name):
     return {"verdict": (both(text), good)}
 
 
-def from_phases(name):
+def from_phases(name, claim, cells, compound):
     """The lowest temperature that was computed with one phase at every composition, K."""
-    known, least = mk.load_phases().get(name, {}), {}
+    known, least = mk.load_phases(cells, compound).get(name, {}), {}
     for counted, diagram in known.items():
         least[counted] = min(t for t in diagram.temperatures if not diagram.gaps(t))
     if not {"with electrons", "without"} <= least.keys():
         return {}
     text = ", ".join(f"{counted} {t:.0f}" for counted, t in least.items())
-    return {"entropy": (text, least["with electrons"] < least["without"])}
+    return {claim: (text, least["with electrons"] < least["without"])}
 
 
 CLAIMS = {
@@ -168,12 +169,20 @@ CLAIMS = {
         "Electronic entropy makes the solid solution. One phase at every composition from, K",
         "one diagram each, free cells",
     ),
+    "lithium": (
+        "The same of Li<sub>x</sub>FePO<sub>4</sub>, of which it was first said. One phase at "
+        "every composition from, K",
+        "one diagram, fixed cells",
+    ),
 }
+DIAGRAMS = {"entropy": ("free", "NaxFePO4"), "lithium": ("fixed", "LixFePO4")}
 
 
 def table(frames):
     """The lines of the table."""
-    said = {n: from_folds(n, frames) | from_verdict(n) | from_phases(n) for n in ARCHITECTURES}
+    said = {n: from_folds(n, frames) | from_verdict(n) for n in ARCHITECTURES}
+    for name, (claim, which) in itertools.product(ARCHITECTURES, DIAGRAMS.items()):
+        said[name] |= from_phases(name, claim, *which)
     rows = {}
     for claim, (words, over) in CLAIMS.items():
         held = [said[name][claim][1] for name in ARCHITECTURES if claim in said[name]]

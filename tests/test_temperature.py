@@ -19,8 +19,11 @@ def diagrams():
     return mk.load_phases()
 
 
-def test_the_shipped_diagrams_hold_together(diagrams):
-    for kinds in diagrams.values():
+@pytest.mark.parametrize(
+    "which", [("free", "NaxFePO4"), ("fixed", "NaxFePO4"), ("fixed", "LixFePO4")], ids="-".join
+)
+def test_the_shipped_diagrams_hold_together(which):
+    for kinds in mk.load_phases(*which).values():
         for kind, d in kinds.items():
             assert d.aware == (kind == "with electrons")
             assert (d.x[0], d.x[-1], len(d.x)) == (0, 1, 73)
@@ -45,6 +48,25 @@ def test_electrons_lower_the_temperature_of_the_solid_solution(diagrams):
         # by half their own entropy and more the electrons stabilise the middle
         gained = kinds["without"].free_energy[at] - kinds["with electrons"].free_energy[at]
         assert gained[len(gained) // 2] > 0.005
+
+
+def test_of_lithium_the_electrons_make_a_eutectoid():
+    """As Zhou, Maxisch and Ceder (PRL 97, 155704) said, and notebook 09 does."""
+    kinds = mk.load_phases("fixed", "LixFePO4")["cpainn"]
+    aware, without = kinds["with electrons"], kinds["without"]
+    for t in (300, 500):  # cold, the end members side by side, with electrons or without
+        for d in (aware, without):
+            ((low, high, _),) = d.gaps(t)
+            assert low < 0.02 and high > 0.98
+    (_, left, _), (right, _, _) = aware.gaps(600)
+    assert 0.35 < left < right < 0.55  # between them a solid solution
+    assert not aware.gaps(700)
+    assert all(len(without.gaps(t)) == 1 for t in (600, 700, 800, 900))
+    half, at = len(aware.x) // 2, aware.at(600)
+    gained = 1e3 * (without.free_energy - aware.free_energy)[at, half]
+    assert gained == pytest.approx(13, abs=1)
+    entropies = aware.entropy_ion[at, half] / kB, aware.electronic[at, half] / kB
+    assert entropies == pytest.approx((0.54, 0.37), abs=0.01)
 
 
 def test_what_is_said_is_in_the_diagram(diagrams):
