@@ -49,7 +49,7 @@ from make_models import rows as predicted
 TRANSFER, LITHIUM = HERE / "models" / "transfer", "olivine-li"
 SHARES = ("0", "1", "4", "16", "all", "both", "cells")
 # as tables and figures call them
-WORDS = {"0": "none", "both": "all, and Na", "cells": "all, and Na, and CHGNet's"}
+WORDS = {"0": "none", "both": "all, and Na", "cells": "pre-trained"}
 STEPS = 800  # of a fine-tuning on some frames of Li, four frames each
 
 

@@ -190,7 +190,8 @@ def load_transfer():
     pandas.DataFrame
         Index ``model`` (cpainn_blind, cpainn_aware, ...) and ``seen``: how many frames of LixFePO4
         the shipped model was trained on further (``"none"``, ``"1"``, ``"4"``, ``"16"``, ``"all"``,
-        or ``"all, and Na"``: with those of NaxFePO4). On the held-out charge orderings of LixFePO4:
+        ``"all, and Na"``: with those of NaxFePO4, or ``"pre-trained"``: the same after cells of
+        LixFePO4 that CHGNet labelled). On the held-out charge orderings of LixFePO4:
         ``n`` (frames of relaxations), ``orderings``, ``forces`` (meV/Å), ``magmoms`` (µB) and
         ``valence_right`` (%), each with its 95 % interval over orderings, ``..._low`` and
         ``..._high``; ``formation_energy`` (meV per formula unit, mean absolute error on DFT's
