@@ -84,7 +84,9 @@ def test_clicks_swap_charges_and_a_click_on_a_level_chooses(show_app):
         "window.nglStage && window.nglStage.getComponentsByName('octahedra').list.length === 1"
     )
     page.wait_for_selector(".mlipkit-explorer [aria-pressed=true]:has-text('swaps (two)')")
-    assert notebook.python("print(app.click.value)") == "swap"
+    pressed = lambda: notebook.python("print(app.click.value)")
+    # the page shows what is pressed before the kernel has heard of it
+    assert eventually(page, lambda: pressed() == "swap"), pressed()
     ends = {a.info["ordering"]: a for a in mk.end_points(mk.load_dft())}
     states = ends["x050_na01_fe02"].arrays["oxi_states"]
     # these two are in front of what else is there; the octahedra around must not hide them
@@ -111,8 +113,7 @@ def test_clicks_swap_charges_and_a_click_on_a_level_chooses(show_app):
     click_button(notebook, "changes its state")
     page.wait_for_selector(".mlipkit-explorer [aria-pressed=true]:has-text('changes its state')")
     page.wait_for_selector(".mlipkit-explorer :text('Charge-aware: the valence is an input')")
-    # the page shows what is pressed before the kernel has heard of it
-    assert notebook.python("print(app.click.value)") == "flip"
+    assert eventually(page, lambda: pressed() == "flip"), pressed()
     click_atom(page, two)
     page.wait_for_selector(".mlipkit-explorer :text('sum to -1')")
     page.wait_for_function(f"({dots})().length === 5")
