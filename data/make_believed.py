@@ -3,7 +3,6 @@
 many orderings, and whether it held. From the folds, DFT's verdict and the phase diagrams.
 """
 
-import itertools
 import sys
 from pathlib import Path
 
@@ -126,11 +125,12 @@ def from_verdict(name):
     return {"verdict": (both(text), good)}
 
 
-def from_phases(name, claim, cells, compound):
+def from_phases(claim, kinds):
     """The lowest temperature that was computed with one phase at every composition, K."""
-    known, least = mk.load_phases(cells, compound).get(name, {}), {}
-    for counted, diagram in known.items():
-        least[counted] = min(t for t in diagram.temperatures if not diagram.gaps(t))
+    least = {
+        counted: min(t for t in diagram.temperatures if not diagram.gaps(t))
+        for counted, diagram in kinds.items()
+    }
     if not {"with electrons", "without"} <= least.keys():
         return {}
     text = ", ".join(f"{counted} {t:.0f}" for counted, t in least.items())
@@ -181,8 +181,9 @@ DIAGRAMS = {"entropy": ("free", "NaxFePO4"), "lithium": ("fixed", "LixFePO4")}
 def table(frames):
     """The lines of the table."""
     said = {n: from_folds(n, frames) | from_verdict(n) for n in ARCHITECTURES}
-    for name, (claim, which) in itertools.product(ARCHITECTURES, DIAGRAMS.items()):
-        said[name] |= from_phases(name, claim, *which)
+    for claim, which in DIAGRAMS.items():
+        for name, kinds in mk.load_phases(*which).items():
+            said[name] |= from_phases(claim, kinds)
     rows = {}
     for claim, (words, over) in CLAIMS.items():
         held = [said[name][claim][1] for name in ARCHITECTURES if claim in said[name]]

@@ -27,6 +27,7 @@ from mlipkit.relaxation.geometries import geometry_table, with_predictions
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE / "dft")]
+from collect import write_manifest
 from make_models import (
     DEVICE,
     FINE_TUNING,
@@ -188,9 +189,12 @@ def kept(found, folds):
     return f"{stayed.sum()}/{len(stayed)}"
 
 
+def with_bounds(value, low, high, digits):
+    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
 def interval(values, orderings, digits):
-    low, high = bootstrap(values, orderings)
-    return f"{np.mean(values):.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+    return with_bounds(np.mean(values), *bootstrap(values, orderings), digits)
 
 
 def tables():
@@ -246,3 +250,4 @@ if __name__ == "__main__":
             run(title, *by_name[title], frames)
     else:
         tables()
+        write_manifest()

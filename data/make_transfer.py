@@ -33,7 +33,7 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE / "dft")]
 import pretraining
 from collect import write_manifest
-from make_folds import MODELS, stays
+from make_folds import MODELS, stays, with_bounds
 from make_models import (
     DEVICE,
     FINE_TUNING,
@@ -99,6 +99,12 @@ def runs():
             if share == "cells" and how[0] not in PRETRAINING:  # has seen lithium by CHGNet itself
                 continue
             yield f"{model}_{share}", *how, share
+
+
+def row_of(title):
+    """Of a run, in tables: (model, what it has seen)."""
+    model, share = title.rsplit("_", 1)
+    return model, WORDS.get(share, share)
 
 
 def parts_of(lithium, sodium, share):
@@ -193,8 +199,7 @@ def written(row):
     """The same as the docs show it."""
 
     def with_interval(column, digits):
-        low, high = row[f"{column}_low"], row[f"{column}_high"]
-        return f"{row[column]:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+        return with_bounds(row[column], row[f"{column}_low"], row[f"{column}_high"], digits)
 
     return {
         "formation energies, meV/f.u.": f"{row['formation_energy']:.1f}",
@@ -209,11 +214,10 @@ def written(row):
 def tables():
     """data/models/transfer.csv, and the same in docs/results.md."""
     lithium, rows = well_converged(mk.load_dft(LITHIUM)), {}
-    for title, name, aware, share in runs():
+    for title, *_ in runs():
         path = TRANSFER / f"{title}.csv"
         if path.exists():
-            model = f"{name}_{'aware' if aware else 'blind'}"
-            rows[model, WORDS.get(share, share)] = figures(pd.read_csv(path), lithium)
+            rows[row_of(title)] = figures(pd.read_csv(path), lithium)
     table = pd.DataFrame.from_dict(rows, orient="index").round(4).rename_axis(["model", "seen"])
     write_atomically(TRANSFER.parent / "transfer.csv", table.to_csv())
     shown = {

@@ -53,14 +53,11 @@ def test_a_share_holds_no_frame_of_a_held_out_ordering(share, frames):
 def test_the_table_is_what_the_predictions_say():
     lithium, table = well_converged(mk.load_dft("olivine-li")), mk.load_transfer()
     page = (make_transfer.HERE.parent / "docs/results.md").read_text()
-    for title, name, aware, share in make_transfer.runs():
+    for title, *_ in make_transfer.runs():
         path = make_transfer.TRANSFER / f"{title}.csv"
         if not path.exists():
             continue
-        model, seen = (
-            f"{name}_{'aware' if aware else 'blind'}",
-            make_transfer.WORDS.get(share, share),
-        )
+        model, seen = make_transfer.row_of(title)
         row, found = table.loc[model, seen], make_transfer.figures(pd.read_csv(path), lithium)
         assert row.to_dict() == pytest.approx(found, abs=1e-4), title
         said = " | ".join(make_transfer.written(row).values())
