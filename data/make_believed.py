@@ -169,13 +169,22 @@ CLAIMS = {
         "Electronic entropy makes the solid solution. One phase at every composition from, K",
         "one diagram each, free cells",
     ),
+    "fixed": (
+        "The same in cells of fixed size, which CHGNet's relaxations stand. One phase at every "
+        "composition from, K",
+        "one diagram each, fixed cells",
+    ),
     "lithium": (
         "The same of Li<sub>x</sub>FePO<sub>4</sub>, of which it was first said. One phase at "
         "every composition from, K",
         "one diagram, fixed cells",
     ),
 }
-DIAGRAMS = {"entropy": ("free", "NaxFePO4"), "lithium": ("fixed", "LixFePO4")}
+DIAGRAMS = {
+    "entropy": ("free", "NaxFePO4"),
+    "fixed": ("fixed", "NaxFePO4"),
+    "lithium": ("fixed", "LixFePO4"),
+}
 
 
 def table(frames):
