@@ -6,7 +6,8 @@
 
 Two kinds of folds. By *arrangement*: all orderings of one arrangement of ions leave together (five
 folds, the hard test). By *ordering*: every ordering leaves once, others of its arrangement stay
-(four folds, the kind of the shipped split). RUNS are patterns such as 'arrangement*_mace_*'.
+(four folds, the kind of the shipped split). *Apart* is by arrangement, the cells on which cPaiNN
+and MACE are trained before leaving too. RUNS are patterns such as 'arrangement*_mace_*'.
 Weights are not kept, predictions are. Training in flight lies in data/checkpoints/folds.
 """
 
@@ -27,10 +28,13 @@ from mlipkit.relaxation.geometries import geometry_table, with_predictions
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE / "dft")]
+import olivine
+import pretraining
 from collect import write_manifest
 from make_models import (
     DEVICE,
     FINE_TUNING,
+    MODEL_ARGS,
     PRETRAINING,
     markdown,
     nudged_starts,
@@ -54,7 +58,12 @@ UNITS = {
     "magmoms": "moments, µB",
     "valence_right": "valence right, %",
 }
-KINDS = {"arrangement": 5, "ordering": 4}
+KINDS = {"arrangement": 5, "ordering": 4, "apart": 5}
+TITLES = {
+    "arrangement": "By arrangement",
+    "ordering": "By ordering",
+    "apart": "By arrangement, the cells labelled by CHGNet too",
+}
 
 
 def held_out(orderings):
@@ -65,7 +74,8 @@ def held_out(orderings):
     groups = [group for group in groups.values() if len(group) > 1]
     # dealt out in turn, so no fold has two of an arrangement (none has more orderings than folds)
     dealt, n = [ordering for group in groups for ordering in group], KINDS["ordering"]
-    return {"arrangement": groups, "ordering": [dealt[k::n] for k in range(n)]}
+    by_ordering = [dealt[k::n] for k in range(n)]
+    return {"arrangement": groups, "ordering": by_ordering, "apart": groups}
 
 
 def with_splits(frames, kind, folds, k):
@@ -73,7 +83,7 @@ def with_splits(frames, kind, folds, k):
     of the next two folds (by arrangement), or the first two of the next (by ordering).
     """
     following = [folds[(k + i) % len(folds)] for i in (1, 2)]
-    by_arrangement = kind == "arrangement"
+    by_arrangement = kind != "ordering"
     apart = {group[0] for group in following} if by_arrangement else set(following[0][:2])
     found = []
     for atoms in frames:
@@ -90,8 +100,28 @@ def runs():
     """(name, kind, fold, architecture, aware) of all trainings."""
     for model, how in MODELS.items():
         for kind, n in KINDS.items():
+            if kind == "apart" and how[0] not in PRETRAINING:
+                continue
             for k in range(n):
                 yield f"{kind}{k}_{model}", kind, k, *how
+
+
+def without(cells, left_out):
+    """The cells whose arrangement of ions is another one; sites are numbered as in the set."""
+    host = olivine.host(1.0)
+    return [a for a in cells if arrangement(mk.ordering_label(a, host)) != left_out]
+
+
+def begun(title, kind, name, aware, left_out):
+    """What a fold starts from: trained before on cells labelled by CHGNet, or None."""
+    if name not in PRETRAINING:
+        return None
+    if kind != "apart":
+        return pretrained_network(name, aware)
+    cells = without(pretraining.cells("Na"), left_out)
+    folder = HERE / "checkpoints" / "folds" / f"{title}_pretraining"
+    how = {**PRETRAINING[name], "model_args": MODEL_ARGS[name], "device": DEVICE}
+    return train(name, cells, aware, seed=0, folder=folder, **how)[0]
 
 
 def run(title, kind, k, name, aware, frames):
@@ -108,7 +138,7 @@ def run(title, kind, k, name, aware, frames):
         aware,
         seed=0,
         **FINE_TUNING[name],
-        start=pretrained_network(name, aware) if name in PRETRAINING else None,
+        start=begun(title, kind, name, aware, arrangement(folds[k][0])),
         device=DEVICE,
         folder=HERE / "checkpoints" / "folds" / title,
     )
@@ -229,7 +259,7 @@ def tables():
         if rows:
             n = by_model[next(iter(by_model))]
             lines += [
-                f"**By {kind}**: {KINDS[kind]} folds, {len(n)} frames of relaxations of "
+                f"**{TITLES[kind]}**: {KINDS[kind]} folds, {len(n)} frames of relaxations of "
                 f"{n['ordering'].nunique()} orderings.",
                 "",
                 *markdown("model", pd.DataFrame(rows).set_index("model").rename(columns=UNITS)),
