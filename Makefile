@@ -52,9 +52,9 @@ test: .venv/ready
 	@$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	if [ -n "$(TESTS)" ]; then exec $(BIN)/python -m pytest $(TESTS); fi
-	both="-n 2 --dist loadfile --durations=10"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $$both --ignore=tests/browser -m "not alone"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $$both tests/browser -m "not alone"
+	both="-n 2 --durations=10"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $$both --dist loadfile --ignore=tests/browser -m "not alone"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $$both --dist worksteal tests/browser -m "not alone"
 	NOTEBOOKS_IN=browser $(BIN)/python -m pytest $$(grep -rl "mark.alone" tests --include=test_*.py) -m alone --durations=10
 
 collect: .venv/ready

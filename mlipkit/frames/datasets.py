@@ -51,8 +51,8 @@ def load_dft(name="olivine", files=None, cache=None, progress=True, timeout=TIME
     ----------
     name : str
         ``"olivine"``: embedded, NaxFePO4, PBE+U, 28 atoms, every Na arrangement and charge
-        ordering. ``"olivine-li"``: embedded, LixFePO4 by the same recipe; end members and
-        thirteen of the fourteen mixed orderings (bcc Li: -1.9011 eV per atom).
+        ordering. ``"olivine-li"``: embedded, LixFePO4 by the same recipe (bcc Li: -1.9011 eV per
+        atom).
         ``"olivine-free-cells"``: embedded, the lowest ordering of every Na arrangement in
         the cell that charge-aware CHGNet relaxes it to, labelled by the same DFT (single points; in
         the main set cells are fixed). ``"olivine-host"``: embedded, all sixteen orderings with
