@@ -93,6 +93,9 @@ def phases(run):
         return
     expansion = mk.fit_expansion(mk.read_configurations(path))
     print(run, expansion, flush=True)
+    if expansion.ground_states[["model", "expansion"]].isna().any(axis=None):
+        print(f"{run}: model and expansion have other ground states, so there is no diagram")
+        return
     kinds = {"with": expansion} if aware else {"blind": expansion}
     if aware:
         kinds["without"] = mk.fit_expansion(mk.without_electrons(expansion, progress=False))
