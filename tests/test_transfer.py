@@ -74,7 +74,11 @@ def test_charges_carry_over_to_another_ion_and_forces_do_not():
     table = mk.load_transfer()
     for name in ("cpainn", "mace"):
         aware, blind = table.loc[f"{name}_aware"], table.loc[f"{name}_blind"]
-        assert (aware["kept"] == 4).all() and (blind["kept"] <= 2).all()
-        assert aware.loc["none", "forces"] > 3 * aware.loc["1", "forces"]
-        assert aware.loc["all", "forces"] < 0.7 * blind.loc["all", "forces"]
-        assert aware.loc["4", "formation_energy"] > aware.loc["none", "formation_energy"]
+        assert (aware["kept"] == 4).all() and (blind["kept"] <= 1).all()
+        # one frame brings most of what all bring
+        none, one, all_of_them = aware.loc[["none", "1", "all"], "forces"]
+        assert none - one > 0.75 * (none - all_of_them)
+        assert all_of_them < 0.7 * blind.loc["all", "forces"]
+        formation = aware["formation_energy"]
+        assert formation[["1", "4"]].min() > 0.9 * formation["none"] > formation["all"] > 0
+        assert formation["all"] < 10

@@ -21,6 +21,7 @@ KPOINTS = [(0, 0.25, 0.25), (0, 0.25, -0.25)]
 LOOSE = {"energy": 5e-5, "density": 1e-3, "eigenstates": 1e-4}
 NORMAL = {"energy": 4e-6, "density": 3e-4, "eigenstates": 2e-5}
 FINAL = {"energy": 4e-6, "density": 5e-5, "eigenstates": 2e-5}  # end points
+MIXER = {"name": "pulay", "beta": 0.3, "nmaxold": 6, "weight": 30.0}
 CUTOFF = 600  # eV
 # eV: basis-set stress times volume; 0.0239 = -dE/d(cutoff) per cell, from 570 and 630 eV, FePO4
 PULAY = 2 / 3 * CUTOFF * 0.0239
@@ -81,7 +82,7 @@ def sixth_electron(oxi_states, fe, vectors):
     return SixthElectron()
 
 
-def calculator(job, atoms, txt, before=None):
+def calculator(job, atoms, txt, before=None, mixer=MIXER):
     """Attach GPAW to the atoms, with the moments and the sixth electron seeded.
 
     The sixth electron goes where it was in the frame `before`, so that a soft turn of the orbital,
@@ -109,7 +110,7 @@ def calculator(job, atoms, txt, before=None):
         nbands=int((electrons + moments.sum()) / 2) + 8,
         occupations={"name": "fermi-dirac", "width": 0.02, "fixmagmom": True},
         eigensolver={"name": "davidson", "niter": 2},
-        mixer={"name": "pulay", "beta": 0.3, "nmaxold": 6, "weight": 30.0},
+        mixer=mixer,
         convergence=LOOSE,
         maxiter=LONGEST,
         extensions=[bias] if 2 in job.oxi_states else [],
