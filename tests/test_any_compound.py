@@ -146,6 +146,7 @@ def test_anybodys_models_on_two_geometries(case):
     assert "clicked" in app.page.trait_names()
 
 
+@pytest.mark.alone
 def test_two_hundred_toggles_of_own_frames_leave_nothing_behind():
     frames, _ = frames_of(layered(), CASES["LixCoMnNiO6"][1])
     app = mk.explore(frames, models={"a": LennardJones(rc=4.0), "b": LennardJones(rc=4.1)})

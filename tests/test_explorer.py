@@ -112,6 +112,7 @@ def watched(widget):
     return sum(len(v) for per_trait in widget._trait_notifiers.values() for v in per_trait.values())
 
 
+@pytest.mark.alone
 def test_two_hundred_toggles_leave_nothing_behind():
     """Neither observers, nor NGL components and messages, nor memory: the models are loaded in the
     warm-up.
