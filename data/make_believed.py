@@ -176,7 +176,7 @@ CLAIMS = {
     "lithium": (
         "The same of Li<sub>x</sub>FePO<sub>4</sub>, of which it was first said. One phase at "
         "every composition from, K",
-        "one diagram, fixed cells",
+        "one diagram each, fixed cells",
     ),
 }
 DIAGRAMS = {

@@ -34,10 +34,10 @@ from collect import write_manifest
 from make_models import (
     DEVICE,
     FINE_TUNING,
-    MODEL_ARGS,
     PRETRAINING,
     markdown,
     nudged_starts,
+    pretrain,
     pretrained_network,
     relaxed_from,
     wanted,
@@ -120,8 +120,7 @@ def begun(title, kind, name, aware, left_out):
         return pretrained_network(name, aware)
     cells = without(pretraining.cells("Na"), left_out)
     folder = HERE / "checkpoints" / "folds" / f"{title}_pretraining"
-    how = {**PRETRAINING[name], "model_args": MODEL_ARGS[name], "device": DEVICE}
-    return train(name, cells, aware, seed=0, folder=folder, **how)[0]
+    return pretrain(name, aware, cells, folder, DEVICE)
 
 
 def run(title, kind, k, name, aware, frames):

@@ -93,6 +93,12 @@ def runs():
             yield from (Run(name, True, seed, pretrained=False), Run(name, True, seed, thinned=4))
 
 
+def pretrain(name, aware, cells, folder, device="cpu"):
+    """A small network trained on cells labelled by CHGNet, from random weights."""
+    how = {**PRETRAINING[name], "model_args": MODEL_ARGS[name], "device": device}
+    return train(name, cells, aware, seed=0, folder=folder, **how)[0]
+
+
 def pretrained_network(name, aware):
     """A small network trained on cells labelled by CHGNet; kept in data/pretrained and made when it
     is not there (7 to 17 minutes).
@@ -102,15 +108,7 @@ def pretrained_network(name, aware):
     path = PRETRAINED / f"{weights_stem(name, aware, 0)}.safetensors"
     if not path.exists():
         frames = pretraining.cells("Na")
-        potential, _ = train(
-            name,
-            frames,
-            aware,
-            seed=0,
-            **PRETRAINING[name],
-            model_args=MODEL_ARGS[name],
-            folder=CHECKPOINTS / "pretrained",
-        )
+        potential = pretrain(name, aware, frames, CHECKPOINTS / "pretrained")
         mk.save_weights(
             potential,
             PRETRAINED,
