@@ -5,6 +5,7 @@
 # make models train (RUNS='*' all seeds), predict  make lock     pin the newest versions that pyproject.toml allows
 # make folds  every ordering held out once (FOLDS='arrangement*')
 # make transfer models of NaxFePO4 on LixFePO4 (SHARES='cpainn_*')
+# make active which frames three architectures would ask DFT for, and whether chance does as well
 # make workshop exercises into the notebooks, solutions; FRESH=06 writes a student's copy of one as new
 # make book   the notebooks and their outputs as a site (site/html; needs npm)
 # make phases expansions and phase diagrams (PHASES='cpainn_*'); make sample first relaxes what they are fitted to
@@ -24,7 +25,7 @@ IDLE ?= 86400
 export OMP_WAIT_POLICY := passive
 BIN := .venv/bin
 
-.PHONY: lab app workshop book test screenshot lock collect models folds transfer results phases sample dft dft-list lint clean
+.PHONY: lab app workshop book test screenshot lock collect models folds transfer active results phases sample dft dft-list lint clean
 .DEFAULT_GOAL := lab
 
 .venv/ready: requirements.lock pyproject.toml .ci/make-venv
@@ -74,6 +75,10 @@ transfer: .venv/ready
 	@set -f
 	nice -n 19 $(BIN)/python data/make_transfer.py run $(SHARES)
 	$(BIN)/python data/make_transfer.py table
+
+active: .venv/ready
+	@nice -n 19 $(BIN)/python data/make_active.py run
+	$(BIN)/python data/make_active.py table
 
 phases: .venv/ready
 	@set -f

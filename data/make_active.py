@@ -22,6 +22,7 @@ from mlipkit.models.training import train
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE / "dft")]
+from collect import write_manifest
 from make_folds import ARCHITECTURES
 from make_models import (
     DEVICE,
@@ -104,6 +105,7 @@ def table():
     found = pd.DataFrame.from_dict(rows, orient="index")
     found.columns = found.columns.str.replace("_", ", ")
     write_results("active", markdown("model, frames added by", found))
+    write_manifest()
 
 
 if __name__ == "__main__":

@@ -226,6 +226,14 @@ def interval(values, orderings, digits):
     return with_bounds(np.mean(values), *bootstrap(values, orderings), digits)
 
 
+def less(these, those, digits):
+    """Mean differences of two models' errors on the same frames, with intervals over orderings."""
+    return {
+        c: interval(these[c] - those[c], these["ordering"], digits[c])
+        for c in ("energy", "forces", "magmoms")
+    }
+
+
 def tables():
     """docs/results.md: errors with intervals, differences of blind and aware, order, charges."""
     frames = mk.load_dft()
@@ -234,9 +242,10 @@ def tables():
     geometries = {"dft": ends, "host": there, "relaxed": ends}
     folds = held_out({a.info["ordering"] for a in ends})
     digits = {"energy": 2, "forces": 0, "magmoms": 3, "valence_right": 1}
-    lines = []
+    lines, by_kind = [], {}
     for kind in KINDS:
-        rows, differences, by_model = [], [], {}
+        rows, differences = [], []
+        by_kind[kind] = by_model = {}
         for model in MODELS:
             if (found := read(kind, model)) is None:
                 continue
@@ -249,12 +258,8 @@ def tables():
             rows.append(row | {"charges kept": kept(found, folds[kind])})
         for name in ARCHITECTURES:
             pair = [by_model.get(f"{name}_{how}") for how in ("blind", "aware")]
-            if any(e is None for e in pair):
-                continue
-            row = {"blind less aware": name}
-            for c in ("energy", "forces", "magmoms"):
-                row[c] = interval(pair[0][c] - pair[1][c], pair[0]["ordering"], digits[c])
-            differences.append(row)
+            if all(e is not None for e in pair):
+                differences.append({"blind less aware": name} | less(*pair, digits))
         if rows:
             n = by_model[next(iter(by_model))]
             lines += [
@@ -267,6 +272,14 @@ def tables():
         if differences:
             table = pd.DataFrame(differences).set_index("blind less aware").rename(columns=UNITS)
             lines += [*markdown("blind less aware", table), ""]
+    with_cells = by_kind["arrangement"]
+    changes = {
+        model.replace("_", ", "): less(without_cells, with_cells[model], digits)
+        for model, without_cells in by_kind["apart"].items()
+    }
+    if changes:
+        table = pd.DataFrame.from_dict(changes, orient="index").rename(columns=UNITS)
+        lines += [*markdown("cells left out too, less by arrangement", table), ""]
     if lines:
         write_results("folds", lines[:-1])
 

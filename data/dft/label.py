@@ -26,6 +26,8 @@ CUTOFF = 600  # eV
 # eV: basis-set stress times volume; 0.0239 = -dE/d(cutoff) per cell, from 570 and 630 eV, FePO4
 PULAY = 2 / 3 * CUTOFF * 0.0239
 BIAS = 2.0  # eV, see sixth_electron
+# shares of the bias left, one after the other: where it was let go at once and the charges sloshed
+GENTLY = (0.5, 0.25, 0.1, 0.03, 0.0)
 FMAX, NEAR, LARGE = 0.05, 0.2, 0.8  # eV/Å: relaxed; short steps below; LOOSE above
 # SCF iterations; where an electron finds its place it does so in 20 to 40
 LONGEST, VERDICT_FIRST = 200, 45
@@ -34,20 +36,21 @@ ORBITAL_STEPS = 5
 HERE = Path(__file__).parent
 
 
-def sixth_electron(oxi_states, fe, vectors):
+def sixth_electron(oxi_states, fe, vectors, let_go=(0.0,)):
     """A GPAW extension that puts the sixth d electron of each Fe2+ into the orbital of its vector
     and keeps it off the Fe3+.
 
     PBE+U has one minimum per orbital, 0.2 to 0.6 eV per cell apart, and an unguided SCF drifts
     between them for hundreds of iterations. A bias on the minority spin acts in the first
     iterations only; the result is an unbiased minimum (occupation matrix control, Allen and Watson,
-    PCCP 16, 21016, 2014).
+    PCCP 16, 21016, 2014). `let_go` are the shares of it that are left, one after the other; they
+    end with none.
     """
     from gpaw.extensions import Extension
     from gpaw.hubbard import aoom
 
     class SixthElectron(Extension):
-        name, on = "sixth_electron", True
+        name, share, left, steps, earliest = "sixth_electron", 1.0, list(let_go), 0, 6
         # eV
         levels = {
             a: BIAS * (np.eye(5) - 2 * np.outer(v, v) * (q == 2))
@@ -55,10 +58,10 @@ def sixth_electron(oxi_states, fe, vectors):
         }
 
         def update_non_local_hamiltonian(self, D_sii, setup, atom_index, dH_sii):
-            if not self.on or atom_index not in self.levels:
+            if not self.share or atom_index not in self.levels:
                 return 0.0
             occupation, weights = aoom(D_sii[1], 2, setup.l_j, setup.n_j, setup.N0_q)
-            potential = self.levels[atom_index] / Ha
+            potential = self.share * self.levels[atom_index] / Ha
             blocks = [
                 sum(2 * m + 1 for m in setup.l_j[:j]) for j, l in enumerate(setup.l_j) if l == 2
             ]
@@ -68,21 +71,19 @@ def sixth_electron(oxi_states, fe, vectors):
             return float((potential * occupation).sum())
 
         def release(self, calc, ctx):
-            """After each SCF iteration: once the biased density has settled, let go and forget the
-            mixing history.
+            """After each SCF iteration: once the biased density has settled, let go by a step and
+            forget the mixing history.
             """
-            if (
-                self.on
-                and calc.dft.scf_loop.niter >= 6
-                and ctx.dens.error < 3e-3 * ctx.density.nvalence
-            ):
-                self.on = False
+            self.steps += 1
+            settled = ctx.dens.error < 3e-3 * ctx.density.nvalence
+            if self.share and self.steps >= self.earliest and settled:
+                self.share, self.earliest = self.left.pop(0), self.steps + 4
                 calc.dft.scf_loop.mixer.reset()
 
     return SixthElectron()
 
 
-def calculator(job, atoms, txt, before=None, mixer=MIXER):
+def calculator(job, atoms, txt, before=None, mixer=MIXER, let_go=(0.0,)):
     """Attach GPAW to the atoms, with the moments and the sixth electron seeded.
 
     The sixth electron goes where it was in the frame `before`, so that a soft turn of the orbital,
@@ -100,7 +101,7 @@ def calculator(job, atoms, txt, before=None, mixer=MIXER):
     vectors = (
         before.arrays["sixth_d"][fe] if known else np.tile(np.eye(5)[job.orbital], (len(fe), 1))
     )
-    bias = sixth_electron(job.oxi_states, fe, vectors)
+    bias = sixth_electron(job.oxi_states, fe, vectors, let_go)
     atoms.calc = GPAW(
         mode=PW(CUTOFF),
         xc="PBE",
@@ -117,6 +118,7 @@ def calculator(job, atoms, txt, before=None, mixer=MIXER):
         txt=txt,
     )
     atoms.calc.hooks["scf_step"] = lambda ctx: bias.release(atoms.calc, ctx)
+    return bias
 
 
 def converge_to(calc, criteria):
@@ -304,19 +306,18 @@ def displace(job, txt):
             continue
         if cell is None or not np.allclose(geometry.cell, cell):
             # GPAW begins a new density in a new cell: without the sixth electrons put in their
-            # places it ends up elsewhere
+            # places it ends up elsewhere. Begun again at the undistorted host, the SCF that went on
+            # from the relaxed cell has failed there: the charges are held on the host itself
+            again = kind == "undistorted"
             atoms.set_cell(geometry.cell)
             atoms.set_positions(
                 geometry.positions
-                if job.kind == "cell" or kind.startswith("strained")
+                if job.kind == "cell" or kind.startswith("strained") or again
                 else relaxed[-1].positions
             )
-            calculator(
-                job,
-                atoms,
-                txt if cell is None else txt.replace(".txt", f".{step}.txt"),
-                relaxed[-1],
-            )
+            text = txt if cell is None else txt.replace(".txt", f".{step}.txt")
+            let_go = GENTLY if again else (0.0,)
+            calculator(job, atoms, text, relaxed[-1], let_go=let_go)
             # the electronic state of the relaxed cell, to go on from
             atoms.get_potential_energy()
             converge_to(atoms.calc, criteria)

@@ -24,6 +24,8 @@ PENALTIES = np.logspace(-8, 0, 33)  # of a ridge regression; features are of ord
 FEWEST = 10
 # of the arrangements on the model's hull, from which everything else is counted
 GROUND_WEIGHT = 300.0
+# eV per formula unit: relaxations do not tell closer energies apart
+TIE = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,21 +96,32 @@ class Expansion:
     def ground_states(self):
         """A pandas table of the arrangements on the hull by the model or by the expansion: ``x``,
         ``supercell``, ``ions``, ``states``, ``model`` and ``expansion`` (formation energies, meV
-        per formula unit; NaN where it is not on that hull). Arrangements equal by symmetry are one.
+        per formula unit; NaN where it is not on that hull). Arrangements equal by symmetry are one;
+        what the expansion has on its hull is on the model's when it lies within 1 meV of it.
         """
         rows = self.configurations.kept.reset_index(drop=True)
         _, first, same = _distinct(self.features)
         x = rows["x"].to_numpy()[first]
-        found = {}
-        for name, e in (
-            ("model", self.configurations.formation_energies),
-            ("expansion", self.predicted),
-        ):
-            lowest = _lowest(e, same, len(first))
-            on_hull = np.isin(np.arange(len(first)), hull(x, lowest))
-            found[name] = np.where(on_hull, 1e3 * lowest, np.nan)
-        table = rows.loc[first, ["x", "supercell", "ions", "states"]].assign(**found)
-        return table.dropna(subset=["model", "expansion"], how="all").sort_values("x")
+        by_model = _lowest(self.configurations.formation_energies, same, len(first))
+        by_expansion = _lowest(self.predicted, same, len(first))
+        corners, on_expansion = hull(x, by_model), np.isin(range(len(x)), hull(x, by_expansion))
+        above = by_model - np.interp(x, x[corners], by_model[corners])
+        on_model = np.isin(range(len(x)), corners) | (on_expansion & (above < TIE))
+        table = rows.loc[first, ["x", "supercell", "ions", "states"]].assign(
+            model=np.where(on_model, 1e3 * by_model, np.nan),
+            expansion=np.where(on_expansion, 1e3 * by_expansion, np.nan),
+        )
+        return table[on_model | on_expansion].sort_values("x")
+
+    @property
+    def agrees(self):
+        """Whether the expansion has the model's ground states: at the same compositions, and none
+        that the model does not have. A diagram of one that does not is not the model's.
+        """
+        states = self.ground_states
+        on = {name: states[states[name].notna()] for name in ("model", "expansion")}
+        same = set(on["model"]["x"]) == set(on["expansion"]["x"])
+        return same and bool(on["expansion"]["model"].notna().all())
 
     def interactions(self, supercell):
         """The expansion in a supercell of the host, as `mlipkit.statmech.kernel` wants it.
