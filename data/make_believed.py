@@ -127,14 +127,15 @@ def from_verdict(name):
 
 def from_phases(claim, kinds):
     """The lowest temperature that was computed with one phase at every composition, K."""
-    least = {
-        counted: min(t for t in diagram.temperatures if not diagram.gaps(t))
-        for counted, diagram in kinds.items()
-    }
-    if not {"with electrons", "without"} <= least.keys():
+    if not {"with electrons", "without"} <= kinds.keys():
         return {}
-    text = ", ".join(f"{counted} {t:.0f}" for counted, t in least.items())
-    return {claim: (text, least["with electrons"] < least["without"])}
+    least, said = {}, []
+    for counted, diagram in kinds.items():
+        mixed = [t for t in diagram.temperatures if not diagram.gaps(t)]
+        least[counted] = min(mixed, default=np.inf)
+        hottest = diagram.temperatures.max()
+        said.append(f"{counted} {least[counted]:.0f}" if mixed else f"{counted} >{hottest:.0f}")
+    return {claim: (", ".join(said), least["with electrons"] < least["without"])}
 
 
 CLAIMS = {
@@ -185,7 +186,7 @@ DIAGRAMS = {
     "lithium": ("fixed", "LixFePO4"),
 }
 # sampled, and the expansion has other ground states than the model
-REFUSED = {"entropy": ("chgnet",), "fixed": ("chgnet",)}
+REFUSED = {"entropy": ("chgnet",)}
 
 
 def table(frames):

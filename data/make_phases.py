@@ -65,7 +65,7 @@ def sample(run):
     name, aware, cell, ion = RUNS[run]
     ends = mk.end_points(mk.load_dft(SETS[ion][1]))
     model = model_of(name, aware, ion)
-    cores = int(os.environ.get("CORES", "1"))
+    cores, cutoffs = int(os.environ.get("CORES", "1")), CUTOFFS.get(name)
     how = {"folder": HERE / "checkpoints" / "phases" / run, "processes": cores, "steps": 200}
     doubled = {**how, "folder": HERE / "checkpoints" / "phases" / f"{run}_doubled", "steps": 500}
     path = PHASES / f"{run}.json"
@@ -81,10 +81,10 @@ def sample(run):
             cell=cell,
             **how,
         )
-        drawn = mk.extend_configurations(drawn, model, MORE, ROUNDS, ends, **how)
+        drawn = mk.extend_configurations(drawn, model, MORE, ROUNDS, ends, cutoffs=cutoffs, **how)
         PHASES.mkdir(exist_ok=True)
         mk.write_configurations(path, drawn)
-    rounds = (MOST_ROUNDS, ends, DOUBLED, CUTOFFS.get(name))
+    rounds = (MOST_ROUNDS, ends, DOUBLED, cutoffs)
     drawn = mk.extend_configurations(drawn, model, FEW, *rounds, **doubled)
     mk.write_configurations(path, drawn)
     print(run, drawn, flush=True)

@@ -155,13 +155,21 @@ class Expansion:
         n = len(self.configurations.kept)
         truth = self.ground_states
         agree = truth[["model", "expansion"]].notna().all(axis=1).sum()
-        return (
-            f"{self.configurations}\n{len(self.coefficients)} functions fitted to {n}: "
-            f"{1e3 * self.rmse:.1f} meV per formula unit off on arrangements left out, the spread "
-            f"of the formation energies being {1e3 * self.spread:.0f}\n"
+        lines = [
+            f"{self.configurations}",
+            f"{len(self.coefficients)} functions fitted to {n}: {1e3 * self.rmse:.1f} meV per "
+            "formula unit off on arrangements left out, the spread of the formation energies being "
+            f"{1e3 * self.spread:.0f}",
             f"on the hull: {truth['model'].notna().sum()} by the model, "
-            f"{truth['expansion'].notna().sum()} by the expansion, {agree} the same"
-        )
+            f"{truth['expansion'].notna().sum()} by the expansion, {agree} the same",
+        ]
+        if not self.agrees:
+            lines.append(
+                "these are not the model's ground states, so a diagram would not be the model's: "
+                f"try longer cutoffs (these are {self.cutoffs}, Å) or add arrangements "
+                "(mk.extend_configurations)"
+            )
+        return "\n".join(lines)
 
     def _repr_html_(self):
         lines = str(self).replace("\n", "<br>")
