@@ -30,12 +30,16 @@ from make_transfer import trained
 PHASES = HERE / "phases"
 DOCS = "docs/phases.md"
 # random arrangements of a run (a charge-blind model tells ions only; CHGNet takes six times as long
-# as the others), and those added to them
-N, N_BLIND, MORE, ROUNDS = {"cpainn": 450, "mace": 450, "chgnet": 320}, 250, 50, 2
+# as the others, so it is asked for fewer), and those added to them
+N = {"cpainn": 450, "mace": 450, "chgnet": 320, "chgnet_aware_free": 420}
+N_BLIND, MORE, ROUNDS = 250, 50, {"chgnet_aware_free": 0}
 # then a few at a time in cells doubled along two axes, until no ground state is invented there
 DOUBLED, FEW, MOST_ROUNDS = [(2, 2, 1), (2, 1, 2), (1, 2, 2)], 6, 8
-# CHGNet tells charges apart that lie further from each other (docs/phases.md)
-CUTOFFS = {"chgnet": {2: 9.0, 3: 6.0}}  # Å, of fits; others have the default
+# Å, of fits; others have the default. CHGNet tells charges apart that lie further from each other
+# (docs/phases.md), so ions whose electrons follow see each other further still
+CUTOFFS, OF_IONS = {"chgnet": {2: 9.0, 3: 6.0}}, {"chgnet": {2: 12.0, 3: 7.0}}
+# and it takes wider cells until none is invented
+WIDER = {"chgnet": [(1, 3, 2), (2, 3, 1), (2, 2, 2), (1, 3, 3), (3, 3, 1), (2, 3, 3)]}
 SIZES = {"32": (2, 2, 2), "72": (2, 3, 3), "144": (3, 3, 4)}  # formula units: repeats of the cell
 SIZES_OF = "cpainn_aware_free"
 TEMPERATURES = (200, 300, 400, 500, 600, 700, 800, 900, 1050, 1200)
@@ -75,17 +79,18 @@ def sample(run):
         drawn = mk.sample_configurations(
             mk.find_host(ends),
             model,
-            N[name] if aware else N_BLIND,
+            N.get(run, N[name]) if aware else N_BLIND,
             mk.compound(ends),
             ends,
             cell=cell,
             **how,
         )
-        drawn = mk.extend_configurations(drawn, model, MORE, ROUNDS, ends, cutoffs=cutoffs, **how)
+        if rounds := ROUNDS.get(run, 2):
+            drawn = mk.extend_configurations(drawn, model, MORE, rounds, ends, **how)
         PHASES.mkdir(exist_ok=True)
         mk.write_configurations(path, drawn)
-    rounds = (MOST_ROUNDS, ends, DOUBLED, cutoffs)
-    drawn = mk.extend_configurations(drawn, model, FEW, *rounds, **doubled)
+    doubled |= {"supercells": DOUBLED + WIDER.get(name, []), "cutoffs": cutoffs}
+    drawn = mk.extend_configurations(drawn, model, FEW, MOST_ROUNDS, ends, **doubled)
     mk.write_configurations(path, drawn)
     print(run, drawn, flush=True)
 
@@ -104,9 +109,8 @@ def phases(run):
         return
     kinds = {"with": expansion} if aware else {"blind": expansion}
     if aware:
-        kinds["without"] = mk.fit_expansion(
-            mk.without_electrons(expansion, progress=False), CUTOFFS.get(name)
-        )
+        alone = mk.without_electrons(expansion, progress=False)
+        kinds["without"] = mk.fit_expansion(alone, OF_IONS.get(name))
         print(run, "ions alone:", kinds["without"], flush=True)
     for kind, fitted in kinds.items():
         diagram = mk.phase_diagram(fitted, TEMPERATURES, n_runs=4)

