@@ -87,7 +87,7 @@ def test_chgnet_tells_charges_apart_that_lie_far_from_each_other():
     assert not near.agrees and "not the model's ground states" in str(near)
     assert far.agrees and "not the model's" not in str(far)
     lowest = far.ground_states.groupby("x")["model"].min()
-    assert lowest.index == pytest.approx([0, 2 / 3, 5 / 6, 1])
+    assert lowest.index.tolist() == pytest.approx([0, 2 / 3, 5 / 6, 1])
     assert lowest.to_numpy() == pytest.approx([0, -40.9, -21.7, 0], abs=0.2)
 
 
