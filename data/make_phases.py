@@ -167,7 +167,7 @@ def tables():
                     f"{x:.2f}" for x in states.loc[states["model"].notna(), "x"].unique()
                 ),
                 "of the expansion": ", ".join(
-                    f"{x:.2f}" for x in states.loc[states["expansion"].notna(), "x"]
+                    f"{x:.2f}" for x in states.loc[states["expansion"].notna(), "x"].unique()
                 ),
             }
         )
