@@ -100,6 +100,26 @@ def test_a_tie_is_no_disagreement():
     assert expansion.agrees
 
 
+@pytest.mark.parametrize("cells", ["free", "fixed"])
+def test_which_of_two_equal_ground_states_an_expansion_takes_does_not_matter(cells):
+    """Charge-blind cPaiNN has two within 0.4 meV at x = 1/2."""
+    configurations = mk.load_configurations("cpainn", charge_aware=False, cells=cells)
+    expansion = mk.fit_expansion(configurations)
+    two = expansion.ground_states.query("x == 0.5")
+    assert two["model"].notna().all() and two["expansion"].notna().sum() == 1
+    assert two["model"].max() - two["model"].min() < 0.5 and expansion.agrees
+
+
+def test_every_shipped_diagram_could_be_made_again():
+    """`make phases` makes none of an expansion with other ground states than its model."""
+    long = {"chgnet": {2: 9.0, 3: 6.0}}
+    for which in (("free", "NaxFePO4"), ("fixed", "NaxFePO4"), ("fixed", "LixFePO4")):
+        for name, kinds in mk.load_phases(*which).items():
+            for aware in {kind != "charge-blind" for kind in kinds}:
+                configurations = mk.load_configurations(name, aware, *which)
+                assert mk.fit_expansion(configurations, long.get(name)).agrees, (name, which, aware)
+
+
 def test_what_is_said_is_in_the_diagram(diagrams):
     state = TemperatureState(diagrams)
     state.temperature = 612.0

@@ -119,10 +119,13 @@ class Expansion:
 
     @property
     def agrees(self):
-        """Whether the expansion has the model's ground states, all of them and no others. A diagram
-        of one that does not is not the model's.
+        """Whether the expansion has the model's ground states: none that is not the model's, and at
+        each of their compositions at least one. A diagram of one that does not is not the model's.
         """
-        return bool(self.ground_states[["model", "expansion"]].notna().all(axis=None))
+        states = self.ground_states
+        by_model, by_expansion = (states[states[of].notna()] for of in ("model", "expansion"))
+        covered = set(by_model["x"]) <= set(by_expansion["x"])
+        return covered and bool(by_expansion["model"].notna().all())
 
     def interactions(self, supercell):
         """The expansion in a supercell of the host, as `mlipkit.statmech.kernel` wants it.
