@@ -30,9 +30,8 @@ from make_transfer import trained
 PHASES = HERE / "phases"
 DOCS = "docs/phases.md"
 # random arrangements of a run (a charge-blind model tells ions only; CHGNet takes six times as long
-# as the others, so it is asked for fewer), and those added to them
-N = {"cpainn": 450, "mace": 450, "chgnet": 320, "chgnet_aware_free": 420}
-N_BLIND, MORE, ROUNDS = 250, 50, {"chgnet_aware_free": 0}
+# as the others), and those added to them
+N, N_BLIND, MORE, ROUNDS = {"cpainn": 450, "mace": 450, "chgnet": 320}, 250, 50, 2
 # then a few at a time in cells doubled along two axes, until no ground state is invented there
 DOUBLED, FEW, MOST_ROUNDS = [(2, 2, 1), (2, 1, 2), (1, 2, 2)], 6, 8
 # Å, of fits; others have the default. CHGNet tells charges apart that lie further from each other
@@ -79,14 +78,13 @@ def sample(run):
         drawn = mk.sample_configurations(
             mk.find_host(ends),
             model,
-            N.get(run, N[name]) if aware else N_BLIND,
+            N[name] if aware else N_BLIND,
             mk.compound(ends),
             ends,
             cell=cell,
             **how,
         )
-        if rounds := ROUNDS.get(run, 2):
-            drawn = mk.extend_configurations(drawn, model, MORE, rounds, ends, **how)
+        drawn = mk.extend_configurations(drawn, model, MORE, ROUNDS, ends, cutoffs=cutoffs, **how)
         PHASES.mkdir(exist_ok=True)
         mk.write_configurations(path, drawn)
     doubled |= {"supercells": DOUBLED + WIDER.get(name, []), "cutoffs": cutoffs}
@@ -95,14 +93,26 @@ def sample(run):
     print(run, drawn, flush=True)
 
 
+def expansion_of(run):
+    """The expansion of what a run has sampled; None when there is nothing yet."""
+    path = PHASES / f"{run}.json"
+    if path.exists():
+        return mk.fit_expansion(mk.read_configurations(path), CUTOFFS.get(RUNS[run][0]))
+
+
+def two_phases(diagram, temperature):
+    """Where two phases lie side by side, as tables show it."""
+    gaps = [f"{low:.2f}–{high:.2f}" for low, high, _ in diagram.gaps(temperature)]
+    return "; ".join(gaps) or "one phase"
+
+
 def phases(run):
     """The diagrams of a run: an aware one gives that with the electrons and that without."""
     name, aware, cell, ion = RUNS[run]
-    path = PHASES / f"{run}.json"
-    if not path.exists():
+    expansion = expansion_of(run)
+    if expansion is None:
         print(f"{run}: not sampled yet")
         return
-    expansion = mk.fit_expansion(mk.read_configurations(path), CUTOFFS.get(name))
     print(run, expansion, flush=True)
     if not expansion.agrees:
         print(f"{run}: model and expansion have other ground states, so there is no diagram")
@@ -121,17 +131,16 @@ def phases(run):
 
 def sizes(run):
     """What a cell of another size changes, as the table of docs/phases.md."""
-    expansion, rows = mk.fit_expansion(mk.read_configurations(PHASES / f"{run}.json")), []
+    expansion, rows = expansion_of(run), []
     for units, supercell in SIZES.items():
         d = mk.phase_diagram(expansion, TEMPERATURES, supercell=supercell)
         for t in (300, 600, 800):
             k, half = d.at(t), len(d.x) // 2
-            gaps = d.gaps(t)
             rows.append(
                 {
                     "T (K)": f"{t}",
                     "formula units": units,
-                    "two phases": "; ".join(f"{a:.2f}–{b:.2f}" for a, b, _ in gaps) or "one phase",
+                    "two phases": two_phases(d, t),
                     "G at x = 0.5": f"{1e3 * d.free_energy[k, half]:.1f}",
                     "± of two runs": f"{1e3 * d.error[k, half]:.1f}",
                     "S ions": f"{d.entropy_ion[k, half] / kB:.2f}",
@@ -147,12 +156,12 @@ def tables():
     """docs/phases.md: the expansions, and the boundaries of all diagrams."""
     fits, rows = [], []
     for run, (name, aware, cell, ion) in RUNS.items():
-        path = PHASES / f"{run}.json"
-        if not path.exists():
+        e = expansion_of(run)
+        if e is None:
             continue
-        c = mk.read_configurations(path)
-        e = mk.fit_expansion(c, CUTOFFS.get(name))
-        states = e.ground_states
+        c, states = e.configurations, e.ground_states
+        on_hull = {of: states.loc[states[of].notna(), "x"] for of in ("model", "expansion")}
+        corners = {of: ", ".join(f"{x:.2f}" for x in at.unique()) for of, at in on_hull.items()}
         fits.append(
             {
                 "model": f"{name}, {'charge-aware' if aware else 'charge-blind'}",
@@ -163,12 +172,8 @@ def tables():
                 "functions": len(e.coefficients),
                 "error": f"{1e3 * e.rmse:.1f}",
                 "spread": f"{1e3 * e.spread:.0f}",
-                "hull of the model at x": ", ".join(
-                    f"{x:.2f}" for x in states.loc[states["model"].notna(), "x"].unique()
-                ),
-                "of the expansion": ", ".join(
-                    f"{x:.2f}" for x in states.loc[states["expansion"].notna(), "x"].unique()
-                ),
+                "hull of the model at x": corners["model"],
+                "of the expansion": corners["expansion"],
             }
         )
     for path in sorted(PHASES.glob("phases_*.json")):
@@ -176,9 +181,7 @@ def tables():
         d = mk.read_phases(path)
         compound = "LixFePO4" if ion else "NaxFePO4"
         row = {"model": name, "compound": compound, "electrons": kind, "cells": cell}
-        for t in d.temperatures:
-            gaps = d.gaps(t)
-            row[f"{t:g} K"] = "; ".join(f"{a:.2f}–{b:.2f}" for a, b, _ in gaps) or "one phase"
+        row |= {f"{t:g} K": two_phases(d, t) for t in d.temperatures}
         rows.append(row)
     for part, found in (("expansions", fits), ("diagrams", rows)):
         table = pd.DataFrame(found, dtype=str).set_index("model")

@@ -93,48 +93,40 @@ def seeded(atoms):
     return seeded
 
 
+def single_point(job, atoms, before, **how):
+    """Label a structure and keep the frame."""
+    from label import NORMAL, append, calculator, labelled, settle
+
+    begun = time.time()
+    bias = calculator(job, atoms, str(HERE / "log" / f"{job.name}.txt"), before, **how)
+    settle(atoms, bias, NORMAL)
+    append(job, labelled(job, atoms, NORMAL["density"], kind="doubled", step=0), begun)
+
+
+def job_of(name, states):
+    x = float(np.mean(np.array(states) == 2))
+    return SimpleNamespace(name=f"doubled_{name}", oxi_states=states, orbital=2, x=x)
+
+
 def run(name):
     from ase.io import read
-    from label import GENTLY, NORMAL, append, calculator, converge_to, frames_of, labelled
+    from label import GENTLY, frames_of
 
-    if frames_of(f"doubled_{name}"):
-        return
-    atoms, begun = read(STARTS / f"doubled_{name}.extxyz"), time.time()
-    states = atoms.arrays["oxi_states"][atoms.symbols == "Fe"].tolist()
-    x = float(np.mean(np.array(states) == 2))
-    job = SimpleNamespace(name=f"doubled_{name}", oxi_states=states, orbital=2, x=x)
-    text = str(HERE / "log" / f"{job.name}.txt")
-    bias = calculator(job, atoms, text, seeded(atoms), mixer=SLOW, let_go=GENTLY)
-    atoms.get_potential_energy()
-    while bias.share:  # an SCF may converge with a share of it
-        atoms.calc.dft.results.clear()
-        atoms.get_potential_energy()
-    converge_to(atoms.calc, NORMAL)
-    atoms.calc.dft.results.clear()
-    atoms.get_potential_energy()
-    append(job, labelled(job, atoms, NORMAL["density"], kind="doubled", step=0), begun)
+    if not frames_of(f"doubled_{name}"):
+        atoms = read(STARTS / f"doubled_{name}.extxyz")
+        job = job_of(name, atoms.arrays["oxi_states"][atoms.symbols == "Fe"].tolist())
+        single_point(job, atoms, seeded(atoms), mixer=SLOW, let_go=GENTLY)
 
 
 def ends():
     """The end members as the doubled cell has them: k-points half way along a too."""
-    import label
+    from label import KPOINTS, frames_of
 
-    label.KPOINTS = [(a, b, c) for a in (0, 0.5) for _, b, c in label.KPOINTS]
+    kpoints = [(a, b, c) for a in (0, 0.5) for _, b, c in KPOINTS]
     for name, state in (("x000_na-_fe0123", 3), ("x100_na0123_fe-", 2)):
-        job = SimpleNamespace(
-            name=f"doubled_{name}", oxi_states=[state] * 4, orbital=2, x=float(state == 2)
-        )
-        if label.frames_of(job.name):
-            continue
-        relaxed, begun = label.frames_of(name)[-1], time.time()
-        atoms = relaxed.copy()
-        label.calculator(job, atoms, str(HERE / "log" / f"{job.name}.txt"), relaxed)
-        atoms.get_potential_energy()
-        label.converge_to(atoms.calc, label.NORMAL)
-        atoms.calc.dft.results.clear()
-        atoms.get_potential_energy()
-        frame = label.labelled(job, atoms, label.NORMAL["density"], kind="doubled", step=0)
-        label.append(job, frame, begun)
+        if not frames_of(f"doubled_{name}"):
+            relaxed = frames_of(name)[-1]
+            single_point(job_of(name, [state] * 4), relaxed.copy(), relaxed, kpoints=kpoints)
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ CUTOFF = 600  # eV
 # eV: basis-set stress times volume; 0.0239 = -dE/d(cutoff) per cell, from 570 and 630 eV, FePO4
 PULAY = 2 / 3 * CUTOFF * 0.0239
 BIAS = 2.0  # eV, see sixth_electron
-# shares of the bias left, one after the other: where it was let go at once and the charges sloshed
-GENTLY = (0.5, 0.25, 0.1, 0.03, 0.0)
+# shares of the bias left, one after the other; gently where charges slosh when it goes at once
+AT_ONCE, GENTLY = (0.0,), (0.5, 0.25, 0.1, 0.03, 0.0)
 FMAX, NEAR, LARGE = 0.05, 0.2, 0.8  # eV/Å: relaxed; short steps below; LOOSE above
 # SCF iterations; where an electron finds its place it does so in 20 to 40
 LONGEST, VERDICT_FIRST = 200, 45
@@ -36,7 +36,7 @@ ORBITAL_STEPS = 5
 HERE = Path(__file__).parent
 
 
-def sixth_electron(oxi_states, fe, vectors, let_go=(0.0,)):
+def sixth_electron(oxi_states, fe, vectors, let_go):
     """A GPAW extension that puts the sixth d electron of each Fe2+ into the orbital of its vector
     and keeps it off the Fe3+.
 
@@ -83,7 +83,7 @@ def sixth_electron(oxi_states, fe, vectors, let_go=(0.0,)):
     return SixthElectron()
 
 
-def calculator(job, atoms, txt, before=None, mixer=MIXER, let_go=(0.0,)):
+def calculator(job, atoms, txt, before=None, mixer=MIXER, let_go=AT_ONCE, kpoints=KPOINTS):
     """Attach GPAW to the atoms, with the moments and the sixth electron seeded.
 
     The sixth electron goes where it was in the frame `before`, so that a soft turn of the orbital,
@@ -106,7 +106,7 @@ def calculator(job, atoms, txt, before=None, mixer=MIXER, let_go=(0.0,)):
         mode=PW(CUTOFF),
         xc="PBE",
         setups={"Fe": ":d,5.3"},
-        kpts=KPOINTS,
+        kpts=kpoints,
         symmetry={"point_group": False},
         nbands=int((electrons + moments.sum()) / 2) + 8,
         occupations={"name": "fermi-dirac", "width": 0.02, "fixmagmom": True},
@@ -126,6 +126,18 @@ def converge_to(calc, criteria):
     from gpaw.new.scf import create_convergence_criteria
 
     calc.dft.scf_loop.convergence = create_convergence_criteria(criteria)
+
+
+def settle(atoms, bias, criteria):
+    """Converge loosely, for the orbitals to settle, until nothing is left of the bias; what is
+    asked for next converges to the criteria.
+    """
+    atoms.get_potential_energy()
+    while bias.share:  # an SCF may converge with a share of it
+        atoms.calc.dft.results.clear()
+        atoms.get_potential_energy()
+    converge_to(atoms.calc, criteria)
+    atoms.calc.dft.results.clear()
 
 
 def minority_d(calc, fe):
@@ -249,7 +261,7 @@ def relax(job, txt, steps=40):
     # another orbital starts from the geometry relaxed for the lowest one
     if lowest:
         atoms.positions = lowest.positions
-    calculator(job, atoms, txt, lowest if done else None)
+    bias = calculator(job, atoms, txt, lowest if done else None)
     began, criteria, resumed = time.time(), LOOSE, bool(done)
     step = len(done)
 
@@ -264,11 +276,8 @@ def relax(job, txt, steps=40):
         resumed, began, criteria = False, time.time(), LOOSE if fmax > LARGE else NORMAL
         converge_to(atoms.calc, criteria)
 
-    # loose first, for the orbital to settle, then as the frame that is there
     if done:
-        atoms.get_potential_energy()
-        converge_to(atoms.calc, NORMAL)
-        atoms.calc.dft.results.clear()
+        settle(atoms, bias, NORMAL)
     optimizer = optimizer_of(atoms, done)
     optimizer.attach(record)
     for fmax in (FMAX, 0.8 * FMAX):  # once more when the tighter SCF finds larger forces
@@ -316,12 +325,9 @@ def displace(job, txt):
                 else relaxed[-1].positions
             )
             text = txt if cell is None else txt.replace(".txt", f".{step}.txt")
-            let_go = GENTLY if again else (0.0,)
-            calculator(job, atoms, text, relaxed[-1], let_go=let_go)
-            # the electronic state of the relaxed cell, to go on from
-            atoms.get_potential_energy()
-            converge_to(atoms.calc, criteria)
-            atoms.calc.dft.results.clear()
+            let_go = GENTLY if again else AT_ONCE
+            bias = calculator(job, atoms, text, relaxed[-1], let_go=let_go)
+            settle(atoms, bias, criteria)  # the state of the relaxed cell, to go on from
             cell = geometry.cell
         atoms.set_positions(geometry.positions)
         atoms.get_potential_energy()

@@ -93,7 +93,7 @@ class Expansion:
         """
         return self.features @ self.coefficients / self.configurations.n_units
 
-    @property
+    @functools.cached_property
     def ground_states(self):
         """A pandas table of the arrangements on the hull by the model or by the expansion: ``x``,
         ``supercell``, ``ions``, ``states``, ``model`` and ``expansion`` (formation energies, meV
