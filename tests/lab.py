@@ -230,8 +230,8 @@ class Kernel:
         return header["msg_id"]
 
     def run(self, code):
-        """Run code to its end; an error in it is one here."""
-        sent = self.send(code)
+        """Run code to its end, and return what it prints; an error in it is one here."""
+        sent, printed = self.send(code), ""
         while True:
             message = self.socket.recv()
             if isinstance(message, bytes):  # data of a widget
@@ -241,8 +241,10 @@ class Kernel:
                 continue
             if message["msg_type"] == "error":
                 raise RuntimeError("\n".join(message["content"]["traceback"]))
+            if message["content"].get("name") == "stdout":
+                printed += message["content"]["text"]
             if message["content"].get("execution_state") == "idle":
-                return
+                return printed
 
     def close(self):
         self.socket.close()
