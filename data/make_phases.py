@@ -34,9 +34,9 @@ DOCS = "docs/phases.md"
 N, N_BLIND, MORE, ROUNDS = {"cpainn": 450, "mace": 450, "chgnet": 320}, 250, 50, 2
 # then a few at a time in cells doubled along two axes, until no ground state is invented there
 DOUBLED, FEW, MOST_ROUNDS = [(2, 2, 1), (2, 1, 2), (1, 2, 2)], 6, 8
-# Å, of fits; others have the default. CHGNet tells charges apart that lie further from each other
-# (docs/phases.md), so ions whose electrons follow see each other further still
-CUTOFFS, OF_IONS = {"chgnet": {2: 9.0, 3: 6.0}}, {"chgnet": {2: 12.0, 3: 7.0}}
+# CHGNet tells charges apart that lie further from each other (docs/phases.md), so ions whose
+# electrons follow see each other further still (Å, of fits; others have the default),
+OF_IONS = {"chgnet": {2: 12.0, 3: 7.0}}
 # and it takes wider cells until none is invented
 WIDER = {"chgnet": [(1, 3, 2), (2, 3, 1), (2, 2, 2), (1, 3, 3), (3, 3, 1), (2, 3, 3)]}
 SIZES = {"32": (2, 2, 2), "72": (2, 3, 3), "144": (3, 3, 4)}  # formula units: repeats of the cell
@@ -68,7 +68,7 @@ def sample(run):
     name, aware, cell, ion = RUNS[run]
     ends = mk.end_points(mk.load_dft(SETS[ion][1]))
     model = model_of(name, aware, ion)
-    cores, cutoffs = int(os.environ.get("CORES", "1")), CUTOFFS.get(name)
+    cores = int(os.environ.get("CORES", "1"))
     how = {"folder": HERE / "checkpoints" / "phases" / run, "processes": cores, "steps": 200}
     doubled = {**how, "folder": HERE / "checkpoints" / "phases" / f"{run}_doubled", "steps": 500}
     path = PHASES / f"{run}.json"
@@ -84,10 +84,10 @@ def sample(run):
             cell=cell,
             **how,
         )
-        drawn = mk.extend_configurations(drawn, model, MORE, ROUNDS, ends, cutoffs=cutoffs, **how)
+        drawn = mk.extend_configurations(drawn, model, MORE, ROUNDS, ends, **how)
         PHASES.mkdir(exist_ok=True)
         mk.write_configurations(path, drawn)
-    doubled |= {"supercells": DOUBLED + WIDER.get(name, []), "cutoffs": cutoffs}
+    doubled["supercells"] = DOUBLED + WIDER.get(name, [])
     drawn = mk.extend_configurations(drawn, model, FEW, MOST_ROUNDS, ends, **doubled)
     mk.write_configurations(path, drawn)
     print(run, drawn, flush=True)
@@ -97,7 +97,7 @@ def expansion_of(run):
     """The expansion of what a run has sampled; None when there is nothing yet."""
     path = PHASES / f"{run}.json"
     if path.exists():
-        return mk.fit_expansion(mk.read_configurations(path), CUTOFFS.get(RUNS[run][0]))
+        return mk.fit_expansion(mk.read_configurations(path))
 
 
 def two_phases(diagram, temperature):

@@ -41,8 +41,8 @@ def test_five_lines_from_outcars_to_the_explorer(tmp_path):
     code = re.findall(r"```python\n(.*?)```", README, re.S)[0]
     assert len([line for line in code.splitlines() if line.strip()]) <= 5
     frames, asked = frames_of(olivine(), mk.Compound("Li", {"Mn": (2, 3)}), sign=-1)
-    for k, atoms in enumerate(frames[::2]):  # every other ordering, to be quick
-        folder = tmp_path / "runs" / asked[2 * k].label
+    for k, atoms in enumerate(frames[::5]):  # the ends and two between, to be quick
+        folder = tmp_path / "runs" / asked[5 * k].label
         folder.mkdir(parents=True)
         write_outcar(folder / "OUTCAR", [atoms])
     says = (
@@ -57,7 +57,7 @@ def test_five_lines_from_outcars_to_the_explorer(tmp_path):
     )
     assert ran.returncode == 0, ran.stderr[-2000:]
     assert ran.stdout.strip() == (
-        "LixMnPO4 ['dft', 'host', 'relaxed'] ['chgnet_blind', 'chgnet_aware'] 8"
+        "LixMnPO4 ['dft', 'host', 'relaxed'] ['chgnet_blind', 'chgnet_aware'] 4"
     )
     assert (tmp_path / "study" / "predictions.csv").exists()
 

@@ -18,7 +18,8 @@ from mlipkit.statmech.configurations import (
     read_kept,
 )
 
-CUTOFFS = {2: 7.0, 3: 5.0}  # Å: diameters of the pairs and triplets
+# Å: diameters of the pairs and triplets; the first that has the model's ground states is taken
+REACHES = ({2: 7.0, 3: 5.0}, {2: 9.0, 3: 6.0}, {2: 12.0, 3: 7.0})
 FOLDS = 10
 PENALTIES = np.logspace(-8, 0, 33)  # of a ridge regression; features are of order one
 FEWEST = 10
@@ -195,8 +196,10 @@ def fit_expansion(configurations, cutoffs=None, folds=FOLDS, seed=0):
         whose atoms left their sites, that stretched or that did not converge are left out, and
         counted in what it prints.
     cutoffs : dict, optional
-        Largest distance (Å) in clusters of two sites, of three, ...; by default
-        ``{2: 7.0, 3: 5.0}``.
+        Largest distance (Å) in clusters of two sites, of three, ... By default the shortest of
+        ``{2: 7.0, 3: 5.0}``, ``{2: 9.0, 3: 6.0}`` and ``{2: 12.0, 3: 7.0}`` with which the
+        expansion has the model's ground states (`Expansion.agrees`); where none has them, or longer
+        ones would have more functions than half of the configurations, the one that errs least.
     folds : int
         Of the cross-validation.
     seed : int
@@ -214,7 +217,7 @@ def fit_expansion(configurations, cutoffs=None, folds=FOLDS, seed=0):
     c = checked_configurations(configurations, "fit_expansion")
     folds = arguments.number(folds, "fit_expansion: folds", least=2, whole=True)
     seed = arguments.number(seed, "fit_expansion: seed", least=0, whole=True)
-    cutoffs = _checked_cutoffs(cutoffs)
+    given = None if cutoffs is None else _checked_cutoffs(cutoffs)
     n = len(c.kept)
     if n < FEWEST:
         raise InputError(
@@ -226,8 +229,21 @@ def fit_expansion(configurations, cutoffs=None, folds=FOLDS, seed=0):
             f"fit_expansion: all {n} configurations are at x = {c.kept['x'].iloc[0]:g}; formation "
             "energies need two compositions or more"
         )
-    subspace = subspace_of(c, cutoffs)
-    x, first, same = _distinct(features_of(c, subspace))
+    tried = []
+    for reach in REACHES if given is None else (given,):
+        subspace = subspace_of(c, reach)
+        if tried and subspace.num_corr_functions > n / 2:
+            break
+        tried.append(_fitted(c, reach, subspace, folds, seed))
+        if given is None and tried[-1].agrees:
+            return tried[-1]
+    return min(tried, key=lambda expansion: expansion.rmse)
+
+
+def _fitted(c, cutoffs, subspace, folds, seed):
+    """The expansion of configurations with one set of cutoffs."""
+    features = features_of(c, subspace)
+    x, first, same = _distinct(features)
     y = _lowest(c.formation_energies, same, len(x))
     at = c.kept["x"].to_numpy()[first]
     weights = np.ones(len(x))
@@ -244,7 +260,7 @@ def fit_expansion(configurations, cutoffs=None, folds=FOLDS, seed=0):
     solution = _ridge(x, y, weights, PENALTIES[[best]])[0]
     coefficients = solution[:-1].copy()
     coefficients[0] += solution[-1]  # smol's first function is one
-    return Expansion(
+    expansion = Expansion(
         c,
         cutoffs,
         coefficients * c.n_units,
@@ -252,6 +268,9 @@ def fit_expansion(configurations, cutoffs=None, folds=FOLDS, seed=0):
         float(rmse[best]),
         float(y.std()),
     )
+    # they took most of the time; made anew they would be the same
+    vars(expansion).update(subspace=subspace, features=features)
+    return expansion
 
 
 def write_expansion(path, expansion):
@@ -305,8 +324,6 @@ def checked_expansion(given, where):
 
 
 def _checked_cutoffs(cutoffs):
-    if cutoffs is None:
-        return dict(CUTOFFS)
     example = "{2: 7.0, 3: 5.0}"
     arguments.mapping(cutoffs, "fit_expansion: cutoffs", example)
     what = f"fit_expansion: cutoffs ({example})"
