@@ -112,11 +112,10 @@ def both(text):
 def from_verdict(name):
     """What DFT finds above the energy that the models claim, meV per formula unit."""
     summary = mk.verdict_summary(mk.verdict_table())
-    if any(f"{name}_{how}" not in summary.index for how in HOWS):
+    complete = summary[summary["n"] == summary["n"].max()]
+    if any(f"{name}_{how}" not in complete.index for how in HOWS):
         return {}
-    rows = {how: summary.loc[f"{name}_{how}"] for how in HOWS}
-    if rows["aware"]["n"] < rows["blind"]["n"]:
-        return {}
+    rows = {how: complete.loc[f"{name}_{how}"] for how in HOWS}
     text = {
         how: f"charges kept in {row.stayed:.0f} of {row['n']:.0f}, {row.gap:+.0f} above the claim"
         for how, row in rows.items()
