@@ -113,13 +113,15 @@ def from_verdict(name):
     """What DFT finds above the energy that the models claim, meV per formula unit."""
     summary = mk.verdict_summary(mk.verdict_table())
     complete = summary[summary["n"] == summary["n"].max()]
-    if any(f"{name}_{how}" not in complete.index for how in HOWS):
+    rows = {h: complete.loc[f"{name}_{h}"] for h in HOWS if f"{name}_{h}" in complete.index}
+    if not rows:
         return {}
-    rows = {how: complete.loc[f"{name}_{how}"] for how in HOWS}
-    text = {
+    text = dict.fromkeys(HOWS, "not run yet") | {
         how: f"charges kept in {row.stayed:.0f} of {row['n']:.0f}, {row.gap:+.0f} above the claim"
         for how, row in rows.items()
     }
+    if len(rows) < len(HOWS):
+        return {"verdict": (both(text), None)}
     good = rows["aware"].stayed == rows["aware"]["n"] and rows["blind"].stayed < rows["blind"]["n"]
     return {"verdict": (both(text), good)}
 
@@ -197,6 +199,7 @@ def table(frames):
     rows = {}
     for claim, (words, over) in CLAIMS.items():
         held = [said[name][claim][1] for name in ARCHITECTURES if claim in said[name]]
+        held = [good for good in held if good is not None]
         absent = {n: "no diagram ([why](phases.md))" for n in REFUSED.get(claim, ())}
         figures = {n: said[n].get(claim, (absent.get(n, "not run yet"), None)) for n in TITLES}
         row = {TITLES[n]: figure for n, (figure, _) in figures.items()}
