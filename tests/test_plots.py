@@ -170,18 +170,6 @@ def test_redrawing_leaves_no_components_behind(ends):
         assert len(view._ngl_component_ids) == 3  # crystal, bonds, moments
 
 
-def test_parts_are_reached_as_nglview_has_them(ends):
-    """`component_0` as in nglview's documentation, at the place that a part has now."""
-    view = structure_view.structure_view(ends[0], octahedra=True)
-    assert [getattr(view, f"component_{k}").id for k in range(4)] == view._ngl_component_ids
-    view.component_0.add_ball_and_stick(color="red")
-    sent = view._ngl_msg_archive[-1] if view.loaded else view.parts[view.part][-1]
-    assert sent["methodName"] == "addRepresentation" and sent["component_index"] == 0
-    view.remove_component(view.component_0.id)
-    assert view.component_0.id == view._ngl_component_ids[0] and len(view._ngl_component_ids) == 3
-    assert not hasattr(view, "component_3")
-
-
 def test_octahedra_have_eight_faces_in_the_colour_of_their_iron(mixed):
     shapes = shapes_of.polyhedra(mixed, shapes_of.atom_colours(mixed))
     assert len(shapes) == 4

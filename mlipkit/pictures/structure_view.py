@@ -185,22 +185,11 @@ class CrystalView(nv.NGLWidget):
         return before
 
     def remove_component(self, c):
+        self._clear_component_auto_completion()
         index = self._ngl_component_ids.index(c)
         del self._ngl_component_ids[index], self._ngl_component_names[index]
         self._remote_call("removeComponent", target="Stage", args=[index], keep=False)
-
-    def _update_component_auto_completion(self):
-        """NGLWidget makes an object of many methods for each component whenever one comes or goes,
-        a fifth of the time of a picture; here `component_0` is made when it is asked for.
-        """
-
-    _clear_component_auto_completion = _update_component_auto_completion
-
-    def __getattr__(self, name):
-        what, _, index = name.rpartition("_")
-        if what == "component" and index.isdigit() and int(index) < len(self._ngl_component_ids):
-            return self[int(index)]
-        raise AttributeError(f"{type(self).__name__} has no {name}")
+        self._update_component_auto_completion()
 
 
 def _sender(message):
