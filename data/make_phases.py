@@ -34,8 +34,8 @@ DOCS = "docs/phases.md"
 N, N_BLIND, MORE, ROUNDS = {"cpainn": 450, "mace": 450, "chgnet": 320}, 250, 50, 2
 # then a few at a time in cells doubled along two axes, until no ground state is invented there
 DOUBLED, FEW, MOST_ROUNDS = [(2, 2, 1), (2, 1, 2), (1, 2, 2)], 6, 8
-# CHGNet tells charges apart that lie further from each other (docs/phases.md), so ions whose
-# electrons follow see each other further still (Å, of fits; others have the default),
+# Å, of fits to ions whose electrons follow. CHGNet tells charges apart that lie further from each
+# other (docs/phases.md), so these see each other further still; others have the default
 OF_IONS = {"chgnet": {2: 12.0, 3: 7.0}}
 # and it takes wider cells until none is invented
 WIDER = {"chgnet": [(1, 3, 2), (2, 3, 1), (2, 2, 2), (1, 3, 3), (3, 3, 1), (2, 3, 3)]}
