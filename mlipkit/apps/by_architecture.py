@@ -8,6 +8,7 @@ from mlipkit import arguments
 from mlipkit.files import InputError
 from mlipkit.pictures import plots
 from mlipkit.pictures.figures import TITLES
+from mlipkit.pictures.live_figure import LiveFigure
 from mlipkit.pictures.page import Page
 
 
@@ -24,7 +25,7 @@ class ByArchitecture(w.VBox):
     Attributes
     ----------
     architecture : ipywidgets.Dropdown
-    figure : plotly.graph_objects.FigureWidget
+    figure : mlipkit.pictures.live_figure.LiveFigure
     """
 
     def __init__(self, figure, architecture=None):
@@ -46,7 +47,7 @@ class ByArchitecture(w.VBox):
         self.figure = figure = go.Figure(figure)
         # before it is a widget: nothing then has to reach a view that is not drawn yet
         self._show()
-        self.figure = go.FigureWidget(figure)
+        self.figure = LiveFigure(figure)
         self.architecture.observe(self._show, "value")
         super().__init__([Page(), self.architecture, self.figure])
         self.add_class("mlipkit-app")

@@ -16,6 +16,7 @@ from mlipkit.charges.references import redox_sites
 from mlipkit.models.foreign import as_potentials
 from mlipkit.pictures.crystal import Crystal
 from mlipkit.pictures.figures import KINDS, TITLES
+from mlipkit.pictures.live_figure import LiveFigure
 from mlipkit.pictures.page import Page
 from mlipkit.pictures.shapes import scaled_colours
 from mlipkit.relaxation.geometries import compare_geometries
@@ -51,7 +52,7 @@ class ExplorerView(w.VBox):
         figure = go.Figure(self.panels[state.geometry])
         # before it is a widget: voila shows a widget as it was made
         self._arrange(figure)
-        self.figure = go.FigureWidget(figure)
+        self.figure = LiveFigure(figure)
         self.figure._config = {**self.figure._config, "responsive": True, "displaylogo": False}
         for trace in self.figure.data:
             if "markers" in trace.mode:

@@ -2,13 +2,13 @@
 
 import ipywidgets as w
 import numpy as np
-import plotly.graph_objects as go
 import traitlets as t
 
 from mlipkit.files import InputError
 from mlipkit.frames.labels import label
 from mlipkit.pictures import plots
 from mlipkit.pictures.crystal import Crystal
+from mlipkit.pictures.live_figure import LiveFigure
 from mlipkit.pictures.page import Page
 
 INTERVAL = 250  # ms: in software a step takes a browser some 150
@@ -83,7 +83,7 @@ class PlayerView(w.VBox):
         )
         self.text, self.page = w.HTML(), Page()
         self.text.add_class("mlipkit-live")
-        self.figure = go.FigureWidget(plots.timeline(state.relaxation, state.step))
+        self.figure = LiveFigure(plots.timeline(state.relaxation, state.step))
         self.figure.update_layout(width=760, height=400)
         for trace in self.figure.data:
             trace.on_click(self._click)

@@ -3,12 +3,12 @@ electrons, and the cell, with a switch for the electrons.
 """
 
 import ipywidgets as w
-import plotly.graph_objects as go
 
 from mlipkit.apps import temperature_words as words
 from mlipkit.apps.temperature_figure import CLICKED, arrange, figure_of
 from mlipkit.apps.temperature_state import TemperatureState, title
 from mlipkit.pictures.crystal import Crystal
+from mlipkit.pictures.live_figure import LiveFigure
 from mlipkit.pictures.page import Page
 
 BOLD, ROW = {"description_width": "initial"}, {"flex_flow": "row wrap", "align_items": "center"}
@@ -27,7 +27,7 @@ class TemperatureView(w.VBox):
         self.structure, self.legend = self.crystal.view, self.crystal.legend
         self.line, self.table = w.HTML(), w.HTML()
         self.line.add_class("mlipkit-live")
-        self.figure = go.FigureWidget(figure_of(state))
+        self.figure = LiveFigure(figure_of(state))
         self.figure._config = {**self.figure._config, "responsive": True, "displaylogo": False}
         for trace in self.figure.data:
             if trace.name in CLICKED:

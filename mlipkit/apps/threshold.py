@@ -4,7 +4,6 @@ gets wrong.
 
 import ipywidgets as w
 import numpy as np
-import plotly.graph_objects as go
 import traitlets as t
 
 from mlipkit import arguments
@@ -15,6 +14,7 @@ from mlipkit.frames.datasets import load_dft
 from mlipkit.frames.labels import required_label
 from mlipkit.frames.taken import as_frames
 from mlipkit.pictures import plots
+from mlipkit.pictures.live_figure import LiveFigure
 from mlipkit.pictures.page import Page
 
 GRID = np.arange(330, 461) / 100  # µB
@@ -107,7 +107,7 @@ class ThresholdView(w.VBox):
             style={"description_width": "initial"},
             layout={"width": "560px"},
         )
-        self.figure = go.FigureWidget(plots.thresholds(state.curves(), state.threshold))
+        self.figure = LiveFigure(plots.thresholds(state.curves(), state.threshold))
         self.figure.update_layout(width=640, height=320)
         self.table = w.HTML()
         self.neutral = {name: state.by_neutrality(name) for name in state.moments}

@@ -3,9 +3,9 @@
 from copy import deepcopy
 
 import ipywidgets as w
-import plotly.graph_objects as go
 
 from mlipkit.pictures import plots
+from mlipkit.pictures.live_figure import LiveFigure
 from mlipkit.pictures.page import Page
 
 
@@ -17,11 +17,11 @@ class LiveCurve(w.VBox):
 
     Attributes
     ----------
-    figure : plotly.graph_objects.FigureWidget
+    figure : mlipkit.pictures.live_figure.LiveFigure
     """
 
     def __init__(self):
-        self.figure = go.FigureWidget(plots.learning_curve([]))
+        self.figure = LiveFigure(plots.learning_curve([]))
         super().__init__([Page(), self.figure])
         self.add_class("mlipkit-app")
 

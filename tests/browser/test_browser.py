@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from lab import ROOT, eventually, still
+from lab import ROOT, eventually, still, write_notebook
 from PIL import Image
 
 import mlipkit as mk
@@ -293,15 +293,46 @@ names = ["DFT", *(f"{a}_{kind}" for a in ("chgnet", "mace", "cpainn") for kind i
 mk.ByArchitecture(mk.plots.hull({n: mk.hull(mk.end_points(mk.load_dft())) for n in names}))"""
 
 
+SHOWN = """() => [...new Set([...document.querySelectorAll('.mlipkit-by-architecture .js-plotly-plot')]
+    .flatMap(plot => plot.data).filter(t => t.visible).map(t => t.name))]"""
+
+
+def shows_architecture(page, label):
+    expected = ["DFT", f"{label}, charge-blind", f"{label}, charge-aware"]
+    return eventually(page, lambda: page.evaluate(SHOWN) == expected)
+
+
 def test_drop_down_of_architectures_changes_the_figure(show_app):
     notebook = show_app(HULL, ".mlipkit-by-architecture")
     app = notebook.page.wait_for_selector(".mlipkit-by-architecture")
     app.scroll_into_view_if_needed()
-    shown = "() => [...new Set(document.querySelector('.mlipkit-by-architecture .js-plotly-plot').data.filter(t => t.visible).map(t => t.name))]"
     for label in ("CHGNet", "MACE", "cPaiNN"):
         notebook.page.select_option(".mlipkit-by-architecture select", label=label)
-        expected = ["DFT", f"{label}, charge-blind", f"{label}, charge-aware"]
-        assert eventually(notebook.page, lambda e=expected: notebook.page.evaluate(shown) == e)
+        assert shows_architecture(notebook.page, label)
+    assert notebook.errors() == [] and notebook.console == []
+
+
+# a computer on which what is larger than 1 MB takes three seconds to compile
+SLOW = """() => { const give = URL.createObjectURL;
+URL.createObjectURL = blob => give.call(URL, blob.size < 1e6 ? blob : new Blob(
+    ["await new Promise(done => setTimeout(done, 3000));", blob], {type: blob.type})) }"""
+
+
+def test_figures_follow_where_plotly_takes_seconds_to_load(open_notebook, lab_folder):
+    app = HULL.replace("mk.ByArchitecture", "app = mk.ByArchitecture")
+    code = f"{app}\napp", "app.architecture.value = 'MACE'\nsecond = mk.LiveCurve()\nsecond"
+    notebook = open_notebook(write_notebook(lab_folder, "slow", *code))
+    page = notebook.page
+    page.evaluate(SLOW)
+    notebook.run()
+    # the choice was made before plotly was there
+    assert shows_architecture(page, "MACE"), page.evaluate(SHOWN)
+    page.select_option(".mlipkit-by-architecture select", label="cPaiNN")
+    assert shows_architecture(page, "cPaiNN"), page.evaluate(SHOWN)
+    notebook.python("second([{'epoch': k, 'train': 2, 'validation': 3} for k in range(4)])")
+    drawn_epochs = """() => [...document.querySelectorAll('.js-plotly-plot')].at(-1)
+        .data.map(t => (t.x || []).length)"""
+    assert eventually(page, lambda: page.evaluate(drawn_epochs) == [4, 4])
     assert notebook.errors() == [] and notebook.console == []
 
 
