@@ -15,6 +15,8 @@ from docutils import nodes
 from myst_nb.core.render import WIDGET_VIEW_MIMETYPE
 from myst_nb.sphinx_ import NbMetadataCollector
 
+from mlipkit.pictures.live_figure import BUNDLE, LOADED
+
 NBEXTENSIONS = Path(sys.prefix) / "share/jupyter/nbextensions"
 # from the npm registry: what no wheel brings
 NPM = {"requirejs@2.3.7": "require.js", "@jupyter-widgets/html-manager@1.0.15": "embed-amd.js"}
@@ -22,7 +24,6 @@ ICONS = "@jupyter-widgets", "@jupyter-widgets/html-manager/dist"
 WIDGET_SCRIPTS = "runtime/plotly-widget.js", "runtime/require.js", "widgets.js"
 FROM_CDN = re.compile(r"<script(?:[^>]*src=.https?:|[^>]*>\s*import .https?:).*?</script>", re.S)
 TYPE = "{type: 'text/javascript'}"
-PLOTLY_WIDGET = "const {default: widget} = await window.plotlyWidget; export default widget"
 CONTROLS = {
     f"{name}Model"
     for name in (
@@ -66,8 +67,8 @@ def gather(folder, downloads):
     scripts = Path(plotly.__file__).parent / "package_data"
     shutil.copy(scripts / "plotly.min.js", folder)
     # a page opened as a file may not import modules that lie beside it
-    blob = f"new Blob([{json.dumps((scripts / 'widgetbundle.js').read_text())}], {TYPE})"
-    widget = f"window.plotlyWidget = import(URL.createObjectURL({blob}))"
+    blob = f"new Blob([{json.dumps(BUNDLE.read_text())}], {TYPE})"
+    widget = f"window.{LOADED} = import(URL.createObjectURL({blob}))"
     (folder / "plotly-widget.js").write_text(widget)
 
 
@@ -147,8 +148,7 @@ def _named(name, html):
 
 def _models(state, view, without=None):
     """A widget and those it is made of, but for the parts of those of one CSS class. Controls
-    cannot answer and say so; what plotly's figures bring along, 5 MB each, is read once from the
-    site.
+    cannot answer and say so; plotly's module, 5 MB, is read from the site and not in every page.
     """
     todo, found = [view], {}
     while todo:
@@ -159,8 +159,8 @@ def _models(state, view, without=None):
                 todo += re.findall(r"IPY_MODEL_(\w+)", json.dumps(model))
             if _is_control(model):
                 model["state"]["disabled"] = True
-            if len(model["state"].get("_esm", "")) > 1e6:
-                model["state"]["_esm"] = PLOTLY_WIDGET
+            if "code" in model["state"]:
+                model["state"]["code"] = ""
     return found
 
 

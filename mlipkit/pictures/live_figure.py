@@ -12,8 +12,9 @@ import traitlets as t
 # anew for every figure: on a slow computer plots stayed empty and controls without effect. Here
 # the widget's module is small, and plotly's is loaded once, by the first figure of a page; what
 # the kernel says meanwhile is kept for it.
+LOADED = "mlipkitPlotly"  # what a page calls plotly's module
 SCRIPT = """
-const PLOTLY = "mlipkitPlotly", TOLD = %s;
+const LOADED = "%s", TOLD = %s;
 async function load(model) {
   const bundle = await model.widget_manager.get_model(model.get("_plotly").split("_MODEL_")[1]);
   const url = URL.createObjectURL(new Blob([bundle.get("code")], { type: "text/javascript" }));
@@ -27,8 +28,8 @@ export default () => {
       const keep = TOLD.map(
         name => [`change:${name}`, () => waiting.push([name, model.get(name)])]);
       keep.forEach(([event, listener]) => model.on(event, listener));
-      window[PLOTLY] = window[PLOTLY] || load(model);
-      figure = window[PLOTLY].then(module => {
+      window[LOADED] = window[LOADED] || load(model);
+      figure = window[LOADED].then(module => {
         const widget = module.default();
         keep.forEach(([event, listener]) => model.off(event, listener));
         widget.initialize({ model });
@@ -36,7 +37,7 @@ export default () => {
         waiting.forEach(([name, message]) => { model.set(name, null); model.set(name, message) });
         return widget;
       });
-      figure.catch(() => { window[PLOTLY] = null }); // the next figure tries again
+      figure.catch(() => { window[LOADED] = null }); // the next figure tries again
     },
     async render(view) { return (await figure).render(view) },
   };
@@ -52,7 +53,10 @@ class LiveFigure(go.FigureWidget):
     its traces in it, not as an empty one and then its traces.
     """
 
-    _esm = SCRIPT % [n for n in go.FigureWidget.class_trait_names() if n.startswith("_py2js_")]
+    _esm = SCRIPT % (
+        LOADED,
+        [name for name in go.FigureWidget.class_trait_names() if name.startswith("_py2js_")],
+    )
     _plotly = t.Instance(w.Widget).tag(sync=True, **w.widget_serialization)
 
     def __init__(self, *args, **kwargs):
