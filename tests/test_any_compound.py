@@ -222,6 +222,11 @@ def test_a_study_of_too_little_says_so(tmp_path):
     frames, _ = frames_of(olivine(), mk.Compound("Li", {"Mn": (2, 3)}), n_mobile=4)
     with pytest.raises(mk.InputError, match="1 charge orderings leave none for train"):
         mk.study(frames, tmp_path, progress=False)
+    few, _ = frames_of(olivine(), mk.Compound("Li", {"Mn": (2, 3)}))
+    # the split takes one of three, and Mn3+ with it: before anything is trained
+    with pytest.raises(mk.InputError, match=r"training split \(.*\) none holds Mn3\+; frames of"):
+        mk.study([few[0], few[5], few[-1]], tmp_path / "few", progress=False)
+    assert not (tmp_path / "few").exists()
     (tmp_path / "file").write_text("")
     with pytest.raises(mk.InputError, match="is a file; give a folder"):
         mk.study(frames, tmp_path / "file", progress=False)

@@ -5,7 +5,8 @@ import os
 from mlipkit import arguments
 from mlipkit.apps.explorer import ExplorerView
 from mlipkit.apps.explorer_state import ExplorerState
-from mlipkit.charges.compounds import compound_of, listed
+from mlipkit.charges.compounds import compound_of, listed, species_of
+from mlipkit.charges.species import absent, named
 from mlipkit.files import InputError, write_atomically
 from mlipkit.frames.readers import read_frames
 from mlipkit.models.registry import ADAPTERS
@@ -81,7 +82,7 @@ def study(
     frames = listed(frames, "study takes")
     compound = compound_of(frames, compound)  # of several it is said before anything is trained
     frames = name_orderings(frames, host, compound, progress=progress)
-    _check_splits(frames)
+    _check_splits(frames, training.get("proxies"))
     from mlipkit.models.training import save_weights, train
 
     models = {}
@@ -106,13 +107,21 @@ def study(
     return app
 
 
-def _check_splits(frames):
+def _check_splits(frames, proxies):
     there = {a.info.get("split") for a in frames}
     if missing := [split for split in ("train", "validation") if split not in there]:
         orderings = {a.info["ordering"] for a in frames}
         raise InputError(
             f"study: {len(orderings)} charge orderings leave none for {' and '.join(missing)}: "
             "frames of three or more are needed, or a split of your own in info['split']"
+        )
+    # train would say it too, but after the blind model
+    learned = [a for a in frames if a.info.get("split") == "train"]
+    if not proxies and (ions := absent(learned, species_of(frames))):
+        names = ", ".join(sorted({a.info["ordering"] for a in learned}))
+        raise InputError(
+            f"study: of the training split ({names}) none holds {' or '.join(map(named, ions))}; "
+            "frames of more charge orderings are needed, or a split of your own in info['split']"
         )
 
 

@@ -150,6 +150,18 @@ def marked(numbers, states, proxies, spins=None):
     return result
 
 
+def absent(frames, proxies):
+    """Ions that no frame holds, of those that are a species of their own."""
+
+    def holds(atoms, ion):
+        if "oxi_states" not in atoms.arrays:
+            return False
+        states, one = atoms.arrays["oxi_states"], {ion: proxies[ion]}
+        return (marked(atoms.numbers, states, one, spins_of(atoms)) != atoms.numbers).any()
+
+    return [ion for ion in proxies if not any(holds(atoms, ion) for atoms in frames)]
+
+
 def warn_unbalanced(atoms):
     """Warn when oxidation states, all of them known, do not sum to the charge of the cell,
     ``info["charge"]`` or 0.

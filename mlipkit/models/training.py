@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from mlipkit import arguments
 from mlipkit.charges.compounds import species_of
-from mlipkit.charges.species import checked_proxies, marked, named, spins_of
+from mlipkit.charges.species import absent, checked_proxies, named
 from mlipkit.files import InputError, write_atomically
 from mlipkit.frames.labels import label, required_label, well_converged
 from mlipkit.frames.taken import as_frames
@@ -155,20 +155,13 @@ def train(
         known = start.proxies if start is not None else species_of(frames)
         proxies = known or None
     proxies = proxies_of(charge_aware, proxies)
-    for ion, proxy in proxies.items():
-        if not any(
-            (
-                marked(a.numbers, a.arrays["oxi_states"], {ion: proxy}, spins_of(a)) != a.numbers
-            ).any()
-            for a in parts["train"]
-            if "oxi_states" in a.arrays
-        ):
-            where = "arrays['oxi_states']" + " and ['spin_states']" * (len(ion) == 3)
-            raise InputError(
-                f"train: no training frame holds {named(ion)} (in {where}), so "
-                "a charge-aware model would be blind; take them from infer_oxidation_states, or "
-                "say which ion is a species with proxies= (mk.compound(frames).species)"
-            )
+    for ion in absent(parts["train"], proxies):
+        where = "arrays['oxi_states']" + " and ['spin_states']" * (len(ion) == 3)
+        raise InputError(
+            f"train: no training frame holds {named(ion)} (in {where}), so a charge-aware model "
+            "would be blind; take them from infer_oxidation_states, or say which ion is a "
+            "species with proxies= (mk.compound(frames).species)"
+        )
     wanted = {split: [targets(a) for a in part] for split, part in parts.items()}
     potential = starting_point(name, parts["train"], proxies, seed, start, model_args or {})
     net = potential.to(device).network
