@@ -1,6 +1,7 @@
 """What of the apps lives in the browser: their style, light and dark; a line that says when the
-kernel computes, and one when it has ended; and what a keyboard and a screen reader need: names of
-controls and plots, what is pressed, and words that are read out as they change.
+kernel computes, and one when it has ended; what a keyboard and a screen reader need: names of
+controls and plots, what is pressed, and words that are read out as they change; and more time for
+slow computers.
 """
 
 import anywidget
@@ -185,3 +186,26 @@ class Page(anywidget.AnyWidget):
 
     _esm, _css = SCRIPT, STYLE
     clicked = t.List([-1, 0]).tag(sync=True)
+
+
+# anywidget (0.9.14 to 0.11 at least) lets nothing from the kernel reach a widget whose module is
+# not there after two seconds, for ever: on a slow computer a page that draws a crystal or a large
+# figure just then is busy for longer
+PATIENCE = """
+const given = AbortSignal.timeout;
+const patient = time => given.call(
+  AbortSignal, time === 2000 && new Error().stack.includes("anywidget") ? 600000 : time);
+patient.patient = true;
+if (!given.patient) AbortSignal.timeout = patient;
+export default {};
+"""
+
+
+class Patience(anywidget.AnyWidget):
+    """Gives the widgets of a page that come after it ten minutes to load instead of two seconds."""
+
+    _esm = PATIENCE
+
+
+# before there is an app: what it is made of is loaded and worked out meanwhile
+Patience()

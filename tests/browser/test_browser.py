@@ -312,10 +312,14 @@ def test_drop_down_of_architectures_changes_the_figure(show_app):
     assert notebook.errors() == [] and notebook.console == []
 
 
-# a computer on which what is larger than 1 MB takes three seconds to compile
+# a computer on which what is larger than 1 MB takes three seconds to compile, and which is busy for
+# nearly as long when it begins to load a widget
 SLOW = """() => { const give = URL.createObjectURL;
-URL.createObjectURL = blob => give.call(URL, blob.size < 1e6 ? blob : new Blob(
-    ["await new Promise(done => setTimeout(done, 3000));", blob], {type: blob.type})) }"""
+URL.createObjectURL = blob => {
+    const large = blob.size > 1e6, end = Date.now() + 2500;
+    while (!large && Date.now() < end);
+    return give.call(URL, !large ? blob : new Blob(
+        ["await new Promise(done => setTimeout(done, 3000));", blob], {type: blob.type})) } }"""
 
 
 def test_figures_follow_where_plotly_takes_seconds_to_load(open_notebook, lab_folder):
@@ -323,6 +327,9 @@ def test_figures_follow_where_plotly_takes_seconds_to_load(open_notebook, lab_fo
     code = f"{app}\napp", "app.architecture.value = 'MACE'\nsecond = mk.LiveCurve()\nsecond"
     notebook = open_notebook(write_notebook(lab_folder, "slow", *code))
     page = notebook.page
+    page.wait_for_function(f"{notebook.panel}.sessionContext.session?.kernel?.status === 'idle'")
+    notebook.python("from mlipkit.pictures import page")
+    page.wait_for_function("AbortSignal.timeout.patient")
     page.evaluate(SLOW)
     notebook.run()
     # the choice was made before plotly was there
