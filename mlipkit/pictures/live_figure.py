@@ -7,10 +7,10 @@ import plotly
 import plotly.graph_objects as go
 import traitlets as t
 
-# FigureWidget's module is plotly itself, 5 MB, sent and compiled anew for every figure, and anywidget
-# wants a widget's module within two seconds (`page.Patience`): on a slow computer plots stayed empty
-# and controls without effect. Here the widget's module is small, and plotly's is loaded once, by
-# the first figure of a page; what the kernel says meanwhile is kept for it.
+# FigureWidget's module is plotly itself, 5 MB, sent and compiled anew for every figure, and
+# anywidget wants a widget's module within two seconds (`page.Patience`): on a slow computer plots
+# stayed empty and controls without effect. Here the widget's module is small, and plotly's is
+# loaded once, by the first figure of a page; what the kernel says meanwhile is kept for it.
 LOADED = "mlipkitPlotly"  # what a page calls plotly's module
 SCRIPT = """
 const LOADED = "%s", TOLD = %s;
