@@ -345,13 +345,17 @@ class Notebook:
     def panel(self):
         return "window.jupyterapp.shell.currentWidget"
 
+    def wait_for_kernel(self):
+        """Until it is there and has nothing to do."""
+        self.page.wait_for_function(
+            f"{self.panel}.sessionContext.session?.kernel?.status === 'idle'", timeout=60_000
+        )
+
     def run(self, timeout=150):
         """Run all cells and wait until the kernel has gone through them; returns the seconds it
         took.
         """
-        self.page.wait_for_function(
-            f"{self.panel}.sessionContext.session?.kernel?.status === 'idle'", timeout=60_000
-        )
+        self.wait_for_kernel()
         began = time.time()
         ok = self.page.evaluate(
             "async () => await window.jupyterapp.commands.execute('notebook:run-all-cells')"

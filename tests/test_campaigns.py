@@ -14,8 +14,8 @@ import pytest
 import mlipkit as mk
 from mlipkit.relaxation import many as campaigns
 
-# far from `fmax` at the last step: at the default of 0.05 eV/Å one structure converges in step 12
-# with 0.045, and the last digits decide whether it has
+# far from `fmax` at the last step: at the default of 0.05 eV/Å a MACE converges in step 12 with
+# 0.045, and the last digits decide whether it has
 QUICK = {"steps": 12, "fmax": 0.01}
 
 

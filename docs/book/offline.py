@@ -159,7 +159,7 @@ def _models(state, view, without=None):
                 todo += re.findall(r"IPY_MODEL_(\w+)", json.dumps(model))
             if _is_control(model):
                 model["state"]["disabled"] = True
-            if "code" in model["state"]:
+            if model["model_name"] == "WidgetModel" and "code" in model["state"]:
                 model["state"]["code"] = ""
     return found
 

@@ -327,7 +327,7 @@ def test_figures_follow_where_plotly_takes_seconds_to_load(open_notebook, lab_fo
     code = f"{app}\napp", "app.architecture.value = 'MACE'\nsecond = mk.LiveCurve()\nsecond"
     notebook = open_notebook(write_notebook(lab_folder, "slow", *code))
     page = notebook.page
-    page.wait_for_function(f"{notebook.panel}.sessionContext.session?.kernel?.status === 'idle'")
+    notebook.wait_for_kernel()
     notebook.python("from mlipkit.pictures import page")
     page.wait_for_function("AbortSignal.timeout.patient")
     page.evaluate(SLOW)
