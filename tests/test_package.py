@@ -107,6 +107,14 @@ def test_import_costs_nothing():
     )
 
 
+def test_no_grammar_is_compiled_for_a_figure_or_a_server():
+    """As jsonschema 4.25 and newer do with what JupyterLab asks for: two seconds, each time."""
+    code = "import sys, jupyter_events, mlipkit.pictures.live_figure; print('lark' in sys.modules)"
+    command = [sys.executable, "-c", code]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "False"
+
+
 @pytest.mark.install
 def test_pip_installs_it_with_data_and_weights(tmp_path):
     command = [sys.executable, "-m", "pip", "install", "--no-deps", f"--target={tmp_path}", ROOT]
