@@ -4,6 +4,7 @@ refused in a sentence, within seconds and some hundred megabytes.
 
 import bz2
 import gzip
+import io
 import json
 import lzma
 import resource
@@ -36,17 +37,24 @@ def refused(path, match, **options):
     return str(said.value)
 
 
-@pytest.mark.parametrize("ending", PACKERS)
-@pytest.mark.parametrize("name", ["run.extxyz", "OUTCAR", "vasprun.xml", "unnamed"])
-def test_a_line_without_end_is_refused_in_little_memory(tmp_path, ending, name):
-    """In a process of its own, so that its memory can be told."""
-    path = tmp_path / f"{name}.{ending}"
-    opener = {"gz": gzip.open, "xz": lzma.open, "bz2": bz2.open}[ending]
-    head = {"OUTCAR": b"vasp.6\n", "vasprun.xml": b"<modeling>\n"}.get(name, b"")
-    with opener(path, "wb") as out:
-        out.write(head)
+@pytest.fixture(scope="module", params=PACKERS)
+def zeros(request):
+    """300 MB of zeros in one packed stream, and how it was packed."""
+    made = io.BytesIO()
+    opener = {"gz": gzip.open, "xz": lzma.open, "bz2": bz2.open}[request.param]
+    with opener(made, "wb") as out:
         for _ in range(30):
             out.write(b"0" * 10_000_000)
+    return request.param, made.getvalue()
+
+
+@pytest.mark.parametrize("name", ["run.extxyz", "OUTCAR", "vasprun.xml", "unnamed"])
+def test_a_line_without_end_is_refused_in_little_memory(tmp_path, zeros, name):
+    """In a process of its own, so that its memory can be told."""
+    ending, packed = zeros
+    path = tmp_path / f"{name}.{ending}"
+    head = {"OUTCAR": b"vasp.6\n", "vasprun.xml": b"<modeling>\n"}.get(name, b"")
+    path.write_bytes((PACKERS[ending](head) if head else b"") + packed)
     code = (
         "import sys, mlipkit as mk\n"
         "try: mk.read_frames(sys.argv[1], progress=False)\n"
@@ -67,13 +75,13 @@ def test_a_line_without_end_is_refused_in_little_memory(tmp_path, ending, name):
 @pytest.mark.parametrize("ending", PACKERS)
 def test_a_limit_on_what_unpacks_can_be_lifted(tmp_path, ending):
     path = tmp_path / f"many.extxyz.{ending}"
-    path.write_bytes(PACKERS[ending](FRAME * 20_000))
-    refused(path, r"unpacks to more than 0.001 GB.*limit=None", limit=1_000_000)
-    assert len(mk.read_frames(path, limit=None, progress=False)) == 20_000
-    assert len(mk.read_frames(path, slice(0, 10), limit=1_500_000, progress=False)) == 10
+    path.write_bytes(PACKERS[ending](FRAME * 8_000))
+    refused(path, r"unpacks to more than 0.0005 GB.*limit=None", limit=500_000)
+    assert len(mk.read_frames(path, limit=None, progress=False)) == 8_000
+    assert len(mk.read_frames(path, slice(0, 10), limit=700_000, progress=False)) == 10
     # frame by frame to the disk there is no limit
-    with compressed.unpacked_limit(1_000_000):
-        assert len(mk.open_frames(path, cache=tmp_path, progress=False)) == 20_000
+    with compressed.unpacked_limit(500_000):
+        assert len(mk.open_frames(path, cache=tmp_path, progress=False)) == 8_000
     for limit in ("2 GB", -1, 0, [1]):
         with pytest.raises(mk.InputError, match="limit is a number of bytes"):
             mk.read_frames(path, limit=limit)
