@@ -57,7 +57,8 @@ THEN["labels"] = CHIPS
 
 # A click picks and must not re-centre; fog would fade to white in a dark theme; the mouse over an
 # atom tells its state, where NGL would say "[MOL]1:A.FE ()"; and arrow keys turn the crystal
-# that has the focus, where JupyterLab would walk from cell to cell.
+# that has the focus, where JupyterLab would walk from cell to cell. What stands still NGL draws
+# once more, eight times over: on a computer without a graphics card that holds up the next click.
 SCENE = """const stage = this.stage, mouse = stage.mouseControls, box = stage.viewer.container;
 box.mlipkitStage = stage;
 stage.viewer.renderer.domElement.setAttribute('aria-hidden', true);
@@ -80,6 +81,10 @@ stage.mlipkitLook = ([quaternion, centre, [width, height]]) => {
     controls.distance(-Math.max(height, width / shape) / 2 / half) };
 mouse.remove('clickPick-left');
 stage.setParameters({fogNear: 100, fogFar: 100});
+const gl = stage.viewer.renderer.getContext(), named = gl.getExtension('WEBGL_debug_renderer_info');
+const drawnBy = named ? gl.getParameter(named.UNMASKED_RENDERER_WEBGL) : '';
+if (/swiftshader|llvmpipe|software|basic render/i.test(drawnBy))
+    stage.setParameters({sampleLevel: -1});
 const hover = mouse.actionList.find(a => a.type === 'hoverPick'), shown = hover && hover.callback;
 if (hover) hover.callback = (stage, picked) => {
     shown(stage, picked);
