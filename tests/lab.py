@@ -392,6 +392,9 @@ class Notebook:
     def close(self):
         """Close the page and end the kernel, which would go on without it."""
         self.page.close()
+        self.end_kernel()
+
+    def end_kernel(self):
         for session in api(self.url, "/api/sessions"):
             if session["path"] == self.name:
                 api(self.url, f"/api/sessions/{session['id']}", "DELETE")
@@ -448,6 +451,44 @@ class Easel:
 
     def close(self):
         """The next app gets a page and a kernel of its own."""
+        if self.notebook:
+            self.notebook.close()
+        self.notebook = None
+
+
+class Desk:
+    """A page in which one notebook lies after the other, each with a kernel of its own: JupyterLab
+    is loaded once.
+    """
+
+    def __init__(self, browser, url):
+        self.browser, self.url, self.notebook = browser, url, None
+
+    def show(self, name):
+        """The notebook of that name."""
+        if not self.notebook:
+            self.notebook = Notebook(self.browser, self.url, name)
+            return self.notebook
+        notebook = self.notebook
+        notebook.name = name
+        notebook.page.evaluate(
+            "async path => { await window.jupyterapp.commands.execute('docmanager:open', {path}) }",
+            name,
+        )
+        notebook.page.wait_for_function(f"{notebook.panel}?.context?.path === '{name}'")
+        notebook.page.wait_for_selector(".jp-Notebook .jp-Cell")
+        return notebook
+
+    def clear(self):
+        """Put the notebook away, without what was run in it."""
+        page = self.notebook.page
+        page.evaluate(CLEAR)
+        page.evaluate(f"() => {self.notebook.panel}.dispose()")
+        self.notebook.end_kernel()
+        self.notebook.console.clear()
+
+    def close(self):
+        """The next notebook gets a page of its own."""
         if self.notebook:
             self.notebook.close()
         self.notebook = None

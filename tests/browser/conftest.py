@@ -5,7 +5,7 @@ import os
 import shutil
 
 import pytest
-from lab import FLAGS, ROOT, Easel, Notebook, chromium_path, jupyterlab, write_notebook
+from lab import FLAGS, ROOT, Desk, Easel, Notebook, chromium_path, jupyterlab, write_notebook
 
 PLAYER = """import mlipkit as mk
 ends = mk.end_points(mk.load_dft())
@@ -74,22 +74,37 @@ def easel(browser, lab, lab_folder):
 
 
 @contextlib.contextmanager
-def on_easel(easel, session):
-    """A function that shows an app; what is shown when a test fails is not used again."""
+def on(stand, session):
+    """A function that shows an app on an easel, or a notebook on a desk; what is shown when a test
+    fails is not used again.
+    """
     failed = session.testsfailed
     try:
-        yield easel.show
+        yield stand.show
     except BaseException:
-        easel.close()
+        stand.close()
         raise
     if session.testsfailed > failed:
-        easel.close()
+        stand.close()
     else:
-        easel.clear()
+        stand.clear()
 
 
 @pytest.fixture
 def show_app(request, easel):
     """As `open_app`, on the easel: for tests that leave the page and the kernel alive."""
-    with on_easel(easel, request.session) as show:
+    with on(easel, request.session) as show:
+        yield show
+
+
+@pytest.fixture(scope="session")
+def desk(browser, lab):
+    with contextlib.closing(Desk(browser, lab)) as one:
+        yield one
+
+
+@pytest.fixture
+def show_notebook(request, desk):
+    """As `open_notebook`, on the desk."""
+    with on(desk, request.session) as show:
         yield show

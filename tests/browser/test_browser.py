@@ -67,8 +67,8 @@ def click_button(notebook, label):
 TRACES = "() => [...document.querySelectorAll('.mlipkit-explorer .js-plotly-plot')].map(g => g.data.filter(t => t.visible !== false && t.name).map(t => t.name))"
 
 
-def test_explorer_answers_to_clicks(open_app):
-    notebook, page, explorer = open_explorer(open_app)
+def test_explorer_answers_to_clicks(show_app):
+    notebook, page, explorer = open_explorer(show_app)
     # toggle: hull and parity plot change, and the time until they are redrawn is measured
     assert page.evaluate(TRACES) == [["DFT"] * 2 + ["CHGNet, charge-blind"] * 4]
     times = []
@@ -233,11 +233,11 @@ def differences(notebook):
     return {name: (there, here) for name, right in same.items() if not right}
 
 
-def test_fast_clicks_leave_nothing_behind(open_app):
+def test_fast_clicks_leave_nothing_behind(show_app):
     """Bursts of clicks: in the end traces, rings and axes in the browser are those of the last
     choice.
     """
-    notebook, page, _ = open_explorer(open_app)
+    notebook, page, _ = open_explorer(show_app)
     labels, rng = (
         [
             "charge-blind",

@@ -13,8 +13,8 @@ NOTEBOOKS = sorted(p.name for p in (ROOT / "notebooks").glob("*.ipynb"))
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
-def test_notebook_runs_and_shows(open_notebook, name):
-    notebook = open_notebook(name)
+def test_notebook_runs_and_shows(show_notebook, name):
+    notebook = show_notebook(name)
     seconds = notebook.run()
     peak = int(notebook.python(PEAK))
     # pytest -s shows it

@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 import pytest
-from conftest import PLAYER, on_easel
+from conftest import PLAYER, on
 from lab import SCREENSHOTS, eventually, still
 from PIL import Image
 from test_browser import drawn, pixels, share_of
@@ -48,7 +48,7 @@ NAMED |= {"image", "img", "Canvas", "figure", "table"}
 def opened(request, easel):
     """An app alone in a notebook, drawn: its name, the notebook, its page and selector."""
     name, (code, selector, _) = request.param, APPS[request.param]
-    with on_easel(easel, request.session) as show:
+    with on(easel, request.session) as show:
         notebook = show(code, selector)
         page = notebook.page
         if name in ("show", "explorer", "temperature", "player", "upload"):
