@@ -725,7 +725,7 @@ def test_vacancies_of_a_frame_that_another_reader_left_in_count_nothing(mixed, m
 def test_mistakes_at_the_call_are_told(mixed):
     for call in (
         lambda: mk.infer_oxidation_states([mixed]),
-        lambda: mk.infer_oxidation_states(mixed, total_charge=None),
+        lambda: mk.infer_oxidation_states(mixed, total_charge="0"),
         lambda: mk.infer_oxidation_states(mixed, total_charge=np.nan),
         lambda: mk.infer_oxidation_states(mixed, fixed={"P": 4.5}),
     ):

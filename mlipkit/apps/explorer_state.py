@@ -350,8 +350,10 @@ class ExplorerState(t.HasTraits):
 
     @property
     def imbalance(self):
-        """Sum of the oxidation states that the model is given; 0 when they balance."""
-        return int(self.given.sum())
+        """What the oxidation states that the model is given sum to, less the charge of the cell; 0
+        when they balance.
+        """
+        return int(self.given.sum()) - int(self.ends[self.index].info.get("charge", 0))
 
     @property
     def told_nonsense(self):
@@ -494,19 +496,16 @@ class ExplorerState(t.HasTraits):
         """
         # a charge-aware model answers for the charge it was given, a charge-blind one cannot know
         # of it
-        moments, charge = label(atoms, "magmoms"), self.imbalance if self.aware else 0
+        moments, charge = label(atoms, "magmoms"), int(self.given.sum()) if self.aware else None
         if moments is None:
             return None
         last, result = self._inferred
         # asked for several times in a row
         if last is None or last[0] != charge or not np.array_equal(last[1], moments):
-            known = self.data.compound.references, self.data.compound.fixed
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # said when the frames were read
                 try:
-                    result = infer_oxidation_states(
-                        atoms, charge, references=known[0], fixed=known[1]
-                    )
+                    result = infer_oxidation_states(atoms, charge, **self.data.compound.inference)
                 except InputError:
                     result = None
             self._inferred = (charge, moments), result

@@ -1,5 +1,6 @@
 """From frames to the explorer in one call; every step is a call of its own too."""
 
+import inspect
 import os
 
 from mlipkit import arguments
@@ -15,6 +16,8 @@ from mlipkit.pictures.figures import joined
 from mlipkit.relaxation.geometries import compare_geometries
 
 KINDS = {"blind": False, "aware": True}
+# arguments of `train` that it decides itself
+OF_STUDY = "name", "frames", "charge_aware", "seed", "folder", "progress", "start"
 
 
 def study(
@@ -77,14 +80,20 @@ def study(
         raise InputError(f"study: architecture is one of {', '.join(ADAPTERS)}, or several")
     arguments.flag(relax, "study: relax")
     seed = arguments.number(seed, "study: seed", least=0, whole=True)
+    from mlipkit.models.training import save_weights, train
+
+    known = [name for name in inspect.signature(train).parameters if name not in OF_STUDY]
+    if unknown := [name for name in training if name not in known]:
+        raise InputError(
+            f"study: {unknown[0]}= is no argument of study or of train ({', '.join(known)}); to "
+            "relax in another way call mk.compare_geometries and mk.explore yourself"
+        )
     if isinstance(frames, (str, os.PathLike)):
         frames = read_frames(frames, progress=progress)
     frames = listed(frames, "study takes")
     compound = compound_of(frames, compound)  # of several it is said before anything is trained
     frames = name_orderings(frames, host, compound, progress=progress)
     _check_splits(frames, training.get("proxies"))
-    from mlipkit.models.training import save_weights, train
-
     models = {}
     for name in architectures:
         for kind, aware in KINDS.items():

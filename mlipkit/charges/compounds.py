@@ -137,6 +137,22 @@ class Compound:
         there = {*self.elements, self.mobile, *(self.counts if self.framework else ())}
         return choose_proxies(self.redox, there - {None})
 
+    @functools.cached_property
+    def inference(self):
+        """What `infer_oxidation_states` is told of the moments of the compound, as a dict; a state
+        that `redox` names counts at all times, also one that is rare elsewhere.
+        """
+        references = self.references
+        every = references_for("magmom", references)
+        rare = [r for r in every if not r.common and r.state in self.redox.get(r.element, ())]
+        if rare:
+            theirs = {r.element for r in rare}
+            given = {e for e, *_ in references} if isinstance(references, dict) else set()
+            given |= {r.element for r in references or () if not isinstance(references, dict)}
+            named = [r for r in every if r.element in theirs | given]
+            references = tuple(replace(r, common=r.common or r in rare) for r in named)
+        return {"references": references, "fixed": self.fixed}
+
     @property
     def formula(self):
         """As text: ``"LixMnPO4"``."""
@@ -455,7 +471,7 @@ def _seen_states(atoms, found):
     states = atoms.arrays.get("oxi_states")
     if states is None and label(atoms, "magmoms") is not None:
         try:
-            inferred = infer_oxidation_states(atoms, references=found.references, fixed=found.fixed)
+            inferred = infer_oxidation_states(atoms, **found.inference)
         except InputError:
             return []
         states = inferred.states

@@ -40,6 +40,7 @@ FIXED = {
     "Ba": 2,
     "Zn": 2,
     "Cd": 2,
+    "Pb": 2,
     "B": 3,
     "Al": 3,
     "Ga": 3,
@@ -47,6 +48,7 @@ FIXED = {
     "Sc": 3,
     "Y": 3,
     "La": 3,
+    "Bi": 3,
     "Si": 4,
     "Ge": 4,
     "Ti": 4,
@@ -81,6 +83,7 @@ NAME = {
 # spreads from its reference at which the value is as likely to mean nothing
 OUTLIER = 3.0
 SURE = 0.95  # a site of less confidence is ambiguous
+AGAINST = 0.01  # a value this far from its reference, 4.3 spreads, speaks against the state
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,13 @@ class OxidationStates:
         assignment balances, none.
         """
         return self.ambiguous if self.runner_up is not None else self.ambiguous[:0]
+
+    @property
+    def contradicted(self):
+        """Atoms whose value speaks against the state that they must have for the cell to balance:
+        a charge of the cell that nobody told, or a state that is none of the usual ones.
+        """
+        return self.sites[self.confidence < AGAINST]
 
     @property
     def clear(self):
@@ -217,7 +227,7 @@ class OxidationStates:
 
 def infer_oxidation_states(
     atoms,
-    total_charge=0,
+    total_charge=None,
     references=None,
     method="magmom",
     *,
@@ -237,8 +247,8 @@ def infer_oxidation_states(
     Parameters
     ----------
     atoms : ase.Atoms
-    total_charge : int
-        Charge of the cell in e.
+    total_charge : int, optional
+        Charge of the cell in e, by default ``atoms.info["charge"]``, or 0.
     references : dict or iterable of Reference, optional
         Expected values, such as ``{("Fe", 2): 3.7, ("Fe", 3): 4.3}`` or what `fit_references`
         returns; they replace the defaults (`mlipkit.reference_table`) of the elements they name.
@@ -274,6 +284,9 @@ def infer_oxidation_states(
 
     Notes
     -----
+    States that are rare (``common`` is False in `reference_table`: V2+, Cr2+, Fe4+, Co1+ and
+    others) are tried only where the usual ones cannot balance, unless `references` name them.
+
     Ti, Nb, Mo and W are taken as Ti4+, Nb5+, Mo6+ and W6+ beside other redox-active metals; their
     states are assigned where there is no other, where the others cannot balance without them, or
     where `references` name them.
@@ -281,9 +294,7 @@ def infer_oxidation_states(
     atoms = as_frame(atoms, "infer_oxidation_states")
     what = f"infer_oxidation_states: {atoms.get_chemical_formula()}"
     arguments.text(method, "infer_oxidation_states: method", NAME)
-    total_charge = arguments.number(
-        total_charge, "infer_oxidation_states: total_charge", whole=True
-    )
+    total_charge = charge_of(atoms, total_charge, "infer_oxidation_states")
     fixed = checked_fixed(fixed, "infer_oxidation_states: fixed")
     if charges is not None:
         said = "infer_oxidation_states: charges"
@@ -354,6 +365,14 @@ def infer_oxidation_states(
         note,
         spins.astype(str),
     )
+
+
+def charge_of(atoms, total_charge, where):
+    """Charge of a cell, as told or by its ``info["charge"]``; 0 where neither says it."""
+    if total_charge is not None:
+        return arguments.number(total_charge, f"{where}: total_charge", whole=True)
+    told = "info['charge'], the charge of the cell where total_charge= is not given,"
+    return arguments.number(atoms.info.get("charge", 0), f"{where}: {told}", whole=True)
 
 
 def _redox(symbols, refs, fixed, what):
@@ -465,7 +484,8 @@ def _fixed_states(atoms, symbols, redox, fixed, what):
         else:
             raise InputError(
                 f"{what}: the oxidation state of {element} is not known; give it, "
-                f"fixed={{{element!r}: ...}}; {PROXY_HINT}"
+                f"fixed={{{element!r}: ...}}; to functions that have no fixed= within "
+                f"compound=mk.Compound(mobile, redox, fixed={{{element!r}: ...}}); {PROXY_HINT}"
             )
     return states, sites
 
@@ -566,7 +586,7 @@ def _given(atoms, usual, sites, elements, total_charge, what):
     )
 
 
-def fit_references(frames, references=None, method="magmom", total_charge=0, fixed=None):
+def fit_references(frames, references=None, method="magmom", total_charge=None, fixed=None):
     """References calibrated on a person's own frames: sphere radii, U and basis sets move moments
     by some 0.1 µB.
 
@@ -590,7 +610,7 @@ def fit_references(frames, references=None, method="magmom", total_charge=0, fix
     """
     arguments.text(method, "fit_references: method", DEFAULTS)
     fixed = checked_fixed(fixed, "fit_references: fixed")
-    total_charge = arguments.number(total_charge, "fit_references: total_charge", whole=True)
+    arguments.number(total_charge, "fit_references: total_charge", whole=True, none=True)
     start = refs = references_for(method, references)
     frames = as_frames(frames, "fit_references takes")
     if not frames:

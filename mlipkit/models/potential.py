@@ -9,7 +9,7 @@ import io
 import itertools
 import threading
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -307,6 +307,11 @@ class Potential:
                     f"{element}{states[..., of][where]:g}+; this "
                     f"model was trained on {' and '.join(f'{element}{q}+' for q in known)}"
                 )
+
+    def states_of(self, compound):
+        """A compound with the states that the model was trained on, of the metals that it knows."""
+        redox = {e: tuple(self.states.get(e, states)) for e, states in compound.redox.items()}
+        return replace(compound, redox=redox)
 
     def predict(self, frames, batch_size=None):
         """Predict a list of frames.

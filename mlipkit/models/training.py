@@ -155,7 +155,14 @@ def train(
         known = start.proxies if start is not None else species_of(frames)
         proxies = known or None
     proxies = proxies_of(charge_aware, proxies)
+    there = {symbol for a in parts["train"] for symbol in a.symbols}
     for ion in absent(parts["train"], proxies):
+        if ion[0] not in there:
+            raise InputError(
+                "train: no metal that is known here has two oxidation states in these frames; say "
+                "which ion is a species, proxies= (compound.species of "
+                "compound = mk.Compound(mobile, {metal: its states}) chooses)"
+            )
         where = "arrays['oxi_states']" + " and ['spin_states']" * (len(ion) == 3)
         raise InputError(
             f"train: no training frame holds {named(ion)} (in {where}), so a charge-aware model "

@@ -24,7 +24,7 @@ from ase.data import atomic_numbers
 
 from mlipkit import arguments
 from mlipkit.charges.compounds import REDOX, compound_of, mobile_of
-from mlipkit.charges.oxidation import FIXED
+from mlipkit.charges.oxidation import FIXED, OXYANION
 from mlipkit.charges.references import LAST, redox_elements
 from mlipkit.files import InputError
 from mlipkit.frames.labels import require_states
@@ -235,7 +235,10 @@ def _of_a_metal(part):
     """Whether a part of a name, such as fe02, mn4.13 or v-, tells the states of a metal."""
     for length in (2, 1):
         element, sites = part[:length].capitalize(), part[length:]
-        if (element in REDOX or FIXED.get(element, 0) > 2) and SITES.fullmatch(sites):
+        # a metal that is in no table, such as Pr, is there since somebody named its states
+        metal = element in REDOX or FIXED.get(element, 0) > 2
+        metal = metal or element in atomic_numbers.keys() - FIXED.keys() - OXYANION.keys()
+        if metal and SITES.fullmatch(sites):
             return True
     return False
 

@@ -87,7 +87,8 @@ def name_orderings(
     Warns
     -----
     UserWarning
-        When moments leave it open which ion has which state (the most likely ones are taken), and
+        When moments leave it open which ion has which state (the most likely ones are taken) or
+        speak against the only states that balance, and
         when no frame is filled by more than half, so that the formula unit is a guess.
     """
     from mlipkit.orderings.splits import checked_shares, split_by_ordering
@@ -101,7 +102,8 @@ def name_orderings(
         warnings.warn(
             f"name_orderings: {len(doubts)} of {len(frames)} frames hold an ion whose moment does "
             f"not tell its state for certain, frames {some}: print("
-            f"mk.infer_oxidation_states(frames[{doubts[0]}])) says which; a hole may be shared",
+            f"mk.infer_oxidation_states(frames[{doubts[0]}])) says which; a hole may be shared, a "
+            "cell charged (info['charge']), or a state be a rare one (compound=)",
             stacklevel=2,
         )
     write_names(frames, host, compound, max_distance, progress)
@@ -218,14 +220,14 @@ def orderings_table(
 
 def give_states(atoms, i, compound, where):
     """Give a frame the oxidation states that it lacks, and whether they are in doubt."""
-    known = {} if compound is None else {"references": compound.references, "fixed": compound.fixed}
+    known = {} if compound is None else compound.inference
     try:
         if "oxi_states" in atoms.arrays:
             atoms.set_array("oxi_states", known_states(atoms, **known))
             return False
         found = infer_oxidation_states(atoms, **known)
         atoms.set_array("oxi_states", found.states)
-        return bool(len(found.undecided))
+        return bool(len(found.undecided) or len(found.contradicted))
     except InputError as reason:
         raise InputError(f"{where}: frame {i}: {reason}") from None
 

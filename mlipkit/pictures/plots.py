@@ -690,6 +690,12 @@ def moments(frames, references=None):
             for state in np.unique(atoms.arrays["oxi_states"][atoms.symbols == element]):
                 here = (atoms.symbols == element) & (atoms.arrays["oxi_states"] == state)
                 values.setdefault((element, int(state)), []).extend(magmoms[here])
+    if not values:
+        known = ", ".join(sorted({r.element for r in references}))
+        raise InputError(
+            f"plots.moments: these frames hold no ion of {known}; give references= for theirs, "
+            "such as {('Pr', 3): 2.0, ('Pr', 4): 1.0} (µB)"
+        )
     low, high = min(map(min, values.values())), max(map(max, values.values()))
     figure = go.Figure()
     for (element, state), found in sorted(values.items()):

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 
 from mlipkit import arguments
+from mlipkit.charges.compounds import compound_of
 from mlipkit.files import InputError
 from mlipkit.frames.labels import label
 from mlipkit.frames.taken import as_frame, as_frames
@@ -64,7 +65,7 @@ def sample_configurations(
         How many, the two end members among them. The first 400 of 800 are the 400: a larger
         number goes on where a smaller one ended.
     compound : Compound, optional
-        By default found from the host.
+        By default found from the host, its metals in the states that the model was trained on.
     ends : list of ase.Atoms, optional
         Relaxed frames (as of DFT) of one host cell, in any setting; of those with the least and
         with the most mobile ions the lowest are where the model's relaxation of the end members
@@ -100,6 +101,8 @@ def sample_configurations(
     processes = checked_processes(processes, WHERE)
     options = settings_of(options, WHERE)
     how = {"folder": folder, "processes": processes, "client": client, "progress": progress}
+    if compound is None:
+        compound = model.states_of(compound_of([host], None, host))
     whole = lattice_of(host, compound, None, fixed, WHERE)
     lattices = _lattices(whole, supercells)
     first = relaxed_ends(whole, ends, model, how, options)

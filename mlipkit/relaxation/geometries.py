@@ -254,7 +254,7 @@ def told(asked, magmoms, compound=None):
     """``states`` that moments tell of an ordering, whether they are those asked for (``kept``) and
     whether they leave no doubt (``clear``); None without moments.
     """
-    known = {} if compound is None else {"references": compound.references, "fixed": compound.fixed}
+    known = {} if compound is None else compound.inference
     unknown = {"states": None, "kept": None, "clear": None}
     if magmoms is None or not np.isfinite(magmoms).all():
         return unknown

@@ -126,7 +126,7 @@ class Relaxation:
                 rows += [
                     (int(i), step, int(before[i]), int(after[i]))
                     for i in self.redox_sites
-                    if before[i] != after[i]
+                    if after[i] and before[i] != after[i]
                 ]
         return pd.DataFrame(rows, columns=["site", "step", "before", "after"])
 
@@ -137,8 +137,8 @@ class Relaxation:
         """
         if self.states is None:
             return np.array([], int)
-        before = self.frames[0].arrays.get("oxi_states", self.states[0])
-        return np.array([i for i in self.redox_sites if before[i] != self.states[-1][i]], int)
+        before, after = self.frames[0].arrays.get("oxi_states", self.states[0]), self.states[-1]
+        return np.array([i for i in self.redox_sites if after[i] and before[i] != after[i]], int)
 
     def __str__(self):
         if label(self.atoms, "energy") is None:
@@ -292,8 +292,21 @@ def _states(frame, magmoms):
     assignment) is 0.
     """
     with contextlib.suppress(InputError):
-        return infer_oxidation_states(frame, magmoms=magmoms).states
+        fixed = _of_one_valence(frame)
+        return infer_oxidation_states(frame, magmoms=magmoms, fixed=fixed).states
     return np.zeros(len(frame), int)
+
+
+def _of_one_valence(frame):
+    """{element: state} of the ions that are not redox-active, as the frame has them."""
+    given = frame.arrays.get("oxi_states")
+    if given is None:
+        return None
+    others = np.setdiff1d(np.arange(len(frame)), redox_sites(frame))
+    states = {}
+    for i in others:
+        states.setdefault(frame.symbols[i], set()).add(given[i])
+    return {e: int(min(q)) for e, q in states.items() if len(q) == 1 and min(q) % 1 == 0 != min(q)}
 
 
 def _optimizer(name, atoms, cell):

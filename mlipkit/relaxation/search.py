@@ -103,7 +103,8 @@ def search_charge_ordering(
         tell charge orderings apart.
     n_mobile, compound, supercell, mobile_sites, fixed
         As for `enumerate_orderings`; one composition: `n_mobile` must be one number unless
-        `mobile_sites` say it.
+        `mobile_sites` say it. Where no compound is given, its metals have the states that the model
+        was trained on.
     keep : int
         How many candidates are relaxed. The energy before relaxation is a rough guide: take as many
         as time allows.
@@ -148,6 +149,8 @@ def search_charge_ordering(
         arguments.number(kelvin, f"{where}: each temperature", above=0)
     processes = checked_processes(processes, where)
     options = settings_of(options, where)
+    if compound is None:
+        compound = model.states_of(compound_of([host], None, host))
     compound = compound_of([host], compound, host)
     mobile = compound.mobile
     setup = {

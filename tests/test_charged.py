@@ -1,0 +1,164 @@
+"""Cells with a charge, states that are rare, ions that no table knows: each as its moments say, or a
+sentence.
+"""
+
+import numpy as np
+import pytest
+from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.singlepoint import SinglePointCalculator
+from compounds import nasicon, olivine
+
+import mlipkit as mk
+from mlipkit.orderings.names import arrangement
+from mlipkit.relaxation.geometries import told
+
+FE, V = {2: 3.73, 3: 4.31}, {2: 2.65, 3: 1.93, 4: 1.06}
+
+
+def with_moments(atoms, metal, states, expected, **info):
+    """A copy of a cell whose metals have the moments of some states."""
+    atoms, rng = atoms.copy(), np.random.default_rng(0)
+    here, moments = np.flatnonzero(atoms.symbols == metal), np.zeros(len(atoms))
+    moments[here] = [expected[q] for q in states] + rng.normal(0, 0.01, len(here))
+    atoms.calc = SinglePointCalculator(
+        atoms, energy=-5.0 * len(atoms), forces=np.zeros((len(atoms), 3)), magmoms=moments
+    )
+    atoms.info |= info
+    return atoms
+
+
+class Echo(Calculator):
+    """Says of any geometry what DFT said of one."""
+
+    implemented_properties = ("energy", "forces", "magmoms")
+
+    def __init__(self, atoms):
+        super().__init__()
+        self.said = {k: atoms.calc.results[k] for k in self.implemented_properties}
+
+    def calculate(self, atoms=None, properties=None, system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        self.results = dict(self.said)
+
+
+@pytest.fixture
+def empty():
+    """FePO4 with an electron too many on each of its irons in turn."""
+    host = olivine("Na", "Fe")
+    bare = host[[s != "Na" for s in host.symbols]]
+    places = [[3 - (k == i) for k in range(4)] for i in range(4)]
+    return [with_moments(bare, "Fe", states, FE, charge=-1) for states in places]
+
+
+def test_a_cell_with_a_charge_keeps_its_polaron(empty):
+    for k, atoms in enumerate(empty):
+        found = mk.infer_oxidation_states(atoms)
+        assert found.states[atoms.symbols == "Fe"].tolist() == [3 - (k == i) for i in range(4)]
+        assert found.clear and found.balanced and found.states.sum() == -1
+        assert mk.infer_oxidation_states(atoms, 0).states[atoms.symbols == "Fe"].tolist() == [3] * 4
+    named = mk.name_orderings(empty, progress=False)
+    assert {a.info["ordering"] for a in named} == {named[0].info["ordering"]}  # one by symmetry
+    assert [a.info["degeneracy"] for a in named] == [4] * 4
+    atoms = named[1]
+    assert told(atoms, atoms.get_magnetic_moments())["kept"]
+    relaxed = mk.relax(atoms, Echo(atoms), steps=1, progress=False)
+    assert len(relaxed.flips) == 0 and len(relaxed.flipped_sites) == 0
+    state = mk.explore(named).state
+    assert state.imbalance == 0
+    assert [row[3] for row in state.summary(state.atoms)].count(2) == 1
+
+
+def test_the_charge_of_a_cell_is_a_whole_number(empty):
+    for wrong in (0.4, "one", np.zeros(3), None):
+        empty[0].info["charge"] = wrong
+        with pytest.raises(mk.InputError, match=r"info\['charge'\].*whole number"):
+            mk.infer_oxidation_states(empty[0])
+        assert mk.infer_oxidation_states(empty[0], total_charge=-1).balanced
+
+
+def test_moments_that_speak_against_what_balances_are_spoken_of(empty):
+    del empty[2].info["charge"]
+    found = mk.infer_oxidation_states(empty[2])
+    assert found.contradicted.tolist() == [np.flatnonzero(empty[2].symbols == "Fe")[2]]
+    assert not len(found.undecided)  # nothing else balances
+    with pytest.warns(UserWarning, match=r"1 of 4 frames.*frames 2: .*cell charged"):
+        mk.name_orderings(empty, progress=False)
+
+
+def test_a_rare_state_counts_where_the_compound_names_it():
+    host = nasicon()
+    full = with_moments(host, "V", [3, 3, 2, 2], V)  # Na4
+    less = host[np.delete(np.arange(len(host)), np.flatnonzero(host.symbols == "Na")[:2])]
+    pair = with_moments(less, "V", [4, 2, 3, 3], V)
+    assert mk.infer_oxidation_states(full).states[full.symbols == "V"].tolist() == [3, 3, 2, 2]
+    here = pair.symbols == "V"
+    with pytest.warns(UserWarning, match="rare one"):
+        mk.name_orderings([_again(pair)], progress=False)
+    compound = mk.Compound("Na", {"V": (2, 3, 4)})
+    (named,) = mk.name_orderings([_again(pair)], compound=compound, progress=False)
+    assert named.arrays["oxi_states"][here].tolist() == [4, 2, 3, 3]
+    usual = mk.Compound("Na", {"V": (3, 4)})
+    assert usual.inference == {"references": None, "fixed": None}
+    # references of one metal are hers, those of the other the usual ones
+    both = {"V": (2, 3, 4), "Fe": (2, 3)}
+    told = mk.Compound("Na", both, references={("Fe", 2): 3.6, ("Fe", 3): 4.2}).inference
+    known = {(r.element, r.state): (r.value, r.common) for r in told["references"]}
+    assert known == {
+        ("Fe", 2): (3.6, True),
+        ("Fe", 3): (4.2, True),
+        **{("V", q): (pytest.approx(v, abs=0.02), True) for q, v in {**V, 5: 0.06}.items()},
+    }
+
+
+def _again(atoms):
+    copy = atoms.copy()
+    copy.calc = atoms.calc
+    return copy
+
+
+def test_ions_of_other_elements_keep_the_states_that_they_were_given():
+    """Nd is in no table; that a model's moments cannot be told without it is no flip."""
+    host = olivine("Nd", "Fe")
+    given = {"Nd": 1, "Fe": 2, "P": 5, "O": -2}
+    host.set_array("oxi_states", np.array([given[s] for s in host.symbols]))
+    host = with_moments(host, "Fe", [2] * 4, FE)
+    relaxed = mk.relax(host, Echo(host), steps=1, progress=False)
+    assert relaxed.states[-1].tolist() == host.arrays["oxi_states"].tolist()
+    assert len(relaxed.flips) == 0
+    # nothing balances: not known, and no flip
+    host.arrays["oxi_states"][host.symbols == "Nd"] = 3
+    relaxed = mk.relax(host, Echo(host), steps=1, progress=False)
+    assert not relaxed.states.any()
+    assert len(relaxed.flips) == 0 and len(relaxed.flipped_sites) == 0
+
+
+def test_an_element_that_no_table_knows_gets_a_sentence_that_helps():
+    host = with_moments(olivine("Nd", "Fe"), "Fe", [2] * 4, FE)
+    with pytest.raises(mk.InputError, match=r"Nd is not known.*mk\.Compound\(mobile, redox, fixed"):
+        mk.name_orderings([host], progress=False)
+    host.symbols[host.symbols == "Fe"] = "Pr"
+    with pytest.raises(
+        mk.InputError, match=r"plots\.moments: these frames hold no ion of .*references="
+    ):
+        mk.plots.moments([host])
+    assert arrangement("x050_li03_pr4.01") == "x050_li03"
+    assert arrangement("x050_li03_mn01") == "x050_li03" and arrangement("x050_na03") == "x050_na03"
+
+
+def test_a_search_takes_the_states_that_the_model_was_trained_on():
+    from mlipkit.orderings.lattice import lattice_of
+
+    model = mk.load_model("cpainn", charge_aware=True)
+    compound = mk.Compound("Na", {"Fe": (2, 3), "Mn": (2, 3, 4)})
+    assert model.states_of(compound).redox == {"Fe": (2, 3), "Mn": (2, 3, 4)}
+    model.states = {"Fe": [3]}
+    assert model.states_of(compound).redox == {"Fe": (3,), "Mn": (2, 3, 4)}
+    host = olivine("Na", "Fe")
+    assert lattice_of(host).compound.redox == {"Fe": (2, 3)}
+    with pytest.raises(mk.InputError):  # with Fe3+ alone nothing balances
+        mk.search_charge_ordering(host, model, n_mobile=2, progress=False)
+
+
+def test_a_slip_in_a_study_is_told_before_anything_is_read(tmp_path):
+    with pytest.raises(mk.InputError, match="steps= is no argument of study or of train"):
+        mk.study(tmp_path / "not there", tmp_path / "study", steps=1)
