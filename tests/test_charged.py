@@ -1,9 +1,10 @@
-"""Cells with a charge, states that are rare, ions that no table knows: each as its moments say, or a
-sentence.
+"""Cells with a charge, states that are rare, ions that no table knows, frameworks of two kinds: each
+as its moments and places say, or a sentence.
 """
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.singlepoint import SinglePointCalculator
 from compounds import nasicon, olivine
@@ -162,3 +163,33 @@ def test_a_search_takes_the_states_that_the_model_was_trained_on():
 def test_a_slip_in_a_study_is_told_before_anything_is_read(tmp_path):
     with pytest.raises(mk.InputError, match="steps= is no argument of study or of train"):
         mk.study(tmp_path / "not there", tmp_path / "study", steps=1)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_frameworks_with_other_elements_on_their_sites_are_other_crystals(named):
+    """Manganites with Sr on two of eight sites of La, in two ways, in one setting."""
+    places = [(0, 0, 0), (0.5, 0.5, 0.5), (0.5, 0.5, 0), (0.5, 0, 0.5), (0, 0.5, 0.5)]
+    cubic = Atoms("LaMnO3", scaled_positions=places, cell=[3.9] * 3, pbc=True).repeat(2)
+    moments, frames = {3: 3.94, 4: 3.20}, []
+    lanthanum = np.flatnonzero(cubic.symbols == "La")
+    for strontium in ([0, 1], [0, 7]):
+        for four in ([0, 1], [0, 7]):
+            atoms = cubic.copy()
+            atoms.symbols[lanthanum[strontium]] = "Sr"
+            states = np.full(8, 3)
+            states[four] = 4
+            frames.append(with_moments(atoms, "Mn", states, moments))
+            frames[-1].rattle(0.02, seed=len(frames))
+    alone = [mk.name_orderings([_again(a) for a in frames[k : k + 2]]) for k in (0, 2)]
+    told = [(a.info["ordering"], a.info["degeneracy"]) for pair in alone for a in pair]
+    titles = ["Mn4La3SrO12"] * 2 + ["Mn4La3SrO12 (2)"] * 2
+    if named:
+        mk.name_orderings(frames, progress=False)
+        found = [a.info["ordering"].split(":") for a in frames]
+        assert [title for title, _ in found] == titles
+        assert [(name, a.info["degeneracy"]) for (_, name), a in zip(found, frames)] == told
+    else:
+        for atoms in frames:
+            atoms.set_array("oxi_states", mk.infer_oxidation_states(atoms).states)
+        table = mk.orderings_table(frames, progress=False)
+        assert sorted(table["compound"]) == titles and len(table) == 4

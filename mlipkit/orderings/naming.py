@@ -296,15 +296,16 @@ def _one_crystal(frames, members, compound):
         else:
             least = min(size[i] for i in larger)
             smallest = [i for i in members if size[i] == least]
+    first = frames[max(smallest, key=lambda i: compound.n_mobile(frames[i]))]
     try:
         mine, host = smallest, find_host([frames[i] for i in smallest], compound)
         strained = [i for i in smallest if _strain(frames[i], host) > STRAIN]
         one = all(_alike(frames[i], host, compound) for i in strained)
+        one = one and not any(_decorated_otherwise(frames[i], first, compound) for i in smallest)
     except InputError:
         one = False
     if not one:
-        seed = max(smallest, key=lambda i: compound.n_mobile(frames[i]))
-        mine = [i for i in smallest if i == seed or _alike(frames[i], frames[seed], compound)]
+        mine = [i for i in smallest if frames[i] is first or _alike(frames[i], first, compound)]
         host = find_host([frames[i] for i in mine], compound)
     taken, n_framework = set(smallest), len(host) - compound.n_mobile(host)
     larger = [i for i in members if i not in taken and size[i] >= n_framework]
@@ -315,6 +316,24 @@ def _strain(atoms, host):
     """By how much the lengths of the reduced cell differ from those of the host."""
     mine, theirs = (np.sort(a.cell.minkowski_reduce()[0].lengths()) for a in (atoms, host))
     return np.abs(mine / theirs - 1).max()
+
+
+def _decorated_otherwise(atoms, other, compound):
+    """Whether the framework of a frame has the places of another one in the same setting, and other
+    elements on some of them, such as Sr on other sites of La.
+    """
+    mine, theirs = (
+        a[[symbol not in (compound.mobile, "X") for symbol in a.symbols]] for a in (atoms, other)
+    )
+    if len(mine) != len(theirs) or not np.allclose(
+        mine.cell.cellpar(), theirs.cell.cellpar(), rtol=STRAIN
+    ):
+        return False
+    between = mine.get_scaled_positions()[:, None] - theirs.get_scaled_positions()
+    distances = np.linalg.norm((between - between.round()) @ theirs.cell.array, axis=-1)
+    place = distances.argmin(axis=1)
+    in_place = distances.min(axis=1).max() < ALIKE and len(set(place.tolist())) == len(place)
+    return bool(in_place and (mine.numbers != theirs.numbers[place]).any())
 
 
 def _alike(atoms, other, compound):
