@@ -193,3 +193,21 @@ def test_frameworks_with_other_elements_on_their_sites_are_other_crystals(named)
             atoms.set_array("oxi_states", mk.infer_oxidation_states(atoms).states)
         table = mk.orderings_table(frames, progress=False)
         assert sorted(table["compound"]) == titles and len(table) == 4
+
+
+def test_a_metal_that_no_table_knows_is_a_species_where_it_is_named():
+    """And the sentence before names no iron."""
+    host, frames = olivine("Li", "Pr"), []
+    for k, states in enumerate([[2] * 4, [3] * 4, [2, 3, 3, 3], [2, 2, 3, 3]]):
+        atoms = with_moments(host, "Pr", states, {2: 1.0, 3: 2.0})
+        charges = np.zeros(len(atoms), int)
+        charges[atoms.symbols == "Pr"] = states
+        atoms.set_array("oxi_states", charges)
+        atoms.info["split"] = "validation" if k == 3 else "train"
+        frames.append(atoms)
+    with pytest.raises(mk.InputError, match="no metal that is known here has two oxidation"):
+        mk.train("cpainn", frames, True, epochs=1, progress=False)
+    small = {"features": 4, "interactions": 1}
+    species = mk.Compound("Li", {"Pr": (2, 3)}).species
+    model, _ = mk.train("cpainn", frames, True, 0, 1, model_args=small, proxies=species)
+    assert model.proxies == species and len(species) == 1 and ("Pr", 3) in species

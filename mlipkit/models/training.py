@@ -151,13 +151,14 @@ def train(
                 "its charge ordering "
                 "(split_by_ordering does)"
             )
+    given_proxies = proxies is not None
     if charge_aware and proxies is None:
         known = start.proxies if start is not None else species_of(frames)
         proxies = known or None
     proxies = proxies_of(charge_aware, proxies)
     there = {symbol for a in parts["train"] for symbol in a.symbols}
     for ion in absent(parts["train"], proxies):
-        if ion[0] not in there:
+        if not given_proxies and ion[0] not in there:
             raise InputError(
                 "train: no metal that is known here has two oxidation states in these frames; say "
                 "which ion is a species, proxies= (compound.species of "
