@@ -70,7 +70,9 @@ def test_a_cell_with_a_charge_keeps_its_polaron(empty):
 
 
 def test_the_charge_of_a_cell_is_a_whole_number(empty):
-    for wrong in (0.4, "one", np.zeros(3), None):
+    empty[0].info["charge"] = None  # nobody told it
+    assert mk.infer_oxidation_states(empty[0]).states.sum() == 0
+    for wrong in (0.4, "one", np.zeros(3)):
         empty[0].info["charge"] = wrong
         with pytest.raises(mk.InputError, match=r"info\['charge'\].*whole number"):
             mk.infer_oxidation_states(empty[0])

@@ -12,7 +12,7 @@ from mlipkit.charges.oxidation import infer_oxidation_states
 from mlipkit.charges.references import redox_sites
 from mlipkit.files import InputError
 from mlipkit.frames.datasets import load_dft, load_geometries, load_predictions
-from mlipkit.frames.labels import end_points, label
+from mlipkit.frames.labels import cell_charge, end_points, label
 from mlipkit.models.registry import load_model
 from mlipkit.orderings.names import arrangement, ordering_label, site_numbers
 from mlipkit.pictures.figures import joined, parted
@@ -353,7 +353,7 @@ class ExplorerState(t.HasTraits):
         """What the oxidation states that the model is given sum to, less the charge of the cell; 0
         when they balance.
         """
-        return int(self.given.sum()) - int(self.ends[self.index].info.get("charge", 0))
+        return int(self.given.sum()) - cell_charge(self.ends[self.index], "explorer")
 
     @property
     def told_nonsense(self):

@@ -5,7 +5,7 @@ import numpy as np
 from mlipkit.charges.oxidation import FIXED, infer_oxidation_states
 from mlipkit.charges.references import redox_sites
 from mlipkit.files import InputError
-from mlipkit.frames.labels import label
+from mlipkit.frames.labels import cell_charge, label
 
 
 def known_states(atoms, references=None, fixed=None):
@@ -53,7 +53,8 @@ def _by_neutrality(atoms, given, missing, charges):
     symbols = atoms.get_chemical_symbols()
     states = np.array([q or charges.get(s, 0) for q, s in zip(given.tolist(), symbols)])
     elements = sorted({symbols[i] for i in missing})
-    left = atoms.info.get("charge", 0) - np.delete(states, missing).sum()
+    charge = cell_charge(atoms, atoms.get_chemical_formula())
+    left = charge - np.delete(states, missing).sum()
     if len(elements) > 1 or left % len(missing) or left <= 0:
         raise InputError(
             f"{atoms.get_chemical_formula()}: the oxidation states of {' and '.join(elements)} are "

@@ -20,7 +20,7 @@ from mlipkit.charges.references import (
 )
 from mlipkit.charges.species import spins_of
 from mlipkit.files import InputError
-from mlipkit.frames.labels import UNKNOWN, require_states
+from mlipkit.frames.labels import UNKNOWN, cell_charge, require_states
 from mlipkit.frames.taken import as_frame, as_frames
 
 STANDARD = frozenset(r for references in DEFAULTS.values() for r in references)
@@ -371,8 +371,7 @@ def charge_of(atoms, total_charge, where):
     """Charge of a cell, as told or by its ``info["charge"]``; 0 where neither says it."""
     if total_charge is not None:
         return arguments.number(total_charge, f"{where}: total_charge", whole=True)
-    told = "info['charge'], the charge of the cell where total_charge= is not given,"
-    return arguments.number(atoms.info.get("charge", 0), f"{where}: {told}", whole=True)
+    return cell_charge(atoms, where)
 
 
 def _redox(symbols, refs, fixed, what):

@@ -13,7 +13,7 @@ from ase.data import atomic_numbers
 
 from mlipkit import arguments
 from mlipkit.files import InputError
-from mlipkit.frames.labels import UNKNOWN, decode_proxies
+from mlipkit.frames.labels import UNKNOWN, cell_charge, decode_proxies
 from mlipkit.frames.taken import as_frame
 
 # as in the published record (doi 10.11583/DTU.31812499); others use Rh or Tc
@@ -166,7 +166,8 @@ def warn_unbalanced(atoms):
     """Warn when oxidation states, all of them known, do not sum to the charge of the cell,
     ``info["charge"]`` or 0.
     """
-    states, charge = np.asarray(atoms.arrays["oxi_states"]), atoms.info.get("charge", 0)
+    states = np.asarray(atoms.arrays["oxi_states"])
+    charge = cell_charge(atoms, atoms.get_chemical_formula())
     if (states != 0).all() and states.sum() != charge:
         warnings.warn(
             f"{atoms.get_chemical_formula()}: the oxidation states sum to {states.sum():+g}, not "

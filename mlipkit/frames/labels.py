@@ -241,6 +241,13 @@ def required_label(atoms, name, purpose, finite=True):
     return value
 
 
+def cell_charge(atoms, where):
+    """Charge of a cell in e, ``info["charge"]``; 0 where nobody told it."""
+    charge = atoms.info.get("charge")
+    told = "info['charge'], the charge of the cell,"
+    return arguments.number(0 if charge is None else charge, f"{where}: {told}", whole=True)
+
+
 def require_states(atoms, sites):
     """Raise an InputError where ``oxi_states`` of one of `sites` is not known: 0, as is everything
     else that is no proxy.
