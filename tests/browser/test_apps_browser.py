@@ -74,6 +74,9 @@ def test_clicks_swap_charges_and_a_click_on_a_level_chooses(show_app):
         "![...document.querySelectorAll('.mlipkit-explorer button')]"
         ".some(b => b.innerText === 'as published')"
     )
+    # new buttons come in one message and which is pressed in the next: between the two the second
+    # of three is still pressed, now the second of two, and a click on it is none
+    page.wait_for_selector(".mlipkit-explorer [aria-pressed=true]:has-text('charge-blind')")
     click_button(notebook, "charge-aware")
     # the page has its new shape: nothing moves under the mouse
     page.wait_for_selector(".mlipkit-explorer :text('cPaiNN, charge-aware; atoms')")
