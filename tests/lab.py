@@ -416,13 +416,27 @@ ipywidgets.Widget.close_all()
 get_ipython().reset(new_session=True)"""
 
 
-class Easel:
+class Stand:
+    """What shows one notebook after the other in one page; a class of it says how."""
+
+    def __init__(self, browser, url):
+        self.browser, self.url, self.notebook = browser, url, None
+
+    def close(self):
+        """What is shown next gets a page and a kernel of its own."""
+        if self.notebook:
+            self.notebook.close()
+        self.notebook = None
+
+
+class Easel(Stand):
     """A page and its kernel that show one app after the other: JupyterLab is loaded once, and so is
     the package.
     """
 
     def __init__(self, browser, url, folder):
-        self.browser, self.url, self.folder, self.notebook = browser, url, folder, None
+        super().__init__(browser, url)
+        self.folder = folder
 
     def show(self, code, app=".mlipkit-app"):
         """The notebook in which the app, known by a selector, stands alone."""
@@ -449,20 +463,11 @@ class Easel:
         still(page)
         self.notebook.console.clear()
 
-    def close(self):
-        """The next app gets a page and a kernel of its own."""
-        if self.notebook:
-            self.notebook.close()
-        self.notebook = None
 
-
-class Desk:
+class Desk(Stand):
     """A page in which one notebook lies after the other, each with a kernel of its own: JupyterLab
     is loaded once.
     """
-
-    def __init__(self, browser, url):
-        self.browser, self.url, self.notebook = browser, url, None
 
     def show(self, name):
         """The notebook of that name."""
@@ -486,9 +491,3 @@ class Desk:
         page.evaluate(f"() => {self.notebook.panel}.dispose()")
         self.notebook.end_kernel()
         self.notebook.console.clear()
-
-    def close(self):
-        """The next notebook gets a page of its own."""
-        if self.notebook:
-            self.notebook.close()
-        self.notebook = None

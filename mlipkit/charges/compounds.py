@@ -142,16 +142,10 @@ class Compound:
         """What `infer_oxidation_states` is told of the moments of the compound, as a dict; a state
         that `redox` names counts at all times, also one that is rare elsewhere.
         """
-        references = self.references
-        every = references_for("magmom", references)
-        rare = [r for r in every if not r.common and r.state in self.redox.get(r.element, ())]
-        if rare:
-            theirs = {r.element for r in rare}
-            given = {e for e, *_ in references} if isinstance(references, dict) else set()
-            given |= {r.element for r in references or () if not isinstance(references, dict)}
-            named = [r for r in every if r.element in theirs | given]
-            references = tuple(replace(r, common=r.common or r in rare) for r in named)
-        return {"references": references, "fixed": self.fixed}
+        references = references_for("magmom", self.references)
+        rare = [r for r in references if not r.common and r.state in self.redox.get(r.element, ())]
+        told = tuple(replace(r, common=True) if r in rare else r for r in references)
+        return {"references": told if rare else self.references, "fixed": self.fixed}
 
     @property
     def formula(self):

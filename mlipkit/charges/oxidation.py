@@ -294,7 +294,11 @@ def infer_oxidation_states(
     atoms = as_frame(atoms, "infer_oxidation_states")
     what = f"infer_oxidation_states: {atoms.get_chemical_formula()}"
     arguments.text(method, "infer_oxidation_states: method", NAME)
-    total_charge = charge_of(atoms, total_charge, "infer_oxidation_states")
+    if total_charge is None:
+        total_charge = cell_charge(atoms, "infer_oxidation_states")
+    total_charge = arguments.number(
+        total_charge, "infer_oxidation_states: total_charge", whole=True
+    )
     fixed = checked_fixed(fixed, "infer_oxidation_states: fixed")
     if charges is not None:
         said = "infer_oxidation_states: charges"
@@ -365,13 +369,6 @@ def infer_oxidation_states(
         note,
         spins.astype(str),
     )
-
-
-def charge_of(atoms, total_charge, where):
-    """Charge of a cell, as told or by its ``info["charge"]``; 0 where neither says it."""
-    if total_charge is not None:
-        return arguments.number(total_charge, f"{where}: total_charge", whole=True)
-    return cell_charge(atoms, where)
 
 
 def _redox(symbols, refs, fixed, what):

@@ -156,9 +156,8 @@ def train(
         known = start.proxies if start is not None else species_of(frames)
         proxies = known or None
     proxies = proxies_of(charge_aware, proxies)
-    there = {symbol for a in parts["train"] for symbol in a.symbols}
     for ion in absent(parts["train"], proxies):
-        if not given_proxies and ion[0] not in there:
+        if not given_proxies and not any(ion[0] in a.symbols for a in parts["train"]):
             raise InputError(
                 "train: no metal that is known here has two oxidation states in these frames; say "
                 "which ion is a species, proxies= (compound.species of "

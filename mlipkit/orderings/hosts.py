@@ -405,8 +405,7 @@ def best_fit(atoms, host, mobile, quick=True):
         if misfit < least + 1e-3:
             least, found = min(least, misfit), [*found, (misfit, fit)]
             # one atom on a place far off says more than the mean: a few Sr among La
-            near = np.linalg.norm(fit[-1], axis=1).max() < FAR
-            if quick and near and misfit < 0.45 * FAR:
+            if quick and misfit < 0.45 * FAR and np.linalg.norm(fit[-1], axis=1).max() < FAR:
                 big = reduced(supercell(host, np.reshape(fit[0], (3, 3))), "host")
                 if misfit < 0.45 * _ambiguity(
                     big.numbers.tobytes(), big.positions.tobytes(), big.cell.array.tobytes(), mobile

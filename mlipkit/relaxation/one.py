@@ -216,6 +216,7 @@ def relax(
     if isinstance(model, CalculatorPotential):
         failures = Exception  # anybody's calculator may raise anything
     frames, states, reason, prepared = [], [], "step limit", _optimizer(optimizer, atoms, cell)
+    fixed = _of_one_valence(atoms)
 
     def record():
         atoms.get_forces()  # of these positions, whatever an optimiser tried last
@@ -225,7 +226,7 @@ def relax(
         frame.calc = SinglePointCalculator(frame, **{k: p[k] for k in KEPT if k in p})
         frames.append(frame)
         if "magmoms" in p:
-            states.append(_states(frame, p["magmoms"]))
+            states.append(_states(frame, p["magmoms"], fixed))
         largest = np.linalg.norm(p["forces"], axis=1).max()
         bar.set_postfix(energy=f"{p['energy']:.3f} eV", max_force=f"{largest:.3f} eV/Å")
         if len(frames) > 1:
@@ -287,26 +288,28 @@ def checked_settings(where, fmax, steps, cell, optimizer, seconds):
     }
 
 
-def _states(frame, magmoms):
+def _states(frame, magmoms, fixed):
     """Inferred oxidation states; what cannot be told (no redox-active element, no balanced
     assignment) is 0.
     """
     with contextlib.suppress(InputError):
-        fixed = _of_one_valence(frame)
         return infer_oxidation_states(frame, magmoms=magmoms, fixed=fixed).states
     return np.zeros(len(frame), int)
 
 
-def _of_one_valence(frame):
-    """{element: state} of the ions that are not redox-active, as the frame has them."""
-    given = frame.arrays.get("oxi_states")
+def _of_one_valence(atoms):
+    """{element: state} of the elements that are not redox-active and have one state, which is known
+    (not 0), as the atoms have it.
+    """
+    given = atoms.arrays.get("oxi_states")
     if given is None:
         return None
-    others = np.setdiff1d(np.arange(len(frame)), redox_sites(frame))
-    states = {}
-    for i in others:
-        states.setdefault(frame.symbols[i], set()).add(given[i])
-    return {e: int(min(q)) for e, q in states.items() if len(q) == 1 and min(q) % 1 == 0 != min(q)}
+    symbols, found = np.array(atoms.get_chemical_symbols()), {}
+    for element in {*symbols.tolist()} - {*symbols[redox_sites(atoms)].tolist()}:
+        state, *others = np.unique(given[symbols == element]).tolist()
+        if not others and state and state == round(state):
+            found[element] = int(state)
+    return found
 
 
 def _optimizer(name, atoms, cell):
