@@ -400,13 +400,10 @@ class Notebook:
                 api(self.url, f"/api/sessions/{session['id']}", "DELETE")
 
 
-# the output goes, and with it what an app has drawn; a browser keeps sixteen WebGL contexts at most
+# the output goes, and with it what an app has drawn
 CLEAR = """async () => {
     if (document.fullscreenElement) await document.exitFullscreen();
-    const lost = [...document.querySelectorAll('.nglview canvas, .mlipkit-3d canvas')].map(
-        c => (c.getContext('webgl2') || c.getContext('webgl'))?.getExtension('WEBGL_lose_context'));
     await window.jupyterapp.commands.execute('notebook:clear-all-cell-outputs');
-    lost.forEach(context => context?.loseContext());
     delete window.nglStage;
     await window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Light'});
     window.scrollTo(0, 0) }"""

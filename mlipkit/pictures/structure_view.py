@@ -59,8 +59,14 @@ THEN["labels"] = CHIPS
 # atom tells its state, where NGL would say "[MOL]1:A.FE ()"; and arrow keys turn the crystal
 # that has the focus, where JupyterLab would walk from cell to cell. What stands still NGL draws
 # once more, eight times over: on a computer without a graphics card that holds up the next click.
+# And a crystal that left the page ends: it would hear the mouse, draw what is sent and hold one of
+# the browser's sixteen WebGL contexts for good.
 SCENE = """const stage = this.stage, mouse = stage.mouseControls, box = stage.viewer.container;
 box.mlipkitStage = stage;
+this.once('remove', () => {
+    this.on_msg = () => {};
+    stage.dispose();
+    stage.viewer.renderer.forceContextLoss() });
 stage.viewer.renderer.domElement.setAttribute('aria-hidden', true);
 Object.entries({tabindex: 0, role: 'img', 'data-lm-suppress-shortcuts': true}).forEach(
     ([name, value]) => box.setAttribute(name, value));

@@ -269,6 +269,38 @@ def test_fast_clicks_leave_nothing_behind(show_app):
     assert notebook.errors() == [] and notebook.console == []
 
 
+CRYSTAL = """import mlipkit as mk
+mk.show(mk.load_dft()[0])"""
+STAGE = "[...document.querySelectorAll('.mlipkit-3d *')].map(e => e.mlipkitStage).find(s => s?.compList.length)"
+# whether it has given back its WebGL context, and how often it was drawn
+STATE = "s => { const r = s.viewer.renderer; return [r.getContext().isContextLost(), r.info.render.frame] }"
+
+
+def test_a_crystal_that_left_the_page_hears_and_draws_nothing(show_app):
+    """A cell that is run again leaves no older crystal behind, which would pick with each click,
+    draw what is sent and hold a WebGL context, of which a browser has sixteen.
+    """
+    notebook = show_app(CRYSTAL, ".mlipkit-3d canvas")
+    page = notebook.page
+
+    def click():
+        page.wait_for_function(STAGE)
+        still(page)
+        box = page.query_selector(".mlipkit-3d canvas").bounding_box()
+        page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        still(page)
+
+    click()
+    page.evaluate(f"() => {{ window.before = {STAGE} }}")
+    lost, frames = page.evaluate(f"({STATE})(before)")
+    assert not lost and frames > 0
+    notebook.run()
+    click()
+    assert page.evaluate(f"({STATE})(before)") == [True, frames]
+    assert page.evaluate(f"({STATE})({STAGE})")[0] is False
+    assert notebook.errors() == [] and notebook.console == []
+
+
 def test_threshold_slider_moves_the_line(show_app):
     notebook = show_app("import mlipkit as mk\nmk.explore_threshold(mk.load_dft())")
     app = notebook.page.wait_for_selector(".mlipkit-threshold")
