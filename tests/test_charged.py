@@ -2,6 +2,9 @@
 as its moments and places say, or a sentence.
 """
 
+import itertools
+import warnings
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -10,10 +13,16 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from compounds import nasicon, olivine
 
 import mlipkit as mk
-from mlipkit.charges.references import REFERENCES
+from mlipkit.apps import explorer_words as words
+from mlipkit.apps.explorer_state import ExplorerState
+from mlipkit.charges.references import REFERENCES, redox_sites
 from mlipkit.orderings.names import arrangement
+from mlipkit.pictures.figures import VALENCE
+from mlipkit.pictures.shapes import atom_colours
+from mlipkit.pictures.structure_view import tooltips
 from mlipkit.relaxation.geometries import told
 
+PR = {2: 1.0, 3: 2.0}
 FE, V = {2: 3.73, 3: 4.31}, {2: 2.65, 3: 1.93, 4: 1.06}
 
 
@@ -122,24 +131,24 @@ def _again(atoms):
 
 
 def test_ions_of_other_elements_keep_the_states_that_they_were_given():
-    """Nd is in no table; that a model's moments cannot be told without it is no flip."""
-    host = olivine("Nd", "Fe")
-    given = {"Nd": 1, "Fe": 2, "P": 5, "O": -2}
+    """Re is in no table; that a model's moments cannot be told without it is no flip."""
+    host = olivine("Re", "Fe")
+    given = {"Re": 1, "Fe": 2, "P": 5, "O": -2}
     host.set_array("oxi_states", np.array([given[s] for s in host.symbols]))
     host = with_moments(host, "Fe", [2] * 4, FE)
     relaxed = mk.relax(host, Echo(host), steps=1, progress=False)
     assert relaxed.states[-1].tolist() == host.arrays["oxi_states"].tolist()
     assert len(relaxed.flips) == 0
     # nothing balances: not known, and no flip
-    host.arrays["oxi_states"][host.symbols == "Nd"] = 3
+    host.arrays["oxi_states"][host.symbols == "Re"] = 3
     relaxed = mk.relax(host, Echo(host), steps=1, progress=False)
     assert not relaxed.states.any()
     assert len(relaxed.flips) == 0 and len(relaxed.flipped_sites) == 0
 
 
 def test_an_element_that_no_table_knows_gets_a_sentence_that_helps():
-    host = with_moments(olivine("Nd", "Fe"), "Fe", [2] * 4, FE)
-    with pytest.raises(mk.InputError, match=r"Nd is not known.*mk\.Compound\(mobile, redox, fixed"):
+    host = with_moments(olivine("Re", "Fe"), "Fe", [2] * 4, FE)
+    with pytest.raises(mk.InputError, match=r"Re is not known.*mk\.Compound\(mobile, redox, fixed"):
         mk.name_orderings([host], progress=False)
     host.symbols[host.symbols == "Fe"] = "Pr"
     with pytest.raises(
@@ -199,11 +208,90 @@ def test_frameworks_with_other_elements_on_their_sites_are_other_crystals(named)
         assert sorted(table["compound"]) == titles and len(table) == 4
 
 
+@pytest.fixture
+def praseodymium():
+    """LixPrPO4, filled and half empty, in all charge orderings of an arrangement; each with the
+    states that are on it, as a person wrote them.
+    """
+    host, frames = olivine("Li", "Pr"), []
+    half = host[np.delete(np.arange(len(host)), np.flatnonzero(host.symbols == "Li")[:2])]
+    pairs = [states for states in itertools.product((2, 3), repeat=4) if sum(states) == 10]
+    for start, states in [(host, (2,) * 4), *((half, pair) for pair in pairs)]:
+        atoms = with_moments(start, "Pr", states, PR)
+        charges = np.array([{"Li": 1, "P": 5, "O": -2}.get(s, 0) for s in atoms.symbols])
+        charges[atoms.symbols == "Pr"] = states
+        atoms.set_array("oxi_states", charges)
+        frames.append(atoms)
+    return frames
+
+
+def test_a_metal_that_no_table_knows_goes_all_the_way(praseodymium, tmp_path):
+    """Named once, it counts in tables, predictions and pictures, also of files read again."""
+    assert redox_sites(praseodymium[1]).tolist() == []
+    mk.name_orderings(praseodymium, compound=mk.Compound("Li", {"Pr": (2, 3)}), progress=False)
+    file = tmp_path / "named.extxyz"
+    mk.write_frames(file, praseodymium)
+    for frames in (praseodymium, mk.read_frames(file)):
+        sites = np.flatnonzero(frames[1].symbols == "Pr")
+        assert {a.info["redox"] for a in frames} == {"Pr"}
+        assert redox_sites(frames[1]).tolist() == sites.tolist()
+        assert mk.compound(frames).redox == {"Pr": (2, 3)}
+        assert (mk.orderings_table(frames, progress=False)["degeneracy"] > 0).all()
+        state = ExplorerState(mk.compare_geometries(frames, {}, progress=False))
+        state.x = 0.5
+        table = words.table(state, state.atoms)
+        assert [f'data-atom="{i}"' in table for i in sites] == [True] * 4
+        assert state.moments() == pytest.approx([PR[q] for q in state.asked[sites]], abs=0.05)
+        colours = np.array(atom_colours(frames[1]))[sites].tolist()
+        assert colours == [VALENCE[q] for q in frames[1].arrays["oxi_states"][sites]]
+        assert f"Pr {sites[0]}: " in tooltips(frames[1])[sites[0]]
+    small = {"features": 4, "interactions": 1}
+    model, _ = mk.train("cpainn", praseodymium, True, 0, 1, model_args=small, progress=False)
+    assert set(model.proxies) == {("Pr", 3)}
+    table = mk.predict(praseodymium, {"m": model}, progress=False)
+    assert np.isfinite(table[[f"magmom_{k}" for k in range(4)]]).all(axis=None)
+
+
+def test_a_mostly_inert_metal_counts_where_the_compound_names_it():
+    """LiFe0.5Ti0.5SiO4 balances as Fe2+ Ti4+ and as Fe3+ Ti3+; the moments tell of the latter."""
+    atoms = olivine("Li", "Fe")
+    atoms.symbols[atoms.symbols == "P"] = "Si"
+    titanium = np.flatnonzero(atoms.symbols == "Fe")[:2]
+    atoms.symbols[titanium] = "Ti"
+    atoms = with_moments(atoms, "Fe", [3, 3], FE)
+    atoms.calc.results["magmoms"][titanium] = 0.9
+    with pytest.warns(UserWarning, match="rather that of 3"):
+        usual = mk.infer_oxidation_states(atoms)
+    assert (usual.states[titanium] == 4).all() and len(usual.contradicted) == 2
+    assert titanium[0] not in redox_sites(atoms)
+    named = mk.Compound("Li", {"Fe": (2, 3), "Ti": (3, 4)})
+    mk.name_orderings([atoms], compound=named, progress=False)
+    assert (atoms.arrays["oxi_states"][titanium] == 3).all()
+    assert atoms.info["redox"] == "Fe Ti" and titanium[0] in redox_sites(atoms)
+    # until a person says otherwise
+    del atoms.arrays["oxi_states"]
+    with pytest.warns(UserWarning):
+        mk.name_orderings([atoms], compound=mk.Compound("Li", {"Fe": (2, 3)}), progress=False)
+    assert "redox" not in atoms.info
+
+
+def test_a_lanthanide_is_no_proxy():
+    """Nd3+ and its f moment beside Ni."""
+    places = [(0, 0, 0), (0.5, 0.5, 0.5), (0.5, 0.5, 0), (0.5, 0, 0.5), (0, 0.5, 0.5)]
+    atoms = Atoms("NdNiO3", scaled_positions=places, cell=[3.8] * 3, pbc=True).repeat(2)
+    atoms = with_moments(atoms, "Ni", [3] * 8, {3: 1.2})
+    atoms.calc.results["magmoms"][atoms.symbols == "Nd"] = 3.1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = mk.infer_oxidation_states(atoms)
+    assert (found.states[atoms.symbols == "Nd"] == 3).all() and found.note == ""
+
+
 def test_a_metal_that_no_table_knows_is_a_species_where_it_is_named():
     """And the sentence before names no iron."""
     host, frames = olivine("Li", "Pr"), []
     for k, states in enumerate([[2] * 4, [3] * 4, [2, 3, 3, 3], [2, 2, 3, 3]]):
-        atoms = with_moments(host, "Pr", states, {2: 1.0, 3: 2.0})
+        atoms = with_moments(host, "Pr", states, PR)
         charges = np.zeros(len(atoms), int)
         charges[atoms.symbols == "Pr"] = states
         atoms.set_array("oxi_states", charges)

@@ -15,7 +15,7 @@ from ase.formula import Formula
 
 from mlipkit import arguments
 from mlipkit.charges.oxidation import FIXED, checked_fixed, infer_oxidation_states
-from mlipkit.charges.references import LAST, REDOX, redox_elements, references_for
+from mlipkit.charges.references import LAST, REDOX, redox_metals, references_for
 from mlipkit.charges.species import checked_proxies, choose_proxies
 from mlipkit.files import InputError
 from mlipkit.frames.labels import label
@@ -139,13 +139,18 @@ class Compound:
 
     @functools.cached_property
     def inference(self):
-        """What `infer_oxidation_states` is told of the moments of the compound, as a dict; a state
-        that `redox` names counts at all times, also one that is rare elsewhere.
+        """What `infer_oxidation_states` is told of the moments of the compound, as a dict. A state
+        that `redox` names counts at all times, also one that is rare elsewhere, and so does a metal
+        that beside others is mostly inert (Ti).
         """
+        told = {}
+        for r in references_for("magmom", self.references):
+            counts = r.state in self.redox.get(r.element, ())
+            if counts and (not r.common or r.element in LAST):
+                told[r] = replace(r, common=True, source=f"{r.source} (named in Compound.redox)")
         references = references_for("magmom", self.references)
-        rare = [r for r in references if not r.common and r.state in self.redox.get(r.element, ())]
-        told = tuple(replace(r, common=True) if r in rare else r for r in references)
-        return {"references": told if rare else self.references, "fixed": self.fixed}
+        references = tuple(told.get(r, r) for r in references) if told else self.references
+        return {"references": references, "fixed": self.fixed}
 
     @property
     def formula(self):
@@ -226,8 +231,8 @@ def compound(frames):
 
     The mobile ion is the one whose number varies while the framework stays (or the only alkali
     metal there is); redox-active metals are those of `reference_table` (Ti, Nb, Mo and W
-    where there is no other or one of them is seen reduced), with the states that are on the frames
-    or that their moments tell.
+    where there is no other or one of them is seen reduced), or those that `name_orderings` was
+    told of, with the states that are on the frames or that their moments tell.
 
     Parameters
     ----------
@@ -418,8 +423,9 @@ def _complete(frames, mobile, framework, given):
     if known and _rest(given.counts, None)[0] == _rest(framework, None)[0]:
         return replace(given, elements=elements)
     if given is None:
-        metals = {e: _common(e) for e in redox_elements(framework) if e != mobile}
-        given = Compound(mobile, metals)
+        metals = dict.fromkeys(e for atoms in frames for e in redox_metals(atoms) if e != mobile)
+        states = {e: _common(e) or _labelled(frames, e) for e in metals}
+        given = Compound(mobile, {e: known for e, known in states.items() if known})
     redox = {e: states for e, states in given.redox.items() if e in framework}
     times = _times(frames, mobile, framework)
     counts = {e: n * times for e, n in framework.items()}
@@ -484,6 +490,14 @@ def _common(element):
     """The states of an element that are considered at all times."""
     references = references_for("bond-valence")  # of all metals, those without a moment too
     return tuple(sorted({r.state for r in references if r.element == element and r.common}))
+
+
+def _labelled(frames, element):
+    """The states of an element that are on frames."""
+    there = [
+        a.arrays["oxi_states"][a.symbols == element] for a in frames if "oxi_states" in a.arrays
+    ]
+    return tuple(sorted({int(q) for states in there for q in states if q}))
 
 
 def _is_element(name):

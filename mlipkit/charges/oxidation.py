@@ -24,6 +24,7 @@ from mlipkit.frames.labels import UNKNOWN, cell_charge, require_states
 from mlipkit.frames.taken import as_frame, as_frames
 
 STANDARD = frozenset(r for references in DEFAULTS.values() for r in references)
+LANTHANIDES = "La Pr Nd Pm Sm Gd Tb Dy Ho Er Tm Yb Lu".split()  # without Ce and Eu
 # Ions of one valence, unless nothing else in a compound can change its charge (`LAST`)
 FIXED = {
     "H": 1,
@@ -47,7 +48,7 @@ FIXED = {
     "In": 3,
     "Sc": 3,
     "Y": 3,
-    "La": 3,
+    **dict.fromkeys(LANTHANIDES, 3),
     "Bi": 3,
     "Si": 4,
     "Ge": 4,
@@ -70,7 +71,7 @@ FIXED = {
 # bonded to O, and not
 OXYANION = {"S": (6, -2), "Se": (6, -2), "Te": (6, -2), "N": (5, -3), "As": (5, -3), "C": (4, None)}
 PROXY_HINT = "where an element stands for another ion, read the file with proxies={...}"
-MAGNETIC = 2.0  # µB, more than any ion of FIXED has
+MAGNETIC = 2.0  # µB, more than any ion of FIXED has without f electrons
 BONDED = 2.0  # Å: S-O 1.5, N-O 1.2, C-O 1.3, As-O 1.7
 # µB, v.u., e: unit of misfit, one for all states: the nearest fits best
 SCALE = {"magmom": 0.15, "bond-valence": 0.3, "bader": 0.12}
@@ -406,7 +407,9 @@ def _proxy_note(symbols, states, sites, moments, fixed):
     nothing where `fixed` says so.
     """
     here = np.flatnonzero(
-        (states > 0) & (moments > MAGNETIC) & ~np.isin(symbols, list(fixed or {}))
+        (states > 0)
+        & (moments > MAGNETIC)
+        & ~np.isin(symbols, [*LANTHANIDES, *(fixed or {})])
     )
     if not len(here):
         return ""

@@ -229,7 +229,25 @@ def redox_elements(elements):
     return [e for e in metals if e not in LAST] or metals
 
 
-def redox_sites(atoms):
-    """Indices of the atoms whose charge may change, see `redox_elements`."""
+def redox_metals(atoms):
+    """Those of a frame: what `tell_redox` wrote onto it, or else `redox_elements`."""
     symbols = atoms.get_chemical_symbols()
-    return np.flatnonzero(np.isin(symbols, redox_elements(symbols)))
+    told = [e for e in str(atoms.info.get("redox", "")).split() if e in symbols]
+    return told or redox_elements(symbols)
+
+
+def redox_sites(atoms):
+    """Indices of the atoms whose charge may change, see `redox_metals`."""
+    return np.flatnonzero(np.isin(atoms.get_chemical_symbols(), redox_metals(atoms)))
+
+
+def tell_redox(atoms, elements):
+    """Write onto a frame whose charge changes in its compound, where its elements alone do not tell
+    (Pr, which is in no table; Ti beside Fe): ``info["redox"]``, such as ``"Fe Ti"``.
+    """
+    symbols = set(atoms.get_chemical_symbols())
+    there = symbols & set(elements)
+    if there == {*redox_elements(symbols)}:
+        atoms.info.pop("redox", None)
+    else:
+        atoms.info["redox"] = " ".join(sorted(there))

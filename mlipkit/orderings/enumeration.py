@@ -103,7 +103,7 @@ class Ordering:
             per element.
         """
         sites, result = self._problem.sites, self._decorated()
-        result.info = {"x": self.x, "ordering": self.label, "degeneracy": self.degeneracy}
+        result.info |= {"x": self.x, "ordering": self.label, "degeneracy": self.degeneracy}
         if sites.mobile_element:
             result.info[f"{sites.mobile_element.lower()}_sites"] = self.mobile_sites
         elements, states = np.array(sites.elements), self.oxi_states

@@ -8,6 +8,7 @@ from ase import Atoms
 
 from mlipkit.charges.compounds import Compound, checked, compound_of
 from mlipkit.charges.oxidation import checked_fixed
+from mlipkit.charges.references import tell_redox
 from mlipkit.files import InputError
 from mlipkit.frames.taken import as_frame
 from mlipkit.orderings.enumeration import fixed_charges, ways
@@ -103,6 +104,7 @@ class Lattice:
             atoms.set_cell(self.matrix @ cell, scale_atoms=True)
         del atoms[self.mobile[~np.asarray(filled, bool)]]
         atoms.info["x"] = float(np.sum(filled)) / self.n_units
+        tell_redox(atoms, self.atoms.symbols[self.redox])
         return atoms
 
     @functools.cached_property

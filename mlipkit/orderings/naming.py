@@ -15,12 +15,13 @@ from mlipkit.charges.compounds import (
 )
 from mlipkit.charges.given import known_states
 from mlipkit.charges.oxidation import infer_oxidation_states
+from mlipkit.charges.references import tell_redox
 from mlipkit.files import InputError
 from mlipkit.frames.labels import different_u, label
 from mlipkit.frames.taken import as_frames
 from mlipkit.orderings.host_search import find_host
 from mlipkit.orderings.hosts import best_fit, reduced, without_vacancies
-from mlipkit.orderings.names import checked_lengths, host_frame, located
+from mlipkit.orderings.names import checked_lengths, counting, host_frame, located
 
 STRAIN = 0.04  # beyond this a frame may be of another crystal
 ALIKE = 1.5  # Å that an atom of one crystal may be away from its place in another frame of it
@@ -77,7 +78,8 @@ def name_orderings(
         The same objects (of pymatgen's objects copies as `ase.Atoms`, which `to_pymatgen` turns
         back), with ``info["compound"]`` (``"LixMnPO4"``), ``info["ordering"]``,
         ``info["x"]`` (mobile ions per formula unit), ``info["degeneracy"]`` and
-        ``info["split"]``.
+        ``info["split"]``; and ``info["redox"]`` (``"Fe Ti"``) where the elements alone do not tell
+        whose charge changes.
 
     Raises
     ------
@@ -238,6 +240,7 @@ def write_names(frames, host=None, compound=None, max_distance=1.0, progress=Tru
         prefix = "" if len(crystal.members) == len(frames) else f"{crystal.title}:"
         frames[i].info |= {"ordering": prefix + place.ordering, "compound": crystal.title}
         frames[i].info |= {"x": place.x, "degeneracy": place.degeneracy}
+        tell_redox(frames[i], counting(crystal.compound))
 
 
 def _places(frames, host, compound, max_distance, symprec, progress):

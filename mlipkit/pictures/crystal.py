@@ -6,11 +6,10 @@ import anywidget
 import ipywidgets as w
 import traitlets as t
 
-from mlipkit.charges.references import REDOX
 from mlipkit.frames.taken import as_frame
 from mlipkit.pictures.figures import VALENCE
 from mlipkit.pictures.page import Page
-from mlipkit.pictures.shapes import ANIONS, ARROW, COLOURS, colour_of, key_moment
+from mlipkit.pictures.shapes import ANIONS, ARROW, METAL, colour_of, key_moment, metals
 from mlipkit.pictures.structure_view import draw, ions, look, structure_view, tooltips
 
 # In the browser: it lets a page fill the screen only in answer to a click, not to a kernel; and so
@@ -137,8 +136,9 @@ class Crystal(w.VBox):
 
 
 def _texts(atoms):
+    shown = metals(atoms)
     return [
-        text if symbol in REDOX else ""
+        text if symbol in shown else ""
         for text, symbol in zip(tooltips(atoms), atoms.get_chemical_symbols())
     ]
 
@@ -154,11 +154,11 @@ def legend(atoms, scale=None):
         Where metals are coloured by a value: what it is, its least and its largest, and the name of
         plotly's colour scale.
     """
-    entries = []
+    entries, shown = [], metals(atoms)
     for symbol, state, n in ions(atoms):
-        if symbol in REDOX and scale is not None:
+        if symbol in shown and scale is not None:
             continue
-        colour = colour_of(symbol) if state is None else VALENCE.get(state, COLOURS[symbol])
+        colour = colour_of(symbol) if state is None else VALENCE.get(state, METAL)
         ion = symbol if state is None else f"{symbol}<sup>{state}+</sup>"
         ion = f"{symbol}, unclear" if state == 0 else ion
         entries.append(

@@ -9,10 +9,11 @@ import numpy as np
 from ase.data import atomic_numbers
 from ase.data.colors import jmol_colors
 
-from mlipkit.charges.references import REDOX
+from mlipkit.charges.references import REDOX, redox_metals
 from mlipkit.frames.labels import label
 from mlipkit.pictures.figures import VALENCE
 
+METAL, METAL_RADIUS = "#777777", 0.62  # where its state is not known; Å
 COLOURS = {
     "Na": "#F0E442",
     "Li": "#F0E442",
@@ -20,7 +21,7 @@ COLOURS = {
     "S": "#D9C9A0",
     "Si": "#A9B8C9",
     "O": "#E3E3E3",
-    **dict.fromkeys(REDOX, "#777777"),
+    **dict.fromkeys(REDOX, METAL),
 }
 # Å; drawn, not physical
 RADII = {
@@ -30,12 +31,11 @@ RADII = {
     "S": 0.36,
     "Si": 0.36,
     "O": 0.28,
-    **dict.fromkeys(REDOX, 0.62),
+    **dict.fromkeys(REDOX, METAL_RADIUS),
 }
 # Å
 ANIONS = {"O": 2.6, "F": 2.6, "N": 2.6, "S": 3.0, "Cl": 3.0, "Se": 3.1, "Br": 3.2}
-BONDS = {(m, anion): cut for m in REDOX for anion, cut in ANIONS.items()}
-BONDS |= {("P", "O"): 1.8, ("S", "O"): 1.8, ("Si", "O"): 1.9, ("P", "S"): 2.4}
+BONDS = {("P", "O"): 1.8, ("S", "O"): 1.8, ("Si", "O"): 1.9, ("P", "S"): 2.4}
 STICK = 0.09  # Å
 # seen on white and on black
 ARROW, EDGE, MARK, CHOSEN = "#9B3FCF", "#777777", "#CC0000", "#D6278B"
@@ -44,6 +44,23 @@ LABEL, ON_LIGHT = "#808080", "#202020"
 PER_MAGNETON, LEAST_ARROW, ARROW_RADIUS = 0.5, 0.5, 0.2  # Å per µB, µB, Å
 UP = np.array([0, 0, 1.0])
 KEY_DISTANCE = 1.6  # Å from the corner of the cell
+
+
+def metals(atoms):
+    """Elements whose oxidation states are shown: those of the tables, and those that change their
+    charge in the compound of this frame.
+    """
+    return {*REDOX, *redox_metals(atoms)} & {*atoms.get_chemical_symbols()}
+
+
+def radius_of(element, shown=()):
+    """Å; that of a metal for the elements `shown` with their states."""
+    return METAL_RADIUS if element in shown else RADII.get(element, 0.5)
+
+
+def _cutoffs(elements):
+    """Å, up to which these metals are bound to anions."""
+    return {(metal, anion): cut for metal in elements for anion, cut in ANIONS.items()}
 
 
 def colour_of(element):
@@ -55,12 +72,13 @@ def colour_of(element):
 
 
 def atom_colours(atoms):
-    """One '#rrggbb' per atom: redox metals by `oxi_states` (grey where unknown), the rest by
+    """One '#rrggbb' per atom: `metals` by `oxi_states` (grey where unknown), the rest by
     element.
     """
+    shown = metals(atoms)
     states = atoms.arrays.get("oxi_states", np.zeros(len(atoms), int))
     return [
-        VALENCE.get(int(q), COLOURS[s]) if s in REDOX else colour_of(s)
+        VALENCE.get(int(q), METAL) if s in shown else colour_of(s)
         for s, q in zip(atoms.get_chemical_symbols(), states)
     ]
 
@@ -85,11 +103,12 @@ def polyhedra(atoms, colours):
     from ase.neighborlist import neighbor_list
     from scipy.spatial import ConvexHull, QhullError
 
-    i, vectors = neighbor_list(
-        "iD", atoms, {pair: cut for pair, cut in BONDS.items() if pair[0] in REDOX}
-    )
+    shown = metals(atoms)
+    if not shown:
+        return []
+    i, vectors = neighbor_list("iD", atoms, _cutoffs(shown))
     shapes = []
-    for centre in np.flatnonzero(np.isin(atoms.get_chemical_symbols(), REDOX)):
+    for centre in np.flatnonzero(np.isin(atoms.get_chemical_symbols(), [*shown])):
         corners = atoms.positions[centre] + vectors[i == centre]
         # fewer than four anions, or all of them in one plane: there is no body to draw
         with contextlib.suppress(QhullError):
@@ -121,10 +140,11 @@ def bonds(atoms, colours):
     """
     from ase.neighborlist import neighbor_list
 
-    i, j, vectors, offsets = neighbor_list("ijDS", atoms, BONDS)
+    bonded = BONDS | _cutoffs(metals(atoms))
+    i, j, vectors, offsets = neighbor_list("ijDS", atoms, bonded)
     shapes, outside = [], set()
     for a, b, v, s in zip(i, j, vectors, offsets):
-        if (atoms.symbols[a], atoms.symbols[b]) not in BONDS:
+        if (atoms.symbols[a], atoms.symbols[b]) not in bonded:
             continue
         end = atoms.positions[a] + v
         shapes.append(
@@ -163,11 +183,11 @@ def arrows(atoms):
     direction of their own), from the surface of its atom, so that all of it is seen; and beside the
     cell one to read the others by.
     """
-    magmoms = label(atoms, "magmoms")
+    magmoms, shown = label(atoms, "magmoms"), metals(atoms)
     shapes = []
     for i in np.flatnonzero(np.abs(magmoms) > LEAST_ARROW) if magmoms is not None else []:
         moment, symbol = float(magmoms[i]), atoms.symbols[i]
-        start = atoms.positions[i] + np.sign(moment) * RADII.get(symbol, 0.5) * UP
+        start = atoms.positions[i] + np.sign(moment) * radius_of(symbol, shown) * UP
         end = start + PER_MAGNETON * moment * UP
         shapes.append(_arrow(start, end, f"{symbol} {i}: {moment:.2f} µB"))
     for start, end in key_arrow(atoms):

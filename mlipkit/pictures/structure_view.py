@@ -7,13 +7,11 @@ import warnings
 import numpy as np
 from ase.geometry import cellpar_to_cell
 
-from mlipkit.charges.references import REDOX
 from mlipkit.frames.labels import label
 from mlipkit.frames.taken import as_frame
 from mlipkit.pictures.shapes import (
     CHOSEN,
     CHOSEN_RADIUS,
-    RADII,
     arrows,
     atom_colours,
     axes_of,
@@ -22,7 +20,9 @@ from mlipkit.pictures.shapes import (
     key_arrow,
     labels,
     marks,
+    metals,
     polyhedra,
+    radius_of,
     spans,
 )
 
@@ -152,13 +152,13 @@ class CrystalView(nv.NGLWidget):
         ).id
 
     def paint(self, atoms, colours):
-        """Spheres of some colours and the sizes of RADII."""
+        """Spheres of some colours and the sizes of `radius_of`."""
         before = [m for m in self.parts["atoms"] if m["methodName"] == "addRepresentation"]
         self.part, self.parts["atoms"] = (
             "atoms",
             [m for m in self.parts["atoms"] if m not in before],
         )
-        groups = {}
+        groups, shown = {}, metals(atoms)
         for i, group in enumerate(zip(atoms.get_chemical_symbols(), colours)):
             groups.setdefault(group, []).append(i)
         for (element, colour), members in groups.items():
@@ -167,7 +167,7 @@ class CrystalView(nv.NGLWidget):
                 selection="@" + ",".join(map(str, members)),
                 color=colour,
                 radius_type="size",
-                radius_size=RADII.get(element, 0.5),
+                radius_size=radius_of(element, shown),
                 component=self.index("atoms"),
             )
         # after the new ones: WebGL keeps a shader as long as something needs it
@@ -345,10 +345,10 @@ def _turned(before, now):
 def tooltips(atoms):
     """What is said of each atom when the mouse is over it: ``Fe 3: 2+, 3.67 µB``."""
     states, magmoms = atoms.arrays.get("oxi_states"), label(atoms, "magmoms")
-    result = []
+    result, shown = [], metals(atoms)
     for i, symbol in enumerate(atoms.get_chemical_symbols()):
         known = [] if states is None or not states[i] else [f"{abs(states[i])}{_sign(states[i])}"]
-        if magmoms is not None and symbol in REDOX:
+        if magmoms is not None and symbol in shown:
             known.append(f"{magmoms[i]:.2f} µB")
         result.append(f"{symbol} {i}" + (f": {', '.join(known)}" if known else ""))
     return result
@@ -375,17 +375,18 @@ def _say(view, atoms, texts):
 
 
 def ions(atoms):
-    """What a crystal is made of, redox-active metals by state: ``[("Fe", 2, 4), ("O", None, 16)]``,
-    the state 0 where it is unclear and None where it is not told; and how many there are.
+    """What a crystal is made of, and how many there are: ``[("Fe", 2, 4), ("O", None, 16)]``, those
+    of `metals` by state, which is 0 where it is unclear and None where it is not told.
     """
     states, symbols = atoms.arrays.get("oxi_states"), atoms.get_chemical_symbols()
+    shown = metals(atoms)
     told = [
-        (s, int(states[i]) if states is not None and s in REDOX else None)
+        (s, int(states[i]) if states is not None and s in shown else None)
         for i, s in enumerate(symbols)
     ]
     order = sorted(
         dict.fromkeys(told),
-        key=lambda ion: (ion[0] not in REDOX, symbols.index(ion[0]), ion[1] or 0),
+        key=lambda ion: (ion[0] not in shown, symbols.index(ion[0]), ion[1] or 0),
     )
     return [(*ion, told.count(ion)) for ion in order]
 
