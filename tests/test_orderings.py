@@ -4,6 +4,7 @@ under every disguise.
 
 import itertools
 import math
+import re
 from collections import Counter
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, make_supercell
 from ase.spacegroup import crystal
+from compounds import rhombohedral
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,7 +22,13 @@ import mlipkit.orderings.hosts
 from mlipkit.orderings.enumeration import count_orderings, enumerate_orderings
 from mlipkit.orderings.host_search import find_host
 from mlipkit.orderings.hosts import map_onto_host, permutations, supercell, superlattice
-from mlipkit.orderings.names import ordering_label, same_ordering
+from mlipkit.orderings.names import (
+    arrangement,
+    described,
+    ordering_label,
+    same_ordering,
+    site_numbers,
+)
 from mlipkit.orderings.naming import orderings_table
 
 HOST = olivine.host(1.0)
@@ -453,6 +461,33 @@ def test_supercell_of_the_host(seed):
             o.label.endswith("_1x2x1")
             and ordering_label(disguised(o.atoms(), rng), HOST) == o.label
         )
+
+
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_names_of_large_cells_tell_the_fewer_sites(n):
+    """A hole on n of 48 Co, each with a Li less; a name of all the other sites nobody could read."""
+    host = rhombohedral()
+    atoms = host.repeat((4, 4, 3))
+    cobalt, lithium = (np.flatnonzero(atoms.symbols == e) for e in ("Co", "Li"))
+    states = np.array([{"Li": 1, "O": -2, "Co": 3}[s] for s in atoms.symbols])
+    states[cobalt[:n]] = 4
+    atoms.set_array("oxi_states", states)
+    del atoms[lithium[:n]]
+    atoms.rattle(0.03, seed=n)
+    name = ordering_label(atoms, host)
+    words = described(name)
+    if n == 0:
+        assert name == "x100_liall_coall_3x4x4"
+        assert words == "x = 1, Li on all, Co3+ on all, in a cell of 3×4×4"
+        return
+    assert re.fullmatch(r"x09\d_linot[\d.]+_conot([\d.]+)_co4\.\1_3x4x4", name)
+    _, on_li, on_co3, on_co4 = words.split(", ")[:4]
+    assert on_li.startswith("Li on all but ") and on_co3.startswith("Co3+ on all but ")
+    assert on_co4 == "Co4+ on " + on_co3.removeprefix("Co3+ on all but ")
+    assert arrangement(name) == name.split("_co")[0] + "_3x4x4"
+    numbers = site_numbers(atoms, host)
+    holes = sorted(numbers[atoms.arrays["oxi_states"] == 4].tolist())
+    assert on_co4 == "Co4+ on " + " and ".join(map(str, holes))
 
 
 def test_primitive_and_centred_cells():

@@ -24,7 +24,8 @@ from mlipkit.frames.labels import UNKNOWN, cell_charge, require_states
 from mlipkit.frames.taken import as_frame, as_frames
 
 STANDARD = frozenset(r for references in DEFAULTS.values() for r in references)
-LANTHANIDES = "La Pr Nd Pm Sm Gd Tb Dy Ho Er Tm Yb Lu".split()  # without Ce and Eu
+# Ce and Eu change their charge
+LANTHANIDES = ("La", "Pr", "Nd", "Pm", "Sm", "Gd", "Tb", "Dy", "Ho", "Er", "Tm", "Yb", "Lu")
 # Ions of one valence, unless nothing else in a compound can change its charge (`LAST`)
 FIXED = {
     "H": 1,
@@ -407,9 +408,7 @@ def _proxy_note(symbols, states, sites, moments, fixed):
     nothing where `fixed` says so.
     """
     here = np.flatnonzero(
-        (states > 0)
-        & (moments > MAGNETIC)
-        & ~np.isin(symbols, [*LANTHANIDES, *(fixed or {})])
+        (states > 0) & (moments > MAGNETIC) & ~np.isin(symbols, [*LANTHANIDES, *(fixed or {})])
     )
     if not len(here):
         return ""

@@ -3,6 +3,7 @@ setting that is always the same.
 """
 
 import contextlib
+import functools
 import itertools
 from collections import Counter
 
@@ -181,8 +182,7 @@ def _canonical_setting(host, mobile):
     # ASE gives the reduced cell turned into a setting of its own: only the operation is of use
     host.set_cell(host.cell.niggli_reduce(eps=1e-4)[1].T @ host.cell.array)
     counts, cell = Counter(host.get_chemical_symbols()), host.cell.array
-    axes = np.array(list(itertools.product((-1, 0, 1), repeat=9))).reshape(-1, 3, 3)
-    axes = axes[np.abs(np.abs(np.linalg.det(axes)) - 1) < 0.1]
+    axes = _axes()
     metric = axes @ cell @ cell.T @ axes.transpose(0, 2, 1)
     lengths = np.sqrt(np.diagonal(metric, axis1=1, axis2=2))
     angles = np.degrees(np.arccos(np.clip(metric / lengths[:, None] / lengths[..., None], -1, 1)))
@@ -217,6 +217,13 @@ def _canonical_setting(host, mobile):
     return Atoms(
         host.numbers[order], cell=Cell(basis).cellpar(), scaled_positions=s[order] % 1, pbc=True
     )
+
+
+@functools.cache
+def _axes():
+    """All choices of axes whose edges are sums and differences of the vectors of a cell."""
+    axes = np.array(list(itertools.product((-1, 0, 1), repeat=9))).reshape(-1, 3, 3)
+    return axes[np.abs(np.abs(np.linalg.det(axes)) - 1) < 0.1]
 
 
 def _steps(values, eps):

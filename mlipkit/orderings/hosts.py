@@ -3,6 +3,7 @@ atom sits on.
 """
 
 import functools
+import itertools
 import math
 import warnings
 from collections import Counter
@@ -257,7 +258,7 @@ def _multiple(atoms, host, mobile):
 
 def fits(atoms, host, mobile):
     """All ways to lay a frame on its host that a lattice match and an atom of the rarest framework
-    element suggest.
+    element suggest; the cells that are strained least first.
 
     Yields (superlattice, matrix, origin, sites, vectors): ``s = r @ inv(matrix) + origin`` takes
     fractional coordinates of the host (r) to those of the frame; `sites` is the nearest host site
@@ -269,46 +270,57 @@ def fits(atoms, host, mobile):
     counts, framework = _counts(host, mobile), symbols != mobile
     rarest = min(counts, key=lambda e: (counts[e], e))
     mine, cells = {e: np.flatnonzero(symbols == e) for e in sorted(set(symbols))}, {}
-    matrices = [
-        (tuple(superlattice(m).ravel().tolist()), m)
-        for m in _lattice_matches(cell, host.cell.array, multiple)
-    ]
-    for key, matrix in sorted(matrices, key=lambda item: item[0]):
+    matrices = []
+    for m in _lattice_matches(cell, host.cell.array, multiple):
+        edges = m @ host.cell.array
+        strain = np.abs(edges @ edges.T - cell @ cell.T).max()  # Å^2
+        matrices.append((round(strain, 6), tuple(superlattice(m).ravel().tolist()), m))
+    for _, key, matrix in sorted(matrices, key=lambda item: item[:2]):
         if key not in cells:
             big = supercell(host, np.reshape(key, (3, 3)))
             r = np.linalg.solve(host.cell.array.T, big.positions.T).T
             cells[key] = r, {e: np.flatnonzero(big.symbols == e) for e in mine}
         r, theirs = cells[key]
         t = r @ np.linalg.inv(matrix)
-        for origin in _origins(s[mine[rarest]], t[theirs[rarest]], cell):
+        places = {e: Places(t[theirs[e]], cell) for e in mine if len(theirs[e])}
+        for origin in _origins(s[mine[rarest]], places[rarest]):
             for _ in range(2):
                 sites, d = np.full(len(s), -1), np.full((len(s), 3), np.inf)
-                for e in mine:
-                    if len(theirs[e]):
-                        best, d[mine[e]] = _nearest(s[mine[e]] - origin, t[theirs[e]], cell)
-                        sites[mine[e]] = theirs[e][best]
+                for e in places:
+                    best, d[mine[e]] = places[e].nearest(s[mine[e]] - origin)
+                    sites[mine[e]] = theirs[e][best]
                 drift = np.median(d[framework], axis=0)
                 origin = origin + drift
             yield key, matrix, origin, sites, (d - drift) @ cell
 
 
-def _nearest(s, t, cell):
-    """For each of the points `s` (of shape (..., n, 3)) which of `t` is nearest, and the fractional
-    vector from there.
-    """
-    d = s[..., None, :] - t
-    d -= np.rint(d)
-    best = ((d @ cell) ** 2).sum(-1).argmin(-1)
-    return best, np.take_along_axis(d, best[..., None, None], axis=-2)[..., 0, :]
+class Places:
+    """Points of a periodic cell, in fractions of it, among which to find the nearest."""
+
+    def __init__(self, s, cell):
+        from scipy.spatial import KDTree
+
+        self.s, self.cell = s, cell
+        around = np.array(list(itertools.product((-1, 0, 1), repeat=3)))
+        self.images = (around[:, None] + s % 1).reshape(-1, 3)
+        self.tree = KDTree(self.images @ cell)
+
+    def nearest(self, s):
+        """For each of the points `s`, of shape (..., 3), which place is nearest, and the fractional
+        vector from there.
+        """
+        inside = s % 1
+        image = self.tree.query(inside @ self.cell)[1]
+        return image % len(self.s), inside - self.images[image]
 
 
-def _origins(s, t, cell):
-    """Shifts that bring the points `s` near points of `t` in the mean; at least the best one."""
-    origins = (s[:2, None] - t).reshape(-1, 3)  # two atoms, as one may have left its place
+def _origins(s, places):
+    """Shifts that bring the points `s` near some places in the mean; at least the best one."""
+    origins = (s[:2, None] - places.s).reshape(-1, 3)  # two atoms, as one may have left its place
     for _ in range(2):
-        d = _nearest(s - origins[:, None], t, cell)[1]
+        d = places.nearest(s - origins[:, None])[1]
         origins = origins + np.median(d, axis=1)
-    misfit = np.minimum(np.linalg.norm(d @ cell, axis=2), FAR).mean(axis=1)
+    misfit = np.minimum(np.linalg.norm(d @ places.cell, axis=2), FAR).mean(axis=1)
     good = origins[(misfit < 0.7 * FAR) | (misfit == misfit.min())]
     return good[np.sort(np.unique(np.round(good % 1, 6) % 1, axis=0, return_index=True)[1])]
 

@@ -7,7 +7,8 @@ other.
 
 Names read x050_na01_fe02: half a Na per formula unit of the framework, Na on sites 0 and 1, Fe3+ on
 sites 0 and 2, all other Fe 2+. Sites are counted per element in the order of the host's atoms, 0 to
-9 and then a to z (with dots in between when there are more than 36). States other than 2+ and 3+
+9 and then a to z. With more than 36 sites there are dots in between, and of more than half of them
+those are told that are not meant (_fenot4.17; _feall). States other than 2+ and 3+
 carry their number (_mn4.13). In a supercell of the host its superlattice follows (_1x3x2). Of the
 names that symmetry allows it is the first, so equivalent orderings have one name.
 """
@@ -41,7 +42,8 @@ from mlipkit.orderings.hosts import (
     without_vacancies,
 )
 
-SITES = re.compile(r"(-?\d+\.)?(-|[0-9a-z]+|\d+(\.\d+)*)")  # a state and a dot, then sites
+SITES = re.compile(r"(-?\d+\.)?(-|[0-9a-z]+|(not)?\d+(\.\d+)*)")  # a state and a dot, then sites
+DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,11 +112,12 @@ class Sites:
 def _join(sites, n_sites):
     if not len(sites):
         return "-"
-    return (
-        "".join("0123456789abcdefghijklmnopqrstuvwxyz"[i] for i in sites)
-        if n_sites <= 36
-        else ".".join(map(str, sites))
-    )
+    if n_sites <= len(DIGITS):
+        return "".join(DIGITS[i] for i in sites)
+    if 2 * len(sites) <= n_sites:
+        return ".".join(map(str, sites))
+    others = sorted({*range(n_sites)} - {*sites})
+    return "not" + ".".join(map(str, others)) if others else "all"
 
 
 def sites_of(host, matrix, compound, symprec=1e-2, redox=None):
@@ -320,7 +323,7 @@ def described(ordering):
     head, *parts = ordering.rpartition(":")[2].split("_")
     if not re.fullmatch(r"x\d{3,}", head):
         return ordering
-    said = [f"x = {int(head[1:]) / 100:g}"]
+    said, before = [f"x = {int(head[1:]) / 100:g}"], None
     for part in parts:
         if re.fullmatch(r"\d+(x\d+)+", part):
             said.append(f"in a cell of {part.replace('x', '×')}")
@@ -328,7 +331,8 @@ def described(ordering):
         element = _element(part)
         if element is None:
             return ordering
-        said.append(_said(element, part[len(element) :]))
+        said.append(_said(element, part[len(element) :], again=element == before and "." in part))
+        before = element
     return ", ".join(said)
 
 
@@ -341,16 +345,28 @@ def _element(part):
     return None
 
 
-def _said(element, sites):
-    """'Fe3+ on 0 and 2' of Fe and 02, 'Mn4+ on 1 and 3' of Mn and 4.13."""
+def _said(element, sites, again):
+    """'Fe3+ on 0 and 2' of Fe and 02; 'Mn4+ on 1 and 3' of Mn and 4.13, where another part has told
+    its 3+ before.
+    """
     ion = f"{element}3+" if _of_a_metal(element.lower() + sites) else element
-    if marked := re.fullmatch(r"(-?\d+)\.([^.]+)", sites):  # a state of its own, one dot
-        ion, sites = f"{element}{int(marked[1])}+", marked[2]
+    if again:
+        state, _, sites = sites.partition(".")
+        ion = f"{element}{int(state)}+"
     if sites == "-":
         return f"no {ion}"
-    numbers = sites.split(".") if "." in sites else [str(int(c, 36)) for c in sites]
+    if sites == "all":  # no three sites: their numbers would rise
+        return f"{ion} on all"
+    if all_but := re.fullmatch(r"not([\d.]+)", sites):
+        return f"{ion} on all but {_listed(all_but[1].split('.'))}"
+    return f"{ion} on " + _listed(
+        sites.split(".") if "." in sites else [str(int(c, 36)) for c in sites]
+    )
+
+
+def _listed(numbers):
     *front, last = numbers
-    return f"{ion} on " + (f"{', '.join(front)} and {last}" if front else last)
+    return f"{', '.join(front)} and {last}" if front else last
 
 
 def site_numbers(atoms, host, compound=None, max_distance=1.5, symprec=1e-2):
