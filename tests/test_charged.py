@@ -79,6 +79,19 @@ def test_a_cell_with_a_charge_keeps_its_polaron(empty):
     assert [row[3] for row in state.summary(state.atoms)].count(2) == 1
 
 
+def test_a_polaron_is_searched_in_a_charged_cell():
+    """An electron in FePO4, where all irons are alike; the model's moments say that it stays."""
+    model, host = mk.load_model("cpainn", charge_aware=True), olivine("Na", "Fe")
+    found = mk.search_charge_ordering(
+        host, model, n_mobile=0, total_charge=-1, steps=3, progress=False
+    )
+    assert found.exhaustive and found.table["degeneracy"].tolist() == [4]
+    assert found.table["found"].tolist() == found.table["ordering"].tolist()
+    assert found.atoms.info["charge"] == -1 and found.atoms.arrays["oxi_states"].sum() == -1
+    neutral = mk.search_charge_ordering(host, model, n_mobile=0, steps=1, progress=False)
+    assert "charge" not in neutral.atoms.info
+
+
 def test_the_charge_of_a_cell_is_a_whole_number(empty):
     empty[0].info["charge"] = None  # nobody told it
     assert mk.infer_oxidation_states(empty[0]).states.sum() == 0

@@ -98,9 +98,9 @@ class Ordering:
         -------
         ase.Atoms
             ``arrays["oxi_states"]`` of all atoms (when ``redox`` was given), and in ``info``:
-            ``x``, ``ordering`` (the label), ``degeneracy`` and the sites as in the embedded set:
-            ``na_sites``, ``fe3_sites`` (one for every element and state above its lowest), counted
-            per element.
+            ``x``, ``ordering`` (the label), ``degeneracy``, ``charge`` where it is not 0, and the
+            sites as in the embedded set: ``na_sites``, ``fe3_sites`` (one for every element and
+            state above its lowest), counted per element.
         """
         sites, result = self._problem.sites, self._decorated()
         result.info |= {"x": self.x, "ordering": self.label, "degeneracy": self.degeneracy}
@@ -116,9 +116,12 @@ class Ordering:
 
     def _decorated(self):
         problem = self._problem
-        return problem.sites.decorated(
+        atoms = problem.sites.decorated(
             self._filled, self.oxi_states, problem.fixed if problem.redox else None
         )
+        if problem.redox and problem.total_charge:
+            atoms.info["charge"] = problem.total_charge
+        return atoms
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,6 +137,7 @@ class _Problem:
     charges: dict  # {number of mobile ions: what the redox sites have to sum to}
     given: int | None  # code of the arrangement asked for
     compound: Compound
+    total_charge: int
 
     @functools.cached_property
     def first_of_its_shape(self):
@@ -152,7 +156,7 @@ def _problem(
         {} if checked(compound) is None else compound.redox,
     )
     fixed = checked_fixed(fixed, f"{where}: fixed")
-    arguments.number(total_charge, f"{where}: total_charge")
+    total_charge = arguments.number(total_charge, f"{where}: total_charge", whole=True)
     arguments.number(symprec, f"{where}: symprec", above=0, most=1)
     symbols = set(host.get_chemical_symbols())
     if absent := sorted(e for e in redox if e not in symbols):
@@ -223,7 +227,9 @@ def _problem(
             f"{sites.atoms.get_chemical_formula()} has too many charge orderings to go through; "
             "take a smaller supercell"
         )
-    return _Problem(host, sites, redox, options, bits, charge_of, reachable, given, compound)
+    return _Problem(
+        host, sites, redox, options, bits, charge_of, reachable, given, compound, total_charge
+    )
 
 
 def fixed_charges(host, redox, given):

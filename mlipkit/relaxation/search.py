@@ -74,6 +74,7 @@ def search_charge_ordering(
     supercell=None,
     mobile_sites=None,
     fixed=None,
+    total_charge=0,
     keep=8,
     limit=100_000,
     mc_steps=20_000,
@@ -101,7 +102,7 @@ def search_charge_ordering(
     model : Potential or ase.calculators.calculator.Calculator
         Charge-aware, or charge-blind to see what that one finds: on the undistorted host it cannot
         tell charge orderings apart.
-    n_mobile, compound, supercell, mobile_sites, fixed
+    n_mobile, compound, supercell, mobile_sites, fixed, total_charge
         As for `enumerate_orderings`; one composition: `n_mobile` must be one number unless
         `mobile_sites` say it. Where no compound is given, its metals have the states that the model
         was trained on.
@@ -159,6 +160,7 @@ def search_charge_ordering(
         "supercell": supercell,
         "mobile_sites": mobile_sites,
         "fixed": fixed,
+        "total_charge": total_charge,
         "n_mobile": 0 if mobile is None else n_mobile,
     }
     if mobile and mobile_sites is None and not isinstance(n_mobile, (int, np.integer)):
@@ -267,8 +269,15 @@ class _Cells:
 
     def atoms(self, configuration):
         filled, states = self.split(configuration)
+        atoms = self.decorated(filled, states)
+        atoms.info |= {"ordering": _label(atoms, self.setup)}
+        atoms.info |= {"x": filled.sum() / self.sites.n_units}
+        return atoms
+
+    def decorated(self, filled, states):
         atoms = self.sites.decorated(filled, states, self.charges)
-        atoms.info = {"ordering": _label(atoms, self.setup), "x": filled.sum() / self.sites.n_units}
+        if charge := self.setup["total_charge"]:
+            atoms.info["charge"] = charge
         return atoms
 
     def label(self, configuration):
@@ -294,7 +303,7 @@ class _Cells:
         ) as bar:
             for rows in members.values():
                 filled, first = self.split(rows[0])
-                atoms = self.sites.decorated(filled, first, self.charges)
+                atoms = self.decorated(filled, first)
                 at = np.searchsorted(
                     np.delete(np.arange(len(self.sites.atoms)), self.sites.mobile[~filled]),
                     self.sites.redox,
