@@ -6,6 +6,7 @@ import contextlib
 import json
 import re
 
+import ase.io
 import pytest
 from compounds import frames_of, magnetite, olivine
 from conftest import PLAYER
@@ -16,7 +17,6 @@ from lab import (
     in_both_themes_and_widths,
     make,
     still,
-    write_notebook,
 )
 from test_browser import click_button, drawn, open_explorer, pixels, share_of
 
@@ -290,16 +290,7 @@ app = mk.explore(mk.read_frames("{name}.extxyz", progress=False){models})
 app"""
 
 
-def own_notebook(lab_folder, name, host, compound, sign, models=""):
-    """A notebook beside its data, in the folder that JupyterLab serves."""
-    import ase.io
-
-    frames, _ = frames_of(host, compound, sign=sign)
-    ase.io.write(lab_folder / f"{name}.extxyz", frames, format="extxyz")
-    return write_notebook(lab_folder, name, OWN.format(name=name, models=models))
-
-
-EMT = ', models={"LJ, mine": __import__("ase.calculators.lj").calculators.lj.LennardJones(rc=4)}'
+LJ = ', models={"LJ, mine": __import__("ase.calculators.lj").calculators.lj.LennardJones(rc=4)}'
 
 
 @pytest.mark.parametrize(
@@ -309,14 +300,13 @@ EMT = ', models={"LJ, mine": __import__("ase.calculators.lj").calculators.lj.Len
         ("Fe3O4", magnetite, mk.Compound(None, {"Fe": (2, 3)}), -1),
     ],
 )
-def test_the_explorer_of_own_frames(open_notebook, lab_folder, name, host, compound, sign):
+def test_the_explorer_of_own_frames(show_app, lab_folder, name, host, compound, sign):
     """Structure, geometry toggle, swap, hull or ladder, by mouse and by keyboard."""
-    file = own_notebook(lab_folder, name, host(), compound, sign, EMT)
-    notebook = open_notebook(file)
+    frames, _ = frames_of(host(), compound, sign=sign)
+    ase.io.write(lab_folder / f"{name}.extxyz", frames, format="extxyz")
+    notebook = show_app(OWN.format(name=name, models=LJ), ".mlipkit-explorer canvas")
     page = notebook.page
     page.set_default_timeout(90_000)  # 3D is drawn in software: a busy machine takes its time
-    notebook.run()
-    page.wait_for_selector(".mlipkit-explorer canvas")
     plot = "document.querySelector('.mlipkit-explorer .js-plotly-plot')"
     page.wait_for_function(f"{plot}?.data?.length > 0")
     canvas = page.query_selector(".mlipkit-explorer canvas")
