@@ -30,7 +30,7 @@ NOISE = 0.3, 0.2, 0.1  # Å; what relaxation and thermal motion leave after aver
 WAVES = np.array([[0.71, -0.29, 0.43], [0.37, 0.83, -0.61], [0.53, 0.47, 0.97]])
 
 
-def find_host(frames, compound=None, tolerance=0.9):
+def find_host(frames, compound=None, tolerance=0.9, progress=True):
     """The host behind frames that have one cell: their framework made symmetric, with every site on
     which a mobile ion was seen.
 
@@ -48,6 +48,8 @@ def find_host(frames, compound=None, tolerance=0.9):
     tolerance : float
         Å. Operations are taken that move no framework atom farther than this from the place of
         another.
+    progress : bool
+        A count of the operations tried, when it takes more than a few seconds (some hundred atoms).
 
     Returns
     -------
@@ -73,7 +75,7 @@ def find_host(frames, compound=None, tolerance=0.9):
         )
     fullest = reduced(fullest, "frame")
     framework = fullest[[symbol != mobile for symbol in fullest.symbols]]
-    operations = _pseudo_symmetry(framework, tolerance)
+    operations = _pseudo_symmetry(framework, tolerance, progress)
     s = framework.get_scaled_positions()
     images = [s[sites] @ w + origin for w, origin, sites in operations]
     s = s + np.mean([d - np.rint(d) for d in images - s], axis=0)
@@ -145,12 +147,16 @@ def _orbit(point, operations, cell):
     return np.array(orbit)
 
 
-def _pseudo_symmetry(crystal, tolerance):
+def _pseudo_symmetry(crystal, tolerance, progress):
     """The largest group of operations (matrix, origin, sites) that move no atom farther than
     `tolerance` from a like one.
     """
-    found = {}
-    for _, matrix, origin, sites, vectors in fits(crystal, crystal, None):
+    from tqdm.auto import tqdm
+
+    ways, found = fits(crystal, crystal, None), {}
+    for _, matrix, origin, sites, vectors in tqdm(
+        ways, desc="symmetry", unit=" operations", delay=3, disable=not progress
+    ):
         distance = np.linalg.norm(vectors, axis=1).max()
         if (
             distance < tolerance

@@ -247,7 +247,7 @@ def _places(frames, host, compound, max_distance, symprec, progress):
     """(number of the frame, its crystal, its place) of every frame."""
     from tqdm.auto import tqdm
 
-    crystals = _crystals(frames, host, compound)
+    crystals = _crystals(frames, host, compound, progress)
     with tqdm(total=len(frames), unit=" frames", delay=3, disable=not progress) as bar:
         for crystal in crystals:
             for i in crystal.members:
@@ -261,7 +261,7 @@ def _places(frames, host, compound, max_distance, symprec, progress):
                 bar.update()
 
 
-def _crystals(frames, host, compound):
+def _crystals(frames, host, compound, progress=False):
     crystals, host = [], host_frame(host)
     for found, members in group_by_compound(frames, compound):
         if host is not None:
@@ -270,7 +270,7 @@ def _crystals(frames, host, compound):
             continue
         left, n = members, 0
         while left:
-            one, whole, mine = _one_crystal(frames, left, found)
+            one, whole, mine = _one_crystal(frames, left, found, progress)
             one, n = _smaller_unit(one, whole, compound), n + 1
             title = one.formula + (f" ({n})" if n > 1 else "")
             crystals.append(Crystal(one, whole, mine, title))
@@ -288,7 +288,7 @@ def _smaller_unit(compound, host, given):
     return replace(compound, framework=by_host.framework) if units[1] < units[0] else compound
 
 
-def _one_crystal(frames, members, compound):
+def _one_crystal(frames, members, compound, progress):
     """The host of the smallest and fullest frame, and the frames that lie on it."""
     size = {i: len(frames[i]) - compound.n_mobile(frames[i]) for i in members}
     smallest = [i for i in members if size[i] == min(size.values())]
@@ -301,7 +301,7 @@ def _one_crystal(frames, members, compound):
             smallest = [i for i in members if size[i] == least]
     first = frames[max(smallest, key=lambda i: compound.n_mobile(frames[i]))]
     try:
-        mine, host = smallest, find_host([frames[i] for i in smallest], compound)
+        mine, host = smallest, find_host([frames[i] for i in smallest], compound, progress=progress)
         strained = [i for i in smallest if _strain(frames[i], host) > STRAIN]
         one = all(_alike(frames[i], host, compound) for i in strained)
         one = one and not any(_decorated_otherwise(frames[i], first, compound) for i in smallest)
@@ -309,7 +309,7 @@ def _one_crystal(frames, members, compound):
         one = False
     if not one:
         mine = [i for i in smallest if frames[i] is first or _alike(frames[i], first, compound)]
-        host = find_host([frames[i] for i in mine], compound)
+        host = find_host([frames[i] for i in mine], compound, progress=progress)
     taken, n_framework = set(smallest), len(host) - compound.n_mobile(host)
     larger = [i for i in members if i not in taken and size[i] >= n_framework]
     return compound, host, mine + [i for i in larger if _alike(frames[i], host, compound)]
