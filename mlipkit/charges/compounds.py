@@ -143,14 +143,12 @@ class Compound:
         that `redox` names counts at all times, also one that is rare elsewhere, and so does a metal
         that beside others is mostly inert (Ti).
         """
-        told = {}
-        for r in references_for("magmom", self.references):
-            counts = r.state in self.redox.get(r.element, ())
-            if counts and (not r.common or r.element in LAST):
-                told[r] = replace(r, common=True, source=f"{r.source} (named in Compound.redox)")
-        references = references_for("magmom", self.references)
-        references = tuple(told.get(r, r) for r in references) if told else self.references
-        return {"references": references, "fixed": self.fixed}
+        told, named = list(references_for("magmom", self.references)), False
+        for k, r in enumerate(told):
+            if (not r.common or r.element in LAST) and r.state in self.redox.get(r.element, ()):
+                source = f"{r.source} (named in Compound.redox)"
+                told[k], named = replace(r, common=True, source=source), True
+        return {"references": tuple(told) if named else self.references, "fixed": self.fixed}
 
     @property
     def formula(self):
