@@ -288,6 +288,101 @@ def test_a_mostly_inert_metal_counts_where_the_compound_names_it():
     assert "redox" not in atoms.info
 
 
+def test_what_a_compound_says_travels_with_its_frames(praseodymium):
+    """Moments to expect, rare states and ions of one valence: relaxations and tables need not be
+    told again, and what nobody knows is not judged.
+    """
+    references = {("Pr", 2): PR[2], ("Pr", 3): PR[3]}
+    known = mk.Compound("Li", {"Pr": (2, 3)}, references=references)
+    for compound, word in ((known, "Pr:2=1,3=2"), (mk.Compound("Li", {"Pr": (2, 3)}), "Pr")):
+        frames = mk.name_orderings([_again(a) for a in praseodymium], compound=compound)
+        assert {a.info["redox"] for a in frames} == {word}
+        atoms, model = frames[1], Echo(frames[1])
+        relaxed = mk.relax(atoms, model, steps=1, progress=False)
+        table = mk.compare_geometries([atoms], {"m": model}, progress=False).tables["host"]["m"]
+        errors = mk.error_by([atoms], mk.predict([atoms], {"m": model}), "state")
+        if compound is known:
+            assert (relaxed.states[-1] == atoms.arrays["oxi_states"]).all()
+            assert table["kept"].tolist() == [True] and (errors["valence_right"] == 100).all()
+            assert mk.infer_oxidation_states(atoms).clear
+        else:
+            assert "do not tell the valences" in str(relaxed)
+            assert table["kept"].isna().all() and errors["valence_right"].isna().all()
+    host = olivine("Na", "V")
+    compound = mk.Compound("Na", {"V": (2, 3, 4)}, fixed={"P": 5})
+    frames = mk.name_orderings([with_moments(host, "V", [2, 2, 2, 2], V)], compound=compound)
+    assert frames[0].info["redox"] == "V:2,3,4 P=5"
+    assert mk.relax(frames[0], Echo(frames[0]), steps=1).flipped_sites.size == 0
+
+
+def test_cells_of_different_charge_are_not_compared(empty):
+    neutral = with_moments(olivine("Na", "Fe"), "Fe", [2] * 4, FE)
+    frames = mk.name_orderings([*empty, neutral], progress=False)
+    for call in (mk.hull, mk.voltage_profile, lambda f: mk.compare_geometries(f, {})):
+        with pytest.raises(mk.InputError, match=r"different charge: -1 .*, 0 \(such as frame 4"):
+            call(frames)
+    with pytest.warns(UserWarning, match="different charge"):
+        table = mk.orderings_table(frames, progress=False)
+    assert table["energy_per_fu"].isna().all()
+    assert mk.orderings_table(frames[:4], progress=False)["energy_per_fu"].notna().all()
+
+
+class Charges(Calculator):
+    """Reads the charges: Fe3+ and its neighbours of one sum have energies of their own."""
+
+    implemented_properties = ("energy", "forces", "stress")
+
+    def calculate(self, atoms=None, properties=None, system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        irons = atoms.symbols == "Fe"
+        rank = (np.arange(irons.sum()) * atoms.arrays["oxi_states"][irons]).sum()
+        energy = -5.0 * len(atoms) + 0.1 * rank + atoms.info.get("charge", 0)
+        forces = np.zeros((len(atoms), 3))
+        self.results = {"energy": energy, "forces": forces, "stress": np.zeros(6)}
+
+
+def test_a_calculator_that_reads_the_charges():
+    """ASE's memory of a geometry does not answer for other charges; one that says that it reads
+    them is asked for each, and one that does not is found out.
+    """
+    host = olivine("Na", "Fe")
+    cells = [o.atoms() for o in mk.enumerate_orderings(host, n_mobile=2, mobile_sites=(0, 2))]
+    cells.append(cells[0].copy())
+    cells[-1].info["charge"] = 1
+    expected = []
+    for atoms in cells:
+        own = atoms.copy()
+        own.calc = Charges()
+        expected.append(own.get_potential_energy())
+    assert len({round(e, 6) for e in expected}) == len(cells) > 3
+    model = Charges()
+    assert mk.predict(cells, {"m": model}, progress=False)["energy"].tolist() == expected
+    relaxed = mk.relax_many(cells, model, processes=1, progress=False)
+    assert [r.energies[-1] for r in relaxed] == expected
+    how = {"n_mobile": 2, "mobile_sites": (0, 2), "keep": 2, "progress": False}
+    with pytest.raises(mk.InputError, match="set charge_aware = True on the calculator"):
+        mk.search_charge_ordering(host, model, **how)
+    with pytest.raises(mk.InputError, match="set charge_aware = True on the calculator"):
+        mk.sample_configurations(host, model, 10, progress=False)
+    model.charge_aware = True
+    found = mk.search_charge_ordering(host, model, **how)
+    assert found.relaxations[0].energies[-1] == pytest.approx(min(expected[:-1]), abs=1e-6)
+    assert str(found).count("converged") == 2
+
+
+def test_a_compound_that_fits_no_frame_is_told():
+    frames = [with_moments(olivine("Li", "Fe"), "Fe", [2] * 4, FE)]
+    with pytest.raises(mk.InputError, match="names Mn as redox-active, and no frame holds it"):
+        mk.name_orderings(frames, compound=mk.Compound("Li", {"Mn": (2, 3)}))
+    with pytest.warns(UserWarning, match="names Na as the ion that moves.* is it Li"):
+        mk.name_orderings([_again(frames[0])], compound=mk.Compound("Na", {"Fe": (2, 3)}))
+    wrong = _again(frames[0])
+    states = {"Li": 1, "Fe": 3, "P": 5, "O": -2}
+    wrong.set_array("oxi_states", np.array([states[s] for s in wrong.symbols]))
+    with pytest.warns(UserWarning, match=r"states of 1 of 1 frames do not add up.*\+4 off"):
+        mk.name_orderings([wrong])
+
+
 def test_a_lanthanide_is_no_proxy():
     """Nd3+ and its f moment beside Ni."""
     places = [(0, 0, 0), (0.5, 0.5, 0.5), (0.5, 0.5, 0), (0.5, 0, 0.5), (0, 0.5, 0.5)]

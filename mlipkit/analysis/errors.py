@@ -6,7 +6,7 @@ from mlipkit import arguments
 from mlipkit.analysis.predictions import MADE_BY, moments_of, predict, predictions_for
 from mlipkit.charges.compounds import compound_of
 from mlipkit.charges.oxidation import infer_oxidation_states
-from mlipkit.charges.references import redox_sites
+from mlipkit.charges.references import redox_sites, tellable
 from mlipkit.files import InputError
 from mlipkit.frames.labels import required_label, required_ordering, well_converged
 from mlipkit.frames.taken import as_frames, each_frame
@@ -114,13 +114,9 @@ def frame_errors(frames, predictions, sites=False):
             moments = np.abs(
                 predicted - np.abs(required_label(atoms, "magmoms", "error_table", finite=False))
             )[redox]
-            right = (
-                100.0
-                * (
-                    infer_oxidation_states(atoms, magmoms=predicted).states
-                    == atoms.arrays["oxi_states"]
-                )[redox]
-            )
+            if tellable(atoms):
+                states = infer_oxidation_states(atoms, magmoms=predicted).states
+                right = 100.0 * (states == atoms.arrays["oxi_states"])[redox]
         about = {k: atoms.info[k] for k in ("x", "ordering", "kind") if k in atoms.info}
         if "kind" in about:
             about["kind"] = str(about["kind"]).rstrip("_0123456789")

@@ -85,8 +85,8 @@ def moments_of(row, atoms):
 
 
 def frame_key(atoms):
-    """Twelve letters that tell a frame from others: of its elements, places, cell, oxidation
-    and spin states, to the digits that extended XYZ keeps.
+    """Twelve letters that tell a frame from others: of its elements, places, cell, charge,
+    oxidation and spin states, to the digits that extended XYZ keeps.
     """
     digest = hashlib.sha256(atoms.numbers.astype(np.int64).tobytes())
     for values, digits in ((atoms.positions, 8), (atoms.cell.array, 6)):
@@ -95,6 +95,8 @@ def frame_key(atoms):
     if states is not None:
         digest.update(np.round(np.asarray(states, float)).astype(np.int64).tobytes())
     digest.update(" ".join(map(str, atoms.arrays.get("spin_states", ()))).encode())
+    if charge := atoms.info.get("charge"):
+        digest.update(f"charge {charge}".encode())
     return (
         "f" + digest.hexdigest()[:11]
     )  # a letter first: a table that was kept must not read as numbers

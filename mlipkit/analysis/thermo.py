@@ -12,7 +12,7 @@ from mlipkit import arguments
 from mlipkit.charges.compounds import compound as compound_with_states
 from mlipkit.charges.compounds import compound_of, listed
 from mlipkit.files import InputError
-from mlipkit.frames.labels import different_u, required_label
+from mlipkit.frames.labels import different_charge, different_u, required_label
 
 
 def formation_energies(frames, energies=None, compound=None):
@@ -144,8 +144,9 @@ def energy_above_hull(
         return hull(frames, energies, compound)["energy_above_hull"].to_numpy()
     frames = listed(frames, "energy_above_hull takes")
     reference = listed(reference, "energy_above_hull: reference= takes")
-    mixed = different_u([*frames, *reference])
-    if mixed and energies is reference_energies is None:
+    together = [*frames, *reference]
+    mixed = different_u(together) if energies is reference_energies is None else None
+    if mixed := mixed or different_charge(together):
         raise InputError(f"energy_above_hull: of frames and reference together, {mixed}")
     compound = compound_of(reference, compound)
     table = hull(reference, reference_energies, compound)
@@ -240,6 +241,8 @@ def along_the_line(frames, energies, compound):
 
 def per_unit(frames, energies, compound):
     """x (0 where nothing moves) and energy per formula unit (eV) of every frame."""
+    if mixed := different_charge(frames):
+        raise InputError(mixed)
     if energies is None:
         if mixed := different_u(frames):
             raise InputError(mixed)

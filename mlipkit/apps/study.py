@@ -9,6 +9,7 @@ from mlipkit.apps.explorer_state import ExplorerState
 from mlipkit.charges.compounds import compound_of, listed, species_of
 from mlipkit.charges.species import absent, named
 from mlipkit.files import InputError, write_atomically
+from mlipkit.frames.labels import different_charge
 from mlipkit.frames.readers import read_frames
 from mlipkit.models.registry import ADAPTERS
 from mlipkit.orderings.naming import name_orderings
@@ -91,6 +92,8 @@ def study(
     if isinstance(frames, (str, os.PathLike)):
         frames = read_frames(frames, progress=progress)
     frames = listed(frames, "study takes")
+    if mixed := different_charge(frames):
+        raise InputError(f"study: {mixed}")
     compound = compound_of(frames, compound)  # of several it is said before anything is trained
     frames = name_orderings(frames, host, compound, progress=progress)
     _check_splits(frames, training.get("proxies"))

@@ -15,7 +15,7 @@ from ase.formula import Formula
 
 from mlipkit import arguments
 from mlipkit.charges.oxidation import FIXED, checked_fixed, infer_oxidation_states
-from mlipkit.charges.references import LAST, REDOX, redox_metals, references_for
+from mlipkit.charges.references import LAST, REDOX, redox_metals, references_for, told_redox
 from mlipkit.charges.species import checked_proxies, choose_proxies
 from mlipkit.files import InputError
 from mlipkit.frames.labels import label
@@ -146,7 +146,7 @@ class Compound:
         told, named = list(references_for("magmom", self.references)), False
         for k, r in enumerate(told):
             if (not r.common or r.element in LAST) and r.state in self.redox.get(r.element, ()):
-                source = f"{r.source} (named in Compound.redox)"
+                source = f"{r.source} (named)"
                 told[k], named = replace(r, common=True, source=source), True
         return {"references": tuple(told) if named else self.references, "fixed": self.fixed}
 
@@ -422,7 +422,7 @@ def _complete(frames, mobile, framework, given):
         return replace(given, elements=elements)
     if given is None:
         metals = dict.fromkeys(e for atoms in frames for e in redox_metals(atoms) if e != mobile)
-        states = {e: _common(e) or _labelled(frames, e) for e in metals}
+        states = {e: _told(frames, e) or _common(e) or _labelled(frames, e) for e in metals}
         given = Compound(mobile, {e: known for e, known in states.items() if known})
     redox = {e: states for e, states in given.redox.items() if e in framework}
     times = _times(frames, mobile, framework)
@@ -488,6 +488,11 @@ def _common(element):
     """The states of an element that are considered at all times."""
     references = references_for("bond-valence")  # of all metals, those without a moment too
     return tuple(sorted({r.state for r in references if r.element == element and r.common}))
+
+
+def _told(frames, element):
+    """The states of an element that `tell_redox` wrote onto frames."""
+    return tuple(sorted({q for atoms in frames for q in told_redox(atoms).get(element, ())}))
 
 
 def _labelled(frames, element):

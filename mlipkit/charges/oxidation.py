@@ -14,16 +14,18 @@ from mlipkit.charges.evidence import EVIDENCE, all_moments, finite
 from mlipkit.charges.references import (
     DEFAULTS,
     LAST,
+    STANDARD,
     WITHOUT_MOMENT,
     redox_elements,
     references_for,
+    references_of,
+    told_fixed,
 )
 from mlipkit.charges.species import spins_of
 from mlipkit.files import InputError
 from mlipkit.frames.labels import UNKNOWN, cell_charge, require_states
 from mlipkit.frames.taken import as_frame, as_frames
 
-STANDARD = frozenset(r for references in DEFAULTS.values() for r in references)
 # Ce and Eu change their charge
 LANTHANIDES = ("La", "Pr", "Nd", "Pm", "Sm", "Gd", "Tb", "Dy", "Ho", "Er", "Tm", "Yb", "Lu")
 # Ions of one valence, unless nothing else in a compound can change its charge (`LAST`)
@@ -301,13 +303,13 @@ def infer_oxidation_states(
     total_charge = arguments.number(
         total_charge, "infer_oxidation_states: total_charge", whole=True
     )
-    fixed = checked_fixed(fixed, "infer_oxidation_states: fixed")
+    fixed = told_fixed(atoms) | checked_fixed(fixed, "infer_oxidation_states: fixed")
     if charges is not None:
         said = "infer_oxidation_states: charges"
         n = None if method == "bader" else len(atoms)  # which says more of what it needs
         charges = arguments.values(charges, said, n, finite=False)
     # given states need no moment to expect
-    refs = references_for("bond-valence" if method == "given" else method, references)
+    refs = references_of(atoms, "bond-valence" if method == "given" else method, references)
     symbols = np.array(atoms.get_chemical_symbols())
     first, *more = _redox(symbols, refs, fixed, what)
     if method == "given":
@@ -470,9 +472,9 @@ def checked_fixed(fixed, what):
 
 def _fixed_states(atoms, symbols, redox, fixed, what):
     """States with zeros at the redox sites, and those sites."""
-    known = {**FIXED, **(fixed or {})}
     sites = np.flatnonzero(np.isin(symbols, list(redox)))
     states = np.zeros(len(atoms), int)
+    known = {**FIXED, **(fixed or {})}
     for element in sorted(set(symbols.tolist()) - redox):
         here = np.flatnonzero(symbols == element)
         if element in known:

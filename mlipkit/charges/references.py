@@ -1,6 +1,7 @@
 """What a moment, a bond valence sum or a Bader charge is expected to be in each oxidation state."""
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -165,6 +166,7 @@ BOND_VALENCE = tuple(
 )
 EXAMPLE = '{("Fe", 2): 3.7, ("Fe", 3): 4.3}'
 DEFAULTS = {"magmom": REFERENCES, "bond-valence": BOND_VALENCE, "bader": BADER}
+STANDARD = frozenset(r for references in DEFAULTS.values() for r in references)
 
 
 def references_for(method, given=None):
@@ -229,25 +231,95 @@ def redox_elements(elements):
     return [e for e in metals if e not in LAST] or metals
 
 
+def references_of(atoms, method, given=None):
+    """`references_for` a frame: what it was told of its metals (`tell_redox`) counts, unless
+    references of theirs are given.
+    """
+    references, told = references_for(method, given), told_redox(atoms)
+    hers = {r.element for r in references if r not in STANDARD}
+    for element in told.keys() - hers:
+        moments = {(element, q): m for q, m in told[element].items() if m is not None}
+        if moments and method == "magmom":
+            own = references_for(method, moments)
+            references = tuple(r for r in references if r.element != element)
+            references += tuple(r for r in own if r.element == element)
+        else:
+            references = tuple(
+                _named(r, told[element]) if r.element == element else r for r in references
+            )
+    return references
+
+
+def _named(reference, states):
+    """A reference that counts, also that of a mostly inert metal, and a rare one if it is among the
+    states.
+    """
+    common, source = reference.common or reference.state in states, f"{reference.source} (named)"
+    return replace(reference, common=common, source=source)
+
+
+def tellable(atoms, references=None):
+    """Whether moments to expect are known of all metals of a frame whose charge may change."""
+    known = {r.element for r in references_of(atoms, "magmom", references)}
+    return {*redox_metals(atoms)} <= known
+
+
+def told_redox(atoms):
+    """What `tell_redox` wrote onto a frame: {element: {state: moment in µB, or None}}."""
+    told, symbols = {}, atoms.get_chemical_symbols()
+    for part in str(atoms.info.get("redox", "")).split():
+        element, _, states = part.partition(":")
+        if element not in symbols:
+            continue
+        pairs = [state.partition("=") for state in states.split(",") if state]
+        try:
+            told[element] = {int(q): float(m) if m else None for q, _, m in pairs}
+        except ValueError:  # somebody else's word
+            return {}
+    return told
+
+
+def told_fixed(atoms):
+    """The ions of one valence that `tell_redox` wrote onto a frame: {element: state}."""
+    parts = str(atoms.info.get("redox", "")).split()
+    found = [re.fullmatch(r"([A-Z][a-z]?)=(-?\d+)", part) for part in parts]
+    return {one[1]: int(one[2]) for one in found if one}
+
+
+def tell_redox(atoms, compound):
+    """Write onto a frame what a `Compound` says of its charges, where its elements alone do not
+    tell, for all functions to know: ``info["redox"]`` reads ``"Fe Ti"`` (Ti counts beside Fe),
+    ``"V:2,3,4"`` (a rare state is among them), ``"Pr:3=2,4=1"`` (moments to expect, in µB) or
+    ``"Fe Re=5"`` (of one valence, which no table knows).
+    """
+    redox, references = compound.redox, compound.references
+    symbols, known = set(atoms.get_chemical_symbols()), references_for("magmom", references)
+    plain, parts = redox_elements(symbols), []
+    for element in sorted(symbols & {*plain, *redox}):
+        mine = [r for r in known if r.element == element]
+        hers = [r for r in mine if r not in STANDARD]
+        own = {r.state: r.value for r in hers}
+        if len(own) < len(hers):  # spins apart are more than can be written
+            own = {}
+        states = sorted(redox.get(element, ()))
+        rare = {r.state for r in mine if not r.common} & {*states}
+        if own:
+            parts.append(f"{element}:" + ",".join(f"{q}={own[q]:g}" for q in sorted(own)))
+        else:
+            parts.append(f"{element}:{','.join(map(str, states))}" if rare else element)
+    inert = symbols & {*(compound.fixed or {})}
+    parts += [f"{element}={compound.fixed[element]}" for element in sorted(inert)]
+    if parts == sorted(plain):
+        atoms.info.pop("redox", None)
+    else:
+        atoms.info["redox"] = " ".join(parts)
+
+
 def redox_metals(atoms):
-    """Those of a frame: what `tell_redox` wrote onto it, or else `redox_elements`."""
-    symbols = atoms.get_chemical_symbols()
-    told = [e for e in str(atoms.info.get("redox", "")).split() if e in symbols]
-    return told or redox_elements(symbols)
+    """Those of a frame: what it was told, or else `redox_elements`."""
+    return [*told_redox(atoms)] or redox_elements(atoms.get_chemical_symbols())
 
 
 def redox_sites(atoms):
     """Indices of the atoms whose charge may change, see `redox_metals`."""
     return np.flatnonzero(np.isin(atoms.get_chemical_symbols(), redox_metals(atoms)))
-
-
-def tell_redox(atoms, elements):
-    """Write onto a frame whose charge changes in its compound, where its elements alone do not tell
-    (Pr, which is in no table; Ti beside Fe): ``info["redox"]``, such as ``"Fe Ti"``.
-    """
-    symbols = set(atoms.get_chemical_symbols())
-    there = symbols & set(elements)
-    if there == {*redox_elements(symbols)}:
-        atoms.info.pop("redox", None)
-    else:
-        atoms.info["redox"] = " ".join(sorted(there))

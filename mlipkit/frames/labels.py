@@ -406,6 +406,23 @@ def different_u(frames):
     return None
 
 
+def different_charge(frames):
+    """What cells of different charge (``info["charge"]``) say of it, as a sentence; None where all
+    have one.
+    """
+    seen = {}  # charge: the first frame that has it
+    for i, atoms in enumerate(frames):
+        seen.setdefault(cell_charge(atoms, f"frame {i} ({atoms.get_chemical_formula()})"), i)
+    if len(seen) < 2:
+        return None
+    told = ", ".join(f"{q:+d} (such as frame {i})".replace("+0", "0") for q, i in seen.items())
+    return (
+        f"these frames are of cells of different charge: {told}; where the missing electron is "
+        "would have to be said to compare their energies. Keep those of one charge, such as [a for "
+        "a in frames if a.info.get('charge', 0) == 0]"
+    )
+
+
 def _rank(atoms, fmax):
     """How a frame stands among those of its ordering, the least first: whether it is not relaxed,
     not converged tighter, and its energy.

@@ -14,18 +14,20 @@ SHARED = "predict", "score", "calculator"  # of a Potential: each function asks 
 
 
 class CalculatorPotential:
-    """An ASE calculator as a charge-blind model.
+    """An ASE calculator as a model, a charge-blind one unless it says otherwise.
 
     Parameters
     ----------
     calculator : ase.calculators.calculator.BaseCalculator
-        It is used as it is: its device, its precision, its cutoffs.
+        It is used as it is: its device, its precision, its cutoffs. One that reads
+        ``arrays["oxi_states"]`` says so, ``calculator.charge_aware = True``.
     """
 
-    charge_aware, elements = False, None
+    elements = None
 
     def __init__(self, calculator):
         self._calculator, self.proxies, self.states = calculator, {}, {}
+        self.charge_aware = bool(getattr(calculator, "charge_aware", False))
 
     def states_of(self, compound):
         """As of a `Potential`; it knows no states."""
@@ -36,7 +38,11 @@ class CalculatorPotential:
         return type(self._calculator).__name__
 
     def calculator(self):
-        """The calculator itself."""
+        """The calculator itself; what it remembers of a frame does not count for the next, since
+        ASE looks at atoms and cell, and not at oxidation states and charge.
+        """
+        if hasattr(self._calculator, "reset"):
+            self._calculator.reset()
         return self._calculator
 
     def predict(self, frames, batch_size=None):
@@ -54,7 +60,7 @@ class CalculatorPotential:
         from mlipkit.models.potential import Prediction
 
         mine = atoms.copy()
-        mine.calc = self._calculator
+        mine.calc = self.calculator()
         energy = float(asked(mine, mine.get_potential_energy))
         forces = np.array(asked(mine, mine.get_forces), float)
         if not (np.isfinite(energy) and np.isfinite(forces).all()):
@@ -77,11 +83,30 @@ class CalculatorPotential:
             return None
 
     def score(self, atoms, states, batch_size=None, progress=False):
-        """As `Potential.score`: a calculator does not see the states, so all rows are equal."""
-        states = np.atleast_2d(states)
-        if not len(states):
-            return np.empty(0)
-        return np.full(len(states), self.predict([atoms])[0].energy)
+        """As `Potential.score`; to a charge-blind calculator all rows are equal.
+
+        Raises
+        ------
+        InputError
+            When a calculator gives two charge orderings two energies and does not say that it reads
+            the charges.
+        """
+        rows = np.atleast_2d(states)
+        if not self.charge_aware:
+            rows = rows[:: max(1, len(rows) - 1)][:2]  # the first and the last
+        frames = [atoms.copy() for _ in rows]
+        for frame, row in zip(frames, rows):
+            frame.set_array("oxi_states", np.asarray(row))
+        energies = np.array([p.energy for p in self.predict(frames)])
+        if self.charge_aware:
+            return energies
+        if len(energies) and np.ptp(energies) > 1e-4:
+            raise InputError(
+                f"{atoms.get_chemical_formula()}: {self.architecture} gives two charge orderings "
+                f"of one geometry energies {np.ptp(energies):.3f} eV apart, and does not say that "
+                "it reads arrays['oxi_states']: set charge_aware = True on the calculator"
+            )
+        return np.full(len(np.atleast_2d(states)), energies[0]) if len(energies) else energies
 
     def fingerprint(self):
         """A hash of what the calculator is: its class, its parameters and the weights of its

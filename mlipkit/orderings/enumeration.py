@@ -16,6 +16,7 @@ from ase import Atoms
 from mlipkit import arguments
 from mlipkit.charges.compounds import Compound, checked, compound_of
 from mlipkit.charges.oxidation import FIXED, OXYANION, checked_fixed, oxyanion_states
+from mlipkit.charges.references import tell_redox
 from mlipkit.files import InputError
 from mlipkit.frames.taken import as_frame
 from mlipkit.orderings.hosts import map_onto_host
@@ -119,6 +120,7 @@ class Ordering:
         atoms = problem.sites.decorated(
             self._filled, self.oxi_states, problem.fixed if problem.redox else None
         )
+        tell_redox(atoms, problem.compound)
         if problem.redox and problem.total_charge:
             atoms.info["charge"] = problem.total_charge
         return atoms
@@ -175,9 +177,14 @@ def _problem(
     bits = max((len(o) - 1 for o in options), default=1).bit_length() or 1
     n_sites = len(sites.mobile)
     if n_sites > BITS or bits * len(options) > BITS:
+        fewer = "take a smaller supercell"
+        if n_sites <= BITS and len(options) <= BITS and any(len(q) > 2 for q in redox.values()):
+            element = max(redox, key=lambda e: len(redox[e]))
+            two = {element: redox[element][-2:]}
+            fewer += f", or name two states, such as compound=mk.Compound({mobile!r}, {two})"
         raise InputError(
-            f"enumerate_orderings: {n_sites} mobile and {len(options)} redox sites are too many "
-            f"(at most {BITS} and {BITS // bits}); take a smaller supercell"
+            f"{where}: {n_sites} mobile and {len(options)} redox sites are too many "
+            f"(at most {BITS} and {BITS // bits}); {fewer}"
         )
     given = None
     if mobile_sites is not None:

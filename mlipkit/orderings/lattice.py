@@ -104,7 +104,7 @@ class Lattice:
             atoms.set_cell(self.matrix @ cell, scale_atoms=True)
         del atoms[self.mobile[~np.asarray(filled, bool)]]
         atoms.info["x"] = float(np.sum(filled)) / self.n_units
-        tell_redox(atoms, self.atoms.symbols[self.redox])
+        tell_redox(atoms, self.compound)
         return atoms
 
     @functools.cached_property

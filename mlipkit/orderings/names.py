@@ -26,7 +26,7 @@ from ase.data import atomic_numbers
 from mlipkit import arguments
 from mlipkit.charges.compounds import REDOX, compound_of, mobile_of
 from mlipkit.charges.oxidation import FIXED, OXYANION
-from mlipkit.charges.references import LAST, redox_elements, tell_redox
+from mlipkit.charges.references import LAST, redox_elements
 from mlipkit.files import InputError
 from mlipkit.frames.labels import require_states
 from mlipkit.frames.taken import as_frame
@@ -105,7 +105,6 @@ class Sites:
             oxi_states[self.redox] = states
             atoms.set_array("oxi_states", oxi_states)
         del atoms[self.mobile[~filled]]
-        tell_redox(atoms, self.elements)
         return atoms
 
 

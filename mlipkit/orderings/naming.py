@@ -7,6 +7,7 @@ import numpy as np
 from ase import Atoms
 
 from mlipkit.charges.compounds import (
+    MOBILE,
     Compound,
     checked,
     compound_of,
@@ -17,11 +18,11 @@ from mlipkit.charges.given import known_states
 from mlipkit.charges.oxidation import infer_oxidation_states
 from mlipkit.charges.references import tell_redox
 from mlipkit.files import InputError
-from mlipkit.frames.labels import different_u, label
+from mlipkit.frames.labels import cell_charge, different_charge, different_u, label
 from mlipkit.frames.taken import as_frames
 from mlipkit.orderings.host_search import find_host
 from mlipkit.orderings.hosts import best_fit, reduced, without_vacancies
-from mlipkit.orderings.names import checked_lengths, counting, host_frame, located
+from mlipkit.orderings.names import checked_lengths, host_frame, located
 
 STRAIN = 0.04  # beyond this a frame may be of another crystal
 ALIKE = 1.5  # Å that an atom of one crystal may be away from its place in another frame of it
@@ -98,6 +99,7 @@ def name_orderings(
     checked_lengths("name_orderings", max_distance)
     checked_shares("name_orderings", validation, test, seed)
     frames, compound = listed(frames, "name_orderings takes"), checked(compound)
+    _fits(frames, host, compound)
     doubts = [i for i, a in enumerate(frames) if give_states(a, i, compound, "name_orderings")]
     if doubts:
         some = ", ".join(map(str, doubts[:10])) + (", ..." if len(doubts) > 10 else "")
@@ -108,6 +110,15 @@ def name_orderings(
             "cell charged (info['charge']), or a state be a rare one (compound=)",
             stacklevel=2,
         )
+    if unbalanced := [i for i, atoms in enumerate(frames) if _imbalance(atoms)]:
+        i, atoms = unbalanced[0], frames[unbalanced[0]]
+        warnings.warn(
+            f"name_orderings: the oxidation states of {len(unbalanced)} of {len(frames)} frames do "
+            f"not add up to the charge of the cell: those of frame {i} "
+            f"({atoms.get_chemical_formula()}) are {_imbalance(atoms):+g} off. A charged cell has "
+            "info['charge']; infer_oxidation_states(atoms).states are balanced",
+            stacklevel=2,
+        )
     write_names(frames, host, compound, max_distance, progress)
     if compound is None or compound.framework is None:
         _say_unit(frames)
@@ -115,6 +126,32 @@ def name_orderings(
     if not known and len({atoms.info["ordering"] for atoms in frames}) >= 3:
         split_by_ordering(frames, validation, test, seed)
     return frames
+
+
+def _fits(frames, host, compound):
+    """Refuse a compound that none of the frames is of."""
+    if compound is None:
+        return
+    there = {e for atoms in frames for e in atoms.symbols}
+    if compound.redox and not there & {*compound.redox}:
+        raise InputError(
+            f"name_orderings: compound= names {' and '.join(compound.redox)} as redox-active, and "
+            f"no frame holds it; there are {', '.join(sorted(there))}"
+        )
+    others = sorted(there & {*MOBILE})
+    if compound.mobile and host is None and compound.mobile not in there and others:
+        warnings.warn(
+            f"name_orderings: compound= names {compound.mobile} as the ion that moves, and no "
+            f"frame holds it; is it {' or '.join(others)}?",
+            stacklevel=3,
+        )
+
+
+def _imbalance(atoms):
+    """By how much the states of a frame, all of them known, miss the charge of the cell."""
+    states = np.asarray(atoms.arrays["oxi_states"], float)
+    known = states[atoms.numbers > 0]
+    return known.sum() - cell_charge(atoms, "name_orderings") if known.all() else 0
 
 
 def _say_unit(frames):
@@ -189,7 +226,8 @@ def orderings_table(
         (lowest, eV per formula unit), ``above_lowest`` (meV per formula unit above the lowest
         ordering of that x), ``lowest_frame`` (its number in `frames`), ``compound``. Energies are
         NaN where no frame has one; all are, with a warning, where the frames were computed with
-        different U (``info["hubbard_u"]``).
+        different U (``info["hubbard_u"]``) or are of cells of different charge
+        (``info["charge"]``).
     """
     import pandas as pd
 
@@ -199,7 +237,7 @@ def orderings_table(
     frames, rows = as_frames(frames, "orderings_table takes"), {}
     if not frames:
         return pd.DataFrame(columns=columns)
-    if mixed := different_u(frames):
+    if mixed := different_u(frames) or different_charge(frames):
         warnings.warn(f"orderings_table: {mixed}", stacklevel=2)
     for i, crystal, place in _places(frames, host, compound, max_distance, symprec, progress):
         atoms, key = frames[i], (crystal.title, place.ordering)
@@ -222,12 +260,16 @@ def orderings_table(
 
 def give_states(atoms, i, compound, where):
     """Give a frame the oxidation states that it lacks, and whether they are in doubt."""
-    known = {} if compound is None else compound.inference
+    known, bare = {} if compound is None else compound.inference, atoms
+    if compound is not None:  # what an earlier one told does not count
+        bare = atoms.copy()
+        bare.calc = atoms.calc
+        tell_redox(bare, compound)
     try:
         if "oxi_states" in atoms.arrays:
-            atoms.set_array("oxi_states", known_states(atoms, **known))
+            atoms.set_array("oxi_states", known_states(bare, **known))
             return False
-        found = infer_oxidation_states(atoms, **known)
+        found = infer_oxidation_states(bare, **known)
         atoms.set_array("oxi_states", found.states)
         return bool(len(found.undecided) or len(found.contradicted))
     except InputError as reason:
@@ -240,7 +282,7 @@ def write_names(frames, host=None, compound=None, max_distance=1.0, progress=Tru
         prefix = "" if len(crystal.members) == len(frames) else f"{crystal.title}:"
         frames[i].info |= {"ordering": prefix + place.ordering, "compound": crystal.title}
         frames[i].info |= {"x": place.x, "degeneracy": place.degeneracy}
-        tell_redox(frames[i], counting(crystal.compound))
+        tell_redox(frames[i], crystal.compound)
 
 
 def _places(frames, host, compound, max_distance, symprec, progress):

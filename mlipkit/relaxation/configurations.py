@@ -9,7 +9,7 @@ from mlipkit.charges.compounds import compound_of
 from mlipkit.files import InputError
 from mlipkit.frames.labels import label
 from mlipkit.frames.taken import as_frame, as_frames
-from mlipkit.models.foreign import as_potential
+from mlipkit.models.foreign import CalculatorPotential, as_potential
 from mlipkit.orderings.hosts import in_setting_of
 from mlipkit.orderings.lattice import lattice_of
 from mlipkit.relaxation.geometries import rattled, told
@@ -105,9 +105,23 @@ def sample_configurations(
         compound = model.states_of(compound_of([host], None, host))
     whole = lattice_of(host, compound, None, fixed, WHERE)
     lattices = _lattices(whole, supercells)
+    if isinstance(model, CalculatorPotential):
+        _look_at_charges(whole, model)
     first = relaxed_ends(whole, ends, model, how, options)
     drawn = [_end(whole, which) for which in (0, -1)] + _drawn(lattices, n - 2, seed, model)
     return relaxed_configurations(whole, first, drawn, model, how, options)
+
+
+def _look_at_charges(whole, model):
+    """Let a calculator say (`CalculatorPotential.score`) that two orderings of the charges have two
+    energies and that it does not read the charges: energies would be kept under the ions alone.
+    """
+    filled, states = whole.random(
+        whole.compositions[len(whole.compositions) // 2], np.random.default_rng(0)
+    )
+    two = [whole.decorated(filled, order) for order in (states, np.sort(states)[::-1])]
+    if not np.array_equal(*(atoms.arrays["oxi_states"] for atoms in two)):
+        model.score(two[0], [atoms.arrays["oxi_states"] for atoms in two])
 
 
 def extend_configurations(
@@ -262,7 +276,17 @@ def relaxed_ends(whole, frames, model, how, options):
             )
         if frames is not None:
             _warn_of_another_crystal(start, r.atoms)
-        ends[start.info["x"]] = in_setting_of(r.atoms, whole.host, whole.compound.mobile)
+        try:
+            ends[start.info["x"]] = in_setting_of(r.atoms, whole.host, whole.compound.mobile)
+        except InputError as reason:
+            before, after = (
+                "x".join(f"{v:.2f}" for v in a.cell.lengths()) for a in (start, r.atoms)
+            )
+            raise InputError(
+                f"{WHERE}: the model relaxes the end member {start.get_chemical_formula()} from "
+                f"{before} Å to {after} Å, which is no cell of the host any more ({reason}); give "
+                "ends=, or a model that knows this crystal"
+            ) from None
     full = ends[max(ends)][1]
     return {x: (cell, np.where(np.isnan(d), full, d)) for x, (cell, d) in ends.items()}
 

@@ -12,9 +12,9 @@ from mlipkit.analysis.predictions import frame_key, predict, predictions_for
 from mlipkit.analysis.thermo import hull
 from mlipkit.charges.compounds import Compound, compound_of, listed
 from mlipkit.charges.oxidation import infer_oxidation_states
-from mlipkit.charges.references import redox_sites
+from mlipkit.charges.references import redox_sites, tellable
 from mlipkit.files import InputError
-from mlipkit.frames.labels import label, one_of_each
+from mlipkit.frames.labels import different_charge, label, one_of_each
 from mlipkit.models.foreign import as_potentials
 from mlipkit.orderings.names import ordering_label, undistorted
 from mlipkit.orderings.naming import host_of, named
@@ -152,6 +152,8 @@ def compare_geometries(
         When the frames cannot be laid on their host, so that one geometry is left.
     """
     frames = listed(frames, "compare_geometries takes")
+    if mixed := different_charge(frames):
+        raise InputError(f"compare_geometries: {mixed}")
     models = {} if models is None or models == {} else as_potentials(models, "compare_geometries")
     if relaxations is not None:
         made = '{"mine": mk.relax_many(mk.on_host(frames), model)}'
@@ -252,11 +254,14 @@ def geometry_table(ends, structures, host=None, compound=None):
 
 def told(asked, magmoms, compound=None):
     """``states`` that moments tell of an ordering, whether they are those asked for (``kept``) and
-    whether they leave no doubt (``clear``); None without moments.
+    whether they leave no doubt (``clear``); None without moments, and where nobody knows which
+    to expect.
     """
     known = {} if compound is None else compound.inference
     unknown = {"states": None, "kept": None, "clear": None}
     if magmoms is None or not np.isfinite(magmoms).all():
+        return unknown
+    if not tellable(asked, known.get("references")):
         return unknown
     try:
         found = infer_oxidation_states(asked, magmoms=magmoms, **known)

@@ -17,6 +17,7 @@ from mlipkit.frames.taken import as_frames
 from mlipkit.models.foreign import CalculatorPotential, as_potential, as_potentials
 from mlipkit.relaxation.one import Relaxation, checked_settings, relax
 
+LONGEST = 100  # letters of an ordering in the name of a file
 RETRIES = 3  # how often a structure is begun again after the process that worked on it died
 
 
@@ -290,13 +291,16 @@ def _key(atoms, model, fingerprint, options):
         [ord(letter) for spin in atoms.arrays.get("spin_states", ()) for letter in f"{spin} "],
     ):
         digest.update(np.ascontiguousarray(values).tobytes())
+    for key in ("charge", "redox"):
+        if told := atoms.info.get(key):
+            digest.update(f"{key} {told}".encode())
     name = str(atoms.info.get("ordering") or atoms.info.get("job") or atoms.get_chemical_formula())
     return "_".join(
         filter(
             None,
             (
                 re.sub(r"[^\w.-]", "-", model),
-                re.sub(r"[^\w.-]", "-", name),
+                re.sub(r"[^\w.-]", "-", name)[:LONGEST],
                 digest.hexdigest()[:12],
             ),
         )

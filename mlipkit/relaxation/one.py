@@ -147,6 +147,8 @@ class Relaxation:
         valences = f"{n or 'no'} site{'' if n == 1 else 's'} changed valence"
         if self.states is None:
             valences = "no moments, so valences are not known"
+        elif len(self.redox_sites) and not self.states[-1][self.redox_sites].all():
+            valences = "its moments do not tell the valences"
         return (
             f"{self.atoms.get_chemical_formula()}: {self.reason} after {len(self.frames) - 1} "
             f"steps, {self.energies[-1]:.4f} eV, "

@@ -8,6 +8,7 @@ import numpy as np
 
 from mlipkit import arguments
 from mlipkit.charges.compounds import compound_of
+from mlipkit.charges.references import tell_redox
 from mlipkit.files import InputError
 from mlipkit.frames.taken import as_frame
 from mlipkit.models.foreign import as_potential
@@ -61,6 +62,9 @@ class Search:
     def atoms(self):
         """The lowest one, relaxed."""
         return self.relaxations[0].atoms
+
+    def __str__(self):
+        return self.table.to_string(float_format="{:.1f}".format)
 
     def _repr_html_(self):
         return self.table.to_html(float_format="{:.1f}".format)
@@ -276,6 +280,7 @@ class _Cells:
 
     def decorated(self, filled, states):
         atoms = self.sites.decorated(filled, states, self.charges)
+        tell_redox(atoms, self.setup["compound"])
         if charge := self.setup["total_charge"]:
             atoms.info["charge"] = charge
         return atoms
