@@ -438,3 +438,37 @@ def test_any_cell_can_be_looked_at(cell):
     assert np.isfinite(
         np.concatenate([np.ravel(p) for v in structure_view._looks(atoms).values() for p in v])
     ).all()
+
+
+SLIPS = {
+    "hull takes tables by method": lambda frames, table: plots.hull({}),
+    "hull: each is the table that mk.hull": lambda frames, table: plots.hull(frames),
+    "voltage: each is the table that mk.voltage_profile.* x1, x2": lambda frames, table: (
+        plots.voltage(table)
+    ),
+    "entropy: table is the table that mk.entropy_table": lambda frames, table: plots.entropy(table),
+    "error_by: table is the table": lambda frames, table: plots.error_by(frames),
+    "this one has no groups": lambda frames, table: plots.error_by(table, "formation_energy"),
+    "ladder: energies is a dict": lambda frames, table: plots.ladder(frames, [1.0], "x050_na01"),
+    "ladder: energies\\['a'\\]: 16 numbers are needed": lambda frames, table: plots.ladder(
+        frames, {"a": [1.0]}, "x050_na01"
+    ),
+    "ladder takes frames": lambda frames, table: plots.ladder([], {}, "x050_na01"),
+    "parity: predicted is a dict": lambda frames, table: plots.parity([1, 2], [1, 2]),
+    "parity: predicted\\['a'\\]: 3 numbers are needed, and there are 2": lambda frames, table: (
+        plots.parity([1, 2, 3], {"a": [1, 2]})
+    ),
+    "parity: label is a list of numbers": lambda frames, table: plots.parity(frames, {"a": [1]}),
+    "verdict: table is the table": lambda frames, table: plots.verdict(frames),
+    "learning_curve: history is what mk.train": lambda frames, table: plots.learning_curve(frames),
+    "timeline takes a Relaxation": lambda frames, table: plots.timeline(frames),
+    "moments: frame 0 .* has no arrays": lambda frames, table: plots.moments(Atoms("Fe")),
+}
+
+
+@pytest.mark.parametrize("says", SLIPS)
+def test_a_slip_in_a_plot_gets_a_sentence(says, ends):
+    with pytest.raises(mk.InputError, match=f"plots.*{says}"):
+        SLIPS[says](ends, mk.hull(ends))
+    one = plots.moments(ends[1])
+    assert len(one.data) > 0 and len(one.data) == len(plots.moments([ends[1]]).data)

@@ -10,8 +10,8 @@ from ase.units import kB
 from plotly.subplots import make_subplots
 
 from mlipkit import arguments
-from mlipkit.charges.compounds import compound_of
-from mlipkit.charges.references import references_for
+from mlipkit.charges.compounds import compound_of, listed
+from mlipkit.charges.references import redox_metals, references_of
 from mlipkit.files import InputError
 from mlipkit.frames.labels import required_label
 from mlipkit.orderings.names import arrangement as of_ordering
@@ -83,10 +83,13 @@ def parity(
     plotly.graph_objects.Figure
         One trace per model, named after it, and last the diagonal.
     """
-    everything = np.concatenate(
-        [np.asarray(label, float), *(np.asarray(p, float) for p in predicted.values())]
-    )
-    ends = padded(everything)
+    label = arguments.values(label, "plots.parity: label", finite=False)
+    arguments.mapping(predicted, "plots.parity: predicted", '{"blind": [...], "aware": [...]}')
+    predicted = {
+        name: arguments.values(given, f"plots.parity: predicted[{name!r}]", len(label), False)
+        for name, given in predicted.items()
+    }
+    ends = padded(np.concatenate([label, *predicted.values()]))
     figure, styles = go.Figure(), series_styles(predicted)
     for name, values in predicted.items():
         colour, symbol, _ = styles[name]
@@ -145,8 +148,14 @@ def _draw_noise(figure, noise, quantity):
     figure.update_layout(margin_t=66, legend_y=1)
 
 
-def _by_method(tables):
-    return tables if isinstance(tables, dict) else {"DFT": tables}
+def _by_method(tables, what, columns, made_by):
+    """Tables by method; one table is DFT's."""
+    tables = tables if isinstance(tables, dict) else {"DFT": tables}
+    for table in tables.values():
+        arguments.table(table, f"{what}: each", columns, made_by)
+    if not tables:
+        raise InputError(f'{what} takes tables by method, such as {{"DFT": {made_by}}}')
+    return tables
 
 
 def hull(tables):
@@ -166,7 +175,8 @@ def hull(tables):
         Orderings of one energy stand side by side, and ``customdata`` has their x. The y axis spans
         what is shown; a button zooms to the hull.
     """
-    figure, tables = go.Figure(), _by_method(tables)
+    columns = "x", "ordering", "formation_energy", "on_hull"
+    figure, tables = go.Figure(), _by_method(tables, "plots.hull", columns, "mk.hull(frames)")
     energies = np.concatenate([table["formation_energy"] for table in tables.values()])
     near = SIDE_BY_SIDE * (np.nanmax(energies) - np.nanmin(energies) or 1)
     shown, styles = [], series_styles(tables)
@@ -273,8 +283,8 @@ def voltage(profiles):
         A trace per method, named after it: both ends of each step; on hover the orderings between
         which the step lies.
     """
-    figure = go.Figure()
-    tables = _by_method(profiles)
+    figure, columns = go.Figure(), ("x1", "x2", "voltage", "mean_voltage", "ordering1", "ordering2")
+    tables = _by_method(profiles, "plots.voltage", columns, "mk.voltage_profile(frames)")
     styles = series_styles(tables)
     for name, table in tables.items():
         (colour, symbol, dash), (size, width) = styles[name], series_size(name)
@@ -327,6 +337,9 @@ def entropy(table, part="entropy_electronic"):
     plotly.graph_objects.Figure
         In k per formula unit; a trace per temperature, and ``ideal mixing``.
     """
+    arguments.table(
+        table, "plots.entropy: table", ("x", "temperature", part), "mk.entropy_table(frames)"
+    )
     figure = go.Figure()
     for (t, rows), (colour, symbol) in zip(table.groupby("temperature"), LEVELS):
         figure.add_scatter(
@@ -374,6 +387,12 @@ def error_by(table, quantity="energy", noise=None):
     plotly.graph_objects.Figure
         A trace per model, named after it; blind models are hatched.
     """
+    arguments.table(table, "plots.error_by: table", (quantity,), "mk.error_by(frames, predictions)")
+    if table.index.nlevels < 2:
+        raise InputError(
+            "plots.error_by: table is that of mk.error_by, of models and groups; this one has no "
+            "groups"
+        )
     arguments.number(noise, "plots.error_by: noise", least=0, none=True)
     figure, by = go.Figure(), table.index.names[1]
     for name in table.index.unique(0):
@@ -492,6 +511,17 @@ def ladder(frames, energies, arrangement):
         A trace per ordering, named after its charges (``text`` has the ordering's name): its level
         with every method, meV per formula unit.
     """
+    frames = listed(frames, "plots.ladder takes")
+    arguments.mapping(energies, "plots.ladder: energies", '{"aware": [...]}')
+    energies = {
+        name: arguments.values(given, f"plots.ladder: energies[{name!r}]", len(frames), False)
+        for name, given in energies.items()
+    }
+    if unnamed := [i for i, a in enumerate(frames) if "ordering" not in a.info]:
+        raise InputError(
+            f"plots.ladder: frame {unnamed[0]} has no info['ordering']; mk.name_orderings(frames) "
+            "writes it"
+        )
     here = [i for i, a in enumerate(frames) if of_ordering(a.info["ordering"]) == arrangement]
     if not here:
         there = sorted({of_ordering(a.info["ordering"]) for a in frames})
@@ -544,6 +574,8 @@ def verdict(table):
         without the second: the charges asked for do not stay on that structure. Models stand side
         by side; the legend has each of them, and each kind of mark.
     """
+    columns = "model", "ordering", "claimed", "as_asked", "as_found"
+    arguments.table(table, "plots.verdict: table", columns, "mk.verdict_table()")
     figure = go.Figure()
     kinds = (
         ("claimed", "claims", ""),
@@ -605,6 +637,10 @@ def learning_curve(history):
     plotly.graph_objects.Figure
         Traces ``train`` and ``validation``; logarithmic in the loss.
     """
+    what = "plots.learning_curve: history"
+    history = arguments.entries(history, what, "what mk.train returns beside the model")
+    if not all(isinstance(h, dict) and {"epoch", "train", "validation"} <= {*h} for h in history):
+        raise InputError(f"{what} is what mk.train returns beside the model, a dict for each epoch")
     figure = go.Figure()
     for name, colour, dash in (
         ("train", LEVELS[0][0], "dot"),
@@ -682,11 +718,18 @@ def moments(frames, references=None):
     -------
     plotly.graph_objects.Figure
     """
-    references = references_for("magmom", references)
+    frames = listed(frames, "plots.moments takes")
+    references = references_of(frames[0], "magmom", references)
     values = {}
-    for atoms in frames:
+    for i, atoms in enumerate(frames):
+        if "oxi_states" not in atoms.arrays:
+            raise InputError(
+                f"plots.moments: frame {i} ({atoms.get_chemical_formula()}) has no "
+                "arrays['oxi_states']; mk.name_orderings(frames) writes them"
+            )
         magmoms = np.abs(required_label(atoms, "magmoms", "plots.moments"))
-        for element in sorted({r.element for r in references} & set(atoms.get_chemical_symbols())):
+        there = {r.element for r in references} & set(atoms.get_chemical_symbols())
+        for element in sorted(there | {*redox_metals(atoms)}):
             for state in np.unique(atoms.arrays["oxi_states"][atoms.symbols == element]):
                 here = (atoms.symbols == element) & (atoms.arrays["oxi_states"] == state)
                 values.setdefault((element, int(state)), []).extend(magmoms[here])
@@ -762,6 +805,11 @@ def timeline(relaxation, step=None):
         any) and ``energy``, the latter on axes ``x2``, ``y2`` below, meV per redox-active site
         above the lowest. A model without moments shows its energy alone.
     """
+    if not hasattr(relaxation, "redox_sites"):
+        raise InputError(
+            "plots.timeline takes a Relaxation, as mk.relax(atoms, model) gives it, not "
+            f"{arguments.shown(relaxation)}"
+        )
     steps, energies, moments, flips = (
         list(range(len(relaxation.frames))),
         relaxation.energies,
