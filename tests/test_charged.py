@@ -370,6 +370,19 @@ def test_a_calculator_that_reads_the_charges():
     assert str(found).count("converged") == 2
 
 
+def test_an_ion_that_is_held_out_is_told():
+    host = olivine("Li", "Fe")
+    frames = [with_moments(host, "Fe", states, FE) for states in ([2] * 4, [2] * 4, [3] * 4)]
+    for atoms, split, states in zip(frames, ("train", "validation", "test"), (2, 2, 3)):
+        atoms.info["split"] = split
+        atoms.set_array("oxi_states", np.where(atoms.symbols == "Fe", states, 1))
+    with pytest.raises(mk.InputError, match=r"Fe3\+ is in frames that are held out only"):
+        mk.train("cpainn", frames, True, epochs=1, progress=False)
+    frames[2].info["split"] = "train"
+    with pytest.raises(mk.InputError, match=r"^(?!.*model_args).*Li cannot stand for Fe3"):
+        mk.train("cpainn", frames[1:], True, epochs=1, proxies={("Fe", 3): "Li"}, progress=False)
+
+
 def test_a_compound_that_fits_no_frame_is_told():
     frames = [with_moments(olivine("Li", "Fe"), "Fe", [2] * 4, FE)]
     with pytest.raises(mk.InputError, match="names Mn as redox-active, and no frame holds it"):

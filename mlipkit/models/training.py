@@ -163,6 +163,12 @@ def train(
                 "which ion is a species, proxies= (compound.species of "
                 "compound = mk.Compound(mobile, {metal: its states}) chooses)"
             )
+        if ion not in absent(frames, {ion: proxies[ion]}):
+            raise InputError(
+                f"train: {named(ion)} is in frames that are held out only, so a charge-aware model "
+                "would be blind to it; frames of more charge orderings are needed, or a split of "
+                "your own in info['split']"
+            )
         where = "arrays['oxi_states']" + " and ['spin_states']" * (len(ion) == 3)
         raise InputError(
             f"train: no training frame holds {named(ion)} (in {where}), so a charge-aware model "
@@ -284,6 +290,8 @@ def starting_point(name, frames, proxies, seed, start, model_args):
             model_args = {"scale": float(np.sqrt((forces**2).mean())) or 1.0} | model_args
         try:
             potential = adapter(name).fresh(frames, proxies, seed, **model_args)
+        except InputError:
+            raise
         except (TypeError, ValueError, RuntimeError) as reason:
             raise InputError(
                 f"train: model_args do not fit a {name}: {str(reason).split(') ')[-1]}"
