@@ -3,6 +3,7 @@ as its moments and places say, or a sentence.
 """
 
 import itertools
+import math
 import warnings
 
 import numpy as np
@@ -368,6 +369,13 @@ def test_a_calculator_that_reads_the_charges():
     found = mk.search_charge_ordering(host, model, **how)
     assert found.relaxations[0].energies[-1] == pytest.approx(min(expected[:-1]), abs=1e-6)
     assert str(found).count("converged") == 2
+    with pytest.warns(UserWarning, match="80 arrangements were wanted.* 70 different ones"):
+        c = mk.sample_configurations(
+            host, model, 82, supercells=[(1, 1, 1)], processes=1, progress=False
+        )
+    # all of the cell: of k Na on four sites there are as many charge orderings as arrangements
+    different = c.table[["ions", "states"]].drop_duplicates()
+    assert len(different) == 70 == sum(math.comb(4, k) ** 2 for k in range(5))
 
 
 def test_an_ion_that_is_held_out_is_told():

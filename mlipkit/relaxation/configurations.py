@@ -402,4 +402,11 @@ def _drawn(lattices, n, seed, model):
         if key not in known:
             known.add(key)
             drawn.append((lattice, filled, states))
+    if len(drawn) < n:
+        cells = ", ".join(name_of(lattice.matrix) for lattice in lattices)
+        warnings.warn(
+            f"{WHERE}: {n} arrangements were wanted beside the end members, and in the supercells "
+            f"{cells} of the host {len(drawn)} different ones were found; give larger supercells=",
+            stacklevel=3,
+        )
     return drawn
