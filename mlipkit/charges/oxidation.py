@@ -472,9 +472,9 @@ def checked_fixed(fixed, what):
 
 def _fixed_states(atoms, symbols, redox, fixed, what):
     """States with zeros at the redox sites, and those sites."""
+    known = {**FIXED, **(fixed or {})}
     sites = np.flatnonzero(np.isin(symbols, list(redox)))
     states = np.zeros(len(atoms), int)
-    known = {**FIXED, **(fixed or {})}
     for element in sorted(set(symbols.tolist()) - redox):
         here = np.flatnonzero(symbols == element)
         if element in known:
