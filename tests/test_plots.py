@@ -31,6 +31,12 @@ SEEN_WITH = {
 }
 
 
+def test_what_is_not_known_is_no_point_of_a_parity_plot():
+    """NaN is None: JSON has no other word, and a click looks for points that are there."""
+    first = plots.parity([0, None, 2], {"blind": [0.1, 1, np.nan]}).data[0]
+    assert [*first.x] == [0, None, 2] and [*first.y] == [0.1, 1, None]
+
+
 def test_parity_holds_the_numbers_it_was_given():
     figure = plots.parity(
         [0, 1, 2],

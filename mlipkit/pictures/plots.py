@@ -101,8 +101,8 @@ def parity(
             else [symbol if full else f"{symbol}-open" for full in held_out]
         )
         figure.add_scatter(
-            x=list(label),
-            y=list(values),
+            x=_known(label),
+            y=_known(values),
             text=text,
             name=title(name),
             mode="markers",
@@ -127,6 +127,11 @@ def parity(
     figure.update_xaxes(range=ends)
     figure.update_yaxes(range=ends)
     return figure
+
+
+def _known(values):
+    """Numbers as a list; JSON knows no NaN."""
+    return [None if np.isnan(v) else float(v) for v in values]
 
 
 def _draw_noise(figure, noise, quantity):
@@ -189,9 +194,7 @@ def hull(tables):
             for t in (table, vertices)
         )
         # not everywhere has DFT a state that keeps its charges; JSON knows no NaN
-        points["formation_energy"] = [
-            None if np.isnan(e) else e for e in points["formation_energy"]
-        ]
+        points["formation_energy"] = _known(points["formation_energy"])
         figure.add_scatter(
             x=shown[-1].tolist(),
             y=points["formation_energy"],
@@ -722,14 +725,15 @@ def moments(frames, references=None):
     references = references_of(frames[0], "magmom", references)
     values = {}
     for i, atoms in enumerate(frames):
-        if "oxi_states" not in atoms.arrays:
+        there = {r.element for r in references} & set(atoms.get_chemical_symbols())
+        there |= {*redox_metals(atoms)}
+        if there and "oxi_states" not in atoms.arrays:
             raise InputError(
                 f"plots.moments: frame {i} ({atoms.get_chemical_formula()}) has no "
                 "arrays['oxi_states']; mk.name_orderings(frames) writes them"
             )
         magmoms = np.abs(required_label(atoms, "magmoms", "plots.moments"))
-        there = {r.element for r in references} & set(atoms.get_chemical_symbols())
-        for element in sorted(there | {*redox_metals(atoms)}):
+        for element in sorted(there):
             for state in np.unique(atoms.arrays["oxi_states"][atoms.symbols == element]):
                 here = (atoms.symbols == element) & (atoms.arrays["oxi_states"] == state)
                 values.setdefault((element, int(state)), []).extend(magmoms[here])
