@@ -15,7 +15,14 @@ from ase.formula import Formula
 
 from mlipkit import arguments
 from mlipkit.charges.oxidation import FIXED, checked_fixed, infer_oxidation_states
-from mlipkit.charges.references import LAST, REDOX, redox_metals, references_for, told_redox
+from mlipkit.charges.references import (
+    LAST,
+    REDOX,
+    counted,
+    redox_metals,
+    references_for,
+    told_redox,
+)
 from mlipkit.charges.species import checked_proxies, choose_proxies
 from mlipkit.files import InputError
 from mlipkit.frames.labels import label
@@ -146,8 +153,7 @@ class Compound:
         told, named = list(references_for("magmom", self.references)), False
         for k, r in enumerate(told):
             if (not r.common or r.element in LAST) and r.state in self.redox.get(r.element, ()):
-                source = f"{r.source} (named)"
-                told[k], named = replace(r, common=True, source=source), True
+                told[k], named = counted(r, (r.state,)), True
         return {"references": tuple(told) if named else self.references, "fixed": self.fixed}
 
     @property

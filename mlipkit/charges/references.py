@@ -245,14 +245,14 @@ def references_of(atoms, method, given=None):
             references += tuple(r for r in own if r.element == element)
         else:
             references = tuple(
-                _named(r, told[element]) if r.element == element else r for r in references
+                counted(r, told[element]) if r.element == element else r for r in references
             )
     return references
 
 
-def _named(reference, states):
-    """A reference that counts, also that of a mostly inert metal, and a rare one if it is among the
-    states.
+def counted(reference, states):
+    """A reference that a person has named: it counts, also that of a mostly inert metal, and a rare
+    one if it is among the states.
     """
     common, source = reference.common or reference.state in states, f"{reference.source} (named)"
     return replace(reference, common=common, source=source)

@@ -162,15 +162,23 @@ def absent(frames, proxies):
     return [ion for ion in proxies if not any(holds(atoms, ion) for atoms in frames)]
 
 
+def imbalance(atoms):
+    """By how much oxidation states, all of them known, miss the charge of the cell,
+    ``info["charge"]`` or 0; 0 where one is not known.
+    """
+    states = np.asarray(atoms.arrays["oxi_states"])
+    charge = cell_charge(atoms, atoms.get_chemical_formula())
+    return states.sum() - charge if (states != 0).all() else 0
+
+
 def warn_unbalanced(atoms):
     """Warn when oxidation states, all of them known, do not sum to the charge of the cell,
     ``info["charge"]`` or 0.
     """
-    states = np.asarray(atoms.arrays["oxi_states"])
-    charge = cell_charge(atoms, atoms.get_chemical_formula())
-    if (states != 0).all() and states.sum() != charge:
+    if off := imbalance(atoms):
+        charge = cell_charge(atoms, atoms.get_chemical_formula())
         warnings.warn(
-            f"{atoms.get_chemical_formula()}: the oxidation states sum to {states.sum():+g}, not "
+            f"{atoms.get_chemical_formula()}: the oxidation states sum to {charge + off:+g}, not "
             f"to {charge:+g}, the charge of "
             "the cell; infer_oxidation_states(atoms).states are balanced",
             stacklevel=4,

@@ -91,22 +91,23 @@ class CalculatorPotential:
             When a calculator gives two charge orderings two energies and does not say that it reads
             the charges.
         """
-        rows = np.atleast_2d(states)
-        if not self.charge_aware:
-            rows = rows[:: max(1, len(rows) - 1)][:2]  # the first and the last
+        states = np.atleast_2d(states)
+        if not len(states):
+            return np.empty(0)
+        rows = states if self.charge_aware else states[sorted({0, len(states) - 1})]
         frames = [atoms.copy() for _ in rows]
         for frame, row in zip(frames, rows):
-            frame.set_array("oxi_states", np.asarray(row))
+            frame.set_array("oxi_states", row)
         energies = np.array([p.energy for p in self.predict(frames)])
         if self.charge_aware:
             return energies
-        if len(energies) and np.ptp(energies) > 1e-4:
+        if np.ptp(energies) > 1e-4:
             raise InputError(
                 f"{atoms.get_chemical_formula()}: {self.architecture} gives two charge orderings "
                 f"of one geometry energies {np.ptp(energies):.3f} eV apart, and does not say that "
                 "it reads arrays['oxi_states']: set charge_aware = True on the calculator"
             )
-        return np.full(len(np.atleast_2d(states)), energies[0]) if len(energies) else energies
+        return np.full(len(states), energies[0])
 
     def fingerprint(self):
         """A hash of what the calculator is: its class, its parameters and the weights of its

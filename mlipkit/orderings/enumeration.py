@@ -16,7 +16,6 @@ from ase import Atoms
 from mlipkit import arguments
 from mlipkit.charges.compounds import Compound, checked, compound_of
 from mlipkit.charges.oxidation import FIXED, OXYANION, checked_fixed, oxyanion_states
-from mlipkit.charges.references import tell_redox
 from mlipkit.files import InputError
 from mlipkit.frames.taken import as_frame
 from mlipkit.orderings.hosts import map_onto_host
@@ -117,13 +116,9 @@ class Ordering:
 
     def _decorated(self):
         problem = self._problem
-        atoms = problem.sites.decorated(
-            self._filled, self.oxi_states, problem.fixed if problem.redox else None
-        )
-        tell_redox(atoms, problem.compound)
-        if problem.redox and problem.total_charge:
-            atoms.info["charge"] = problem.total_charge
-        return atoms
+        charges = problem.fixed if problem.redox else None
+        about = problem.compound, problem.total_charge
+        return problem.sites.decorated(self._filled, self.oxi_states, charges, *about)
 
 
 @dataclass(frozen=True, eq=False)

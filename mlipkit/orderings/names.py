@@ -8,9 +8,9 @@ other.
 Names read x050_na01_fe02: half a Na per formula unit of the framework, Na on sites 0 and 1, Fe3+ on
 sites 0 and 2, all other Fe 2+. Sites are counted per element in the order of the host's atoms, 0 to
 9 and then a to z. With more than 36 sites there are dots in between, and of more than half of them
-those are told that are not meant (_fenot4.17; _feall). States other than 2+ and 3+
-carry their number (_mn4.13). In a supercell of the host its superlattice follows (_1x3x2). Of the
-names that symmetry allows it is the first, so equivalent orderings have one name.
+those are told that are not meant (_fenot4.17; _feall). States other than 2+ and 3+ carry their
+number (_mn4.13). In a supercell of the host its superlattice follows (_1x3x2). Of the names that
+symmetry allows it is the first, so equivalent orderings have one name.
 """
 
 import functools
@@ -26,7 +26,7 @@ from ase.data import atomic_numbers
 from mlipkit import arguments
 from mlipkit.charges.compounds import REDOX, compound_of, mobile_of
 from mlipkit.charges.oxidation import FIXED, OXYANION
-from mlipkit.charges.references import LAST, redox_elements
+from mlipkit.charges.references import LAST, redox_elements, tell_redox
 from mlipkit.files import InputError
 from mlipkit.frames.labels import require_states
 from mlipkit.frames.taken import as_frame
@@ -95,9 +95,10 @@ class Sites:
             ]
         return "_".join(parts) + self.name
 
-    def decorated(self, filled, states, charges):
+    def decorated(self, filled, states, charges, compound, total_charge=0):
         """The cell with its empty mobile sites out; `states` on the redox sites, elsewhere
-        `charges` by element. None: no charges.
+        `charges` by element (None: no charges), and what the compound and the charge of the cell
+        say in ``info``.
         """
         atoms = self.atoms.copy()
         if charges is not None:
@@ -105,6 +106,9 @@ class Sites:
             oxi_states[self.redox] = states
             atoms.set_array("oxi_states", oxi_states)
         del atoms[self.mobile[~filled]]
+        tell_redox(atoms, compound)
+        if charges is not None and total_charge:
+            atoms.info["charge"] = total_charge
         return atoms
 
 

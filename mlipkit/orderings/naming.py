@@ -17,8 +17,9 @@ from mlipkit.charges.compounds import (
 from mlipkit.charges.given import known_states
 from mlipkit.charges.oxidation import infer_oxidation_states
 from mlipkit.charges.references import tell_redox
+from mlipkit.charges.species import imbalance
 from mlipkit.files import InputError
-from mlipkit.frames.labels import cell_charge, different_charge, different_u, label
+from mlipkit.frames.labels import different_charge, different_u, label
 from mlipkit.frames.taken import as_frames
 from mlipkit.orderings.host_search import find_host
 from mlipkit.orderings.hosts import best_fit, reduced, without_vacancies
@@ -110,12 +111,13 @@ def name_orderings(
             "cell charged (info['charge']), or a state be a rare one (compound=)",
             stacklevel=2,
         )
-    if unbalanced := [i for i, atoms in enumerate(frames) if _imbalance(atoms)]:
+    off = [imbalance(without_vacancies(atoms)) for atoms in frames]
+    if unbalanced := np.flatnonzero(off).tolist():
         i, atoms = unbalanced[0], frames[unbalanced[0]]
         warnings.warn(
             f"name_orderings: the oxidation states of {len(unbalanced)} of {len(frames)} frames do "
             f"not add up to the charge of the cell: those of frame {i} "
-            f"({atoms.get_chemical_formula()}) are {_imbalance(atoms):+g} off. A charged cell has "
+            f"({atoms.get_chemical_formula()}) are {off[i]:+g} off. A charged cell has "
             "info['charge']; infer_oxidation_states(atoms).states are balanced",
             stacklevel=2,
         )
@@ -145,13 +147,6 @@ def _fits(frames, host, compound):
             f"frame holds it; is it {' or '.join(others)}?",
             stacklevel=3,
         )
-
-
-def _imbalance(atoms):
-    """By how much the states of a frame, all of them known, miss the charge of the cell."""
-    states = np.asarray(atoms.arrays["oxi_states"], float)
-    known = states[atoms.numbers > 0]
-    return known.sum() - cell_charge(atoms, "name_orderings") if known.all() else 0
 
 
 def _say_unit(frames):

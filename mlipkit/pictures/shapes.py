@@ -53,7 +53,7 @@ def metals(atoms):
     return {*REDOX, *redox_metals(atoms)} & {*atoms.get_chemical_symbols()}
 
 
-def radius_of(element, shown=()):
+def radius_of(element, shown):
     """Å; that of a metal for the elements `shown` with their states."""
     return METAL_RADIUS if element in shown else RADII.get(element, 0.5)
 

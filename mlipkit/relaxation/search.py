@@ -8,7 +8,6 @@ import numpy as np
 
 from mlipkit import arguments
 from mlipkit.charges.compounds import compound_of
-from mlipkit.charges.references import tell_redox
 from mlipkit.files import InputError
 from mlipkit.frames.taken import as_frame
 from mlipkit.models.foreign import as_potential
@@ -274,16 +273,13 @@ class _Cells:
     def atoms(self, configuration):
         filled, states = self.split(configuration)
         atoms = self.decorated(filled, states)
-        atoms.info |= {"ordering": _label(atoms, self.setup)}
-        atoms.info |= {"x": filled.sum() / self.sites.n_units}
+        about = {"ordering": _label(atoms, self.setup), "x": filled.sum() / self.sites.n_units}
+        atoms.info |= about
         return atoms
 
     def decorated(self, filled, states):
-        atoms = self.sites.decorated(filled, states, self.charges)
-        tell_redox(atoms, self.setup["compound"])
-        if charge := self.setup["total_charge"]:
-            atoms.info["charge"] = charge
-        return atoms
+        about = self.setup["compound"], self.setup["total_charge"]
+        return self.sites.decorated(filled, states, self.charges, *about)
 
     def label(self, configuration):
         """Of this cell; `_label` asks which of the equivalent supercells gives the name, and takes
